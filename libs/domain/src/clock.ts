@@ -1,0 +1,5 @@
+/** The one source of time. Durable times are the database's: adapters keep this clock synchronised to it. */
+export interface Clock {
+  /** Milliseconds since the Unix epoch, an integer. */
+  nowMs(): number;
+}
