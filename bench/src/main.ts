@@ -1,0 +1,58 @@
+/**
+ * The one entry of all experiments: `npm run bench -- NAME [flags]`.
+ * Each experiment is a file of its own, loaded only when it is asked for.
+ */
+interface Experiment {
+  readonly about: string;
+  readonly load: () => Promise<{ main(args: readonly string[]): Promise<number> }>;
+}
+
+const experiments: Readonly<Record<string, Experiment>> = {
+  placement: {
+    about: "GPU allocation on openb-format traces, by policy (goal G2)",
+    load: () => import("./placement.ts"),
+  },
+};
+
+/** Edit distance of two names, for the nearest suggestion. */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const change = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(change, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return row[b.length] ?? 0;
+}
+
+function usage(): string {
+  const width = Math.max(...Object.keys(experiments).map((name) => name.length));
+  const lines = Object.entries(experiments).map(
+    ([name, experiment]) => `  ${name.padEnd(width)}  ${experiment.about}`,
+  );
+  return `usage: npm run bench -- NAME [flags]   (NAME --help lists its flags)\n\n${lines.join("\n")}\n`;
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  const [name, ...rest] = args;
+  if (name === undefined || name === "--help" || name === "-h") {
+    process.stdout.write(usage());
+    return name === undefined ? 2 : 0;
+  }
+  const experiment = Object.hasOwn(experiments, name) ? experiments[name] : undefined;
+  if (experiment === undefined) {
+    const nearest = Object.keys(experiments).toSorted(
+      (a, b) => distance(name, a) - distance(name, b),
+    )[0];
+    process.stderr.write(
+      `error: there is no experiment "${name}"\ntry: npm run bench -- ${nearest}\n\n${usage()}`,
+    );
+    return 2;
+  }
+  return (await experiment.load()).main(rest);
+}
+
+process.exitCode = await main(process.argv.slice(2));
