@@ -1,0 +1,83 @@
+import { createHash } from "node:crypto";
+import { chown, mkdir, readFile, realpath, rm, stat, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { Fault } from "@fastgpu/domain/fault";
+import { closedParent } from "@fastgpu/lifecycle/reach";
+import type { MachineUser } from "@fastgpu/lifecycle/reach";
+
+/** Clusters whose data directory their user cannot enter live here. */
+const ELSEWHERE = "/var/lib/fastgpu/pg";
+const POINTER = "cluster.path";
+
+/**
+ * Decides where the cluster of a data directory lives: inside it (`DIR/cluster`), or, where a
+ * parent is closed to the database's user, in /var/lib/fastgpu/pg/HASH with a pointer file in it.
+ * A cluster elsewhere names its data directory, so that a copied directory is refused instead of
+ * two platforms sharing one database; a moved one is followed.
+ */
+export async function placeCluster(
+  dataDir: string,
+  user: MachineUser | undefined,
+  elsewhere: string = ELSEWHERE,
+): Promise<string> {
+  await mkdir(dataDir, { recursive: true, mode: 0o755 });
+  const home = await realpath(dataDir);
+  const inside = join(home, "cluster");
+  const pointed = await readPointer(home);
+  if (pointed !== undefined) {
+    await claim(pointed, home);
+    return pointed;
+  }
+  if (user === undefined || (await exists(inside))) return inside;
+  if ((await closedParent(home, user)) === undefined) return inside;
+
+  const hash = createHash("sha256").update(home).digest("hex").slice(0, 16);
+  const place = join(elsewhere, hash, "cluster");
+  await mkdir(dirname(place), { recursive: true, mode: 0o755 });
+  await claim(place, home);
+  await writeFile(join(home, POINTER), `${place}\n`);
+  return place;
+}
+
+/** Removes a data directory's cluster, wherever it lives. The server must not run. */
+export async function removeCluster(dataDir: string): Promise<void> {
+  const pointed = await readPointer(dataDir);
+  if (pointed !== undefined) await rm(dirname(pointed), { recursive: true, force: true });
+  await rm(dataDir, { recursive: true, force: true });
+}
+
+/** Makes an empty directory for initdb, owned by the database's user. */
+export async function makeClusterDir(path: string, user: MachineUser | undefined): Promise<void> {
+  await rm(path, { recursive: true, force: true });
+  await mkdir(path, { recursive: true, mode: 0o700 });
+  if (user !== undefined) await chown(path, user.uid, user.gid);
+}
+
+async function readPointer(home: string): Promise<string | undefined> {
+  const text = await readFile(join(home, POINTER), "utf8").catch(() => undefined);
+  return text?.trim();
+}
+
+async function claim(place: string, home: string): Promise<void> {
+  const file = join(dirname(place), "data-directory");
+  const owner = (await readFile(file, "utf8").catch(() => undefined))?.trim();
+  if (owner === home) return;
+  if (owner !== undefined && (await readPointer(owner)) === place) {
+    throw new Fault(
+      "ILLEGAL_STATE",
+      `${home} is a copy of ${owner}, whose database lives in ${place}`,
+      {
+        hint: `remove ${join(home, POINTER)} to start with an empty database`,
+      },
+    );
+  }
+  await mkdir(dirname(place), { recursive: true, mode: 0o755 });
+  await writeFile(file, `${home}\n`);
+}
+
+async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
+}
