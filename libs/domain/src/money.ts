@@ -19,12 +19,14 @@ export function segmentAmountNanos(hourlyNanos: bigint, fromMs: number, toMs: nu
   return (hourlyNanos * BigInt(toMs)) / msPerHour - (hourlyNanos * BigInt(fromMs)) / msPerHour;
 }
 
-/** Whole milliseconds that `nanos` buy at an hourly price, counted from `fromMs`; Infinity where the price is zero. */
+/** Whole milliseconds that `nanos` buy at an hourly price, counted from `fromMs`; Infinity where the price is zero.
+ * At most Number.MAX_SAFE_INTEGER in all. */
 export function affordableMs(hourlyNanos: bigint, nanos: bigint, fromMs: number): number {
   if (hourlyNanos === 0n) return Number.POSITIVE_INFINITY;
   const base = (hourlyNanos * BigInt(fromMs)) / msPerHour;
   const limit = ((base + nanos + 1n) * msPerHour - 1n) / hourlyNanos;
-  return Number(limit) - fromMs;
+  const ceiling = BigInt(Number.MAX_SAFE_INTEGER);
+  return Number(limit > ceiling ? ceiling : limit) - fromMs;
 }
 
 /** `12.345678901` for nano-units, without trailing zeros beyond two decimals. */
