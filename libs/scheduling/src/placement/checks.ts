@@ -1,0 +1,156 @@
+/**
+ * Feasibility as a list of checks, each with a reason. `Fitter` runs them fused, for the
+ * hot path; `explainShape` runs them one by one, so that a waiting task hears all of them.
+ */
+import type { Cluster } from "./cluster.ts";
+import { memoryTaken } from "./cluster.ts";
+import type { GpuKind } from "./nodes.ts";
+import { migGrade } from "./shapes.ts";
+import type { Shape } from "./shapes.ts";
+
+/** Why a node cannot take a shape now. */
+export type BlockReason =
+  | "node_unschedulable"
+  | "gpu_model"
+  | "gpu_simulated"
+  | "gpu_isolation"
+  | "gpu_memory"
+  | "gpu_count"
+  | "gpu_shared_with_other_tenant"
+  | "gpu_busy"
+  | "cpu"
+  | "memory"
+  | "disk";
+
+interface Check {
+  readonly reason: BlockReason;
+  /** True where the state in `slot` meets this one demand of the shape, all else aside. */
+  readonly passes: (cluster: Cluster, slot: number, shape: Shape) => boolean;
+}
+
+/** Whether a GPU of this kind could serve the shape when idle. */
+function kindAllowed(shape: Shape, kind: GpuKind): boolean {
+  return (
+    modelAllowed(shape, kind) &&
+    (shape.allowSimulated || !kind.simulated) &&
+    gradeAllowed(shape, kind) &&
+    kind.memoryMib >= shape.gpuMemoryMib
+  );
+}
+
+function modelAllowed(shape: Shape, kind: GpuKind): boolean {
+  return shape.models === null || shape.models.includes(kind.model);
+}
+
+/** A whole GPU is held alone, whatever its grade; a shared one must be kept apart well enough. */
+function gradeAllowed(shape: Shape, kind: GpuKind): boolean {
+  return shape.gpuMilli >= 1000 || (kind.grade > 0 && kind.grade <= shape.weakestGrade);
+}
+
+/** Tenants share a GPU only in MIG instances; an idle GPU is open to all. */
+function tenantAllowed(shape: Shape, kind: GpuKind, freeMilli: number, owner: number): boolean {
+  return owner === shape.ownerId || freeMilli >= kind.capacityMilli || kind.grade === migGrade;
+}
+
+/** Passes where at least `shape.gpus` GPUs of the state satisfy `test`. */
+function countingCheck(
+  reason: BlockReason,
+  test: (shape: Shape, kind: GpuKind, at: number, cluster: Cluster) => boolean,
+): Check {
+  return {
+    reason,
+    passes: (cluster, slot, shape) => {
+      const { states, kinds } = cluster;
+      const base = slot * states.stride;
+      let found = 0;
+      for (let at = base; at < base + states.gpus[slot]!; at++) {
+        if (test(shape, kinds.kinds[states.kind[at]!]!, at, cluster)) found++;
+      }
+      return found >= shape.gpus;
+    },
+  };
+}
+
+/** Every check, in the order in which they are told. */
+export const checks: readonly Check[] = [
+  { reason: "node_unschedulable", passes: ({ states }, slot) => states.schedulable[slot] === 1 },
+  {
+    reason: "gpu_count",
+    passes: ({ states }, slot, shape) => states.gpus[slot]! >= shape.gpus,
+  },
+  countingCheck("gpu_model", modelAllowed),
+  countingCheck("gpu_simulated", (shape, kind) => shape.allowSimulated || !kind.simulated),
+  countingCheck("gpu_isolation", gradeAllowed),
+  countingCheck("gpu_memory", (shape, kind) => kind.memoryMib >= shape.gpuMemoryMib),
+  countingCheck("gpu_shared_with_other_tenant", (shape, kind, at, { states }) =>
+    tenantAllowed(shape, kind, states.freeMilli[at]!, states.owner[at]!),
+  ),
+  countingCheck(
+    "gpu_busy",
+    (shape, kind, at, { states }) =>
+      kindAllowed(shape, kind) &&
+      states.freeMilli[at]! >= shape.gpuMilli &&
+      states.freeMib[at]! >= memoryTaken(shape, kind.memoryMib),
+  ),
+  {
+    reason: "cpu",
+    passes: ({ states }, slot, shape) => states.cpuMillis[slot]! >= shape.cpuMillis,
+  },
+  {
+    reason: "memory",
+    passes: ({ states }, slot, shape) => states.memoryMib[slot]! >= shape.memoryMib,
+  },
+  { reason: "disk", passes: ({ states }, slot, shape) => states.diskMib[slot]! >= shape.diskMib },
+];
+
+/** All checks at once, over the GPUs of a state; allowed kinds are remembered per shape. */
+export class Fitter {
+  private readonly cluster: Cluster;
+  private readonly allowed: Uint8Array[] = [];
+
+  constructor(cluster: Cluster) {
+    this.cluster = cluster;
+  }
+
+  /** True where the shape fits the state in `slot`. */
+  fits(slot: number, shape: Shape): boolean {
+    const { states } = this.cluster;
+    if (
+      states.cpuMillis[slot]! < shape.cpuMillis ||
+      states.memoryMib[slot]! < shape.memoryMib ||
+      states.diskMib[slot]! < shape.diskMib ||
+      states.schedulable[slot] === 0
+    ) {
+      return false;
+    }
+    let missing = shape.gpus;
+    const base = slot * states.stride;
+    const end = base + states.gpus[slot]!;
+    for (let at = base; missing > 0 && at < end; at++) if (this.gpuFits(at, shape)) missing--;
+    return missing <= 0;
+  }
+
+  /** True where the GPU at column index `at` can take the shape's share. */
+  gpuFits(at: number, shape: Shape): boolean {
+    const { states, kinds } = this.cluster;
+    if (states.freeMilli[at]! < shape.gpuMilli) return false;
+    const kindId = states.kind[at]!;
+    if (this.table(shape)[kindId] === 0) return false;
+    if (shape.gpuMilli >= 1000) return states.gap[at]! >= 1000;
+    const owner = states.owner[at]!;
+    const kind = kinds.kinds[kindId]!;
+    if (owner !== shape.ownerId && !tenantAllowed(shape, kind, states.freeMilli[at]!, owner)) {
+      return false;
+    }
+    return states.freeMib[at]! >= shape.gpuMemoryMib;
+  }
+
+  private table(shape: Shape): Uint8Array {
+    const known = this.allowed[shape.id];
+    const { kinds } = this.cluster.kinds;
+    if (known !== undefined && known.length === kinds.length) return known;
+    const table = Uint8Array.from(kinds, (kind) => (kindAllowed(shape, kind) ? 1 : 0));
+    this.allowed[shape.id] = table;
+    return table;
+  }
+}

@@ -1,0 +1,272 @@
+import { createGpuKinds } from "./nodes.ts";
+import type { GpuKinds, NodeSpec } from "./nodes.ts";
+import { migGrade } from "./shapes.ts";
+import type { Shape, ShapeTable } from "./shapes.ts";
+import { createStateDraft, StateTable } from "./states.ts";
+import type { StateDraft } from "./states.ts";
+import { Supply } from "./supply.ts";
+
+/** Where one member of a task goes: a node and GPUs of it, by their index in its spec. */
+export interface Placement {
+  readonly node: number;
+  readonly gpus: readonly number[];
+}
+
+/** One node as the cluster holds it. */
+export interface ClusterNode {
+  readonly spec: NodeSpec;
+  /** The interned state the node is in; -1 once removed. */
+  slot: number;
+  /** Canonical position → index of the GPU in the spec. */
+  readonly order: number[];
+  /** Position by node id; the tie-break of every policy. */
+  rank: number;
+}
+
+/**
+ * The nodes and what is free on them, changed one placement at a time.
+ * Every change of a slot is logged, so that indexes over slots can follow lazily.
+ */
+export class Cluster {
+  readonly kinds: GpuKinds = createGpuKinds();
+  readonly shapes: ShapeTable;
+  readonly states: StateTable;
+  readonly supply: Supply;
+  readonly nodes: ClusterNode[] = [];
+  /** Thousandths that may be given out, over all schedulable GPUs. */
+  capacityMilli = 0;
+  /** Slots whose content changed, oldest first; only the last `changed.length` are kept. */
+  changed = new Int32Array(1024);
+  changes = 0;
+
+  private readonly byId = new Map<string, number>();
+  private readonly members: number[][] = [];
+  private nodeAtRank: number[] = [];
+  private ranked = true;
+  private readonly draft: StateDraft;
+  private readonly positions: number[] = [];
+
+  constructor(options: { readonly shapes: ShapeTable; readonly maxGpusPerNode: number }) {
+    this.shapes = options.shapes;
+    this.states = new StateTable(options.maxGpusPerNode);
+    this.supply = new Supply(this.states, this.kinds);
+    this.draft = createStateDraft(this.states.stride);
+  }
+
+  /** Adds an empty node. Throws RangeError on a known id or too many GPUs. */
+  addNode(spec: NodeSpec): number {
+    if (this.byId.has(spec.id)) throw new RangeError(`node ${spec.id} is there already`);
+    if (spec.gpus.length > this.states.stride) {
+      throw new RangeError(
+        `node ${spec.id} has ${spec.gpus.length} GPUs, at most ${this.states.stride}`,
+      );
+    }
+    const node = this.nodes.length;
+    const order = spec.gpus.map((_, index) => index);
+    this.nodes.push({ spec, slot: -1, order, rank: -1 });
+    this.byId.set(spec.id, node);
+    const { draft } = this;
+    draft.schedulable = spec.schedulable ? 1 : 0;
+    draft.cpuMillis = spec.cpuMillis;
+    draft.memoryMib = spec.memoryMib;
+    draft.diskMib = spec.diskMib;
+    draft.gpus = spec.gpus.length;
+    for (const [index, gpu] of spec.gpus.entries()) {
+      draft.kind[index] = this.kinds.intern(gpu).id;
+      draft.freeMilli[index] = gpu.capacityMilli;
+      draft.freeMib[index] = gpu.memoryMib;
+      draft.owner[index] = 0;
+      this.capacityMilli += spec.schedulable ? gpu.capacityMilli : 0;
+    }
+    this.ranked = false;
+    this.enter(node);
+    return node;
+  }
+
+  /** Removes a node and whatever is placed on it; its index is never used again. */
+  removeNode(node: number): void {
+    const entry = this.nodes[node]!;
+    if (entry.slot < 0) return;
+    if (entry.spec.schedulable) {
+      for (const gpu of entry.spec.gpus) this.capacityMilli -= gpu.capacityMilli;
+    }
+    this.leave(node);
+    entry.slot = -1;
+    this.byId.delete(entry.spec.id);
+  }
+
+  /** The index of a node by id. */
+  find(id: string): number | undefined {
+    return this.byId.get(id);
+  }
+
+  /** Takes a shape's resources on a node; the caller has checked that they are free. */
+  place(shape: Shape, placement: Placement): void {
+    this.change(shape, placement, -1);
+  }
+
+  /** Gives back what `place` took. */
+  release(shape: Shape, placement: Placement): void {
+    this.change(shape, placement, 1);
+  }
+
+  /** The node with the lowest id among those in a slot. */
+  firstNode(slot: number): number {
+    this.ensureRanks();
+    return this.nodeAtRank[this.firstRank(slot)]!;
+  }
+
+  /** The lowest rank (position by id) among the nodes of a used slot. */
+  firstRank(slot: number): number {
+    this.ensureRanks();
+    const heap = this.members[slot]!;
+    while (this.nodes[this.nodeAtRank[heap[0]!]!]!.slot !== slot) popLeast(heap);
+    return heap[0]!;
+  }
+
+  private change(shape: Shape, placement: Placement, sign: 1 | -1): void {
+    const entry = this.nodes[placement.node]!;
+    const { draft, states, kinds } = this;
+    states.read(entry.slot, draft);
+    draft.cpuMillis += sign * shape.cpuMillis;
+    draft.memoryMib += sign * shape.memoryMib;
+    draft.diskMib += sign * shape.diskMib;
+    for (const gpu of placement.gpus) {
+      const at = entry.order.indexOf(gpu);
+      const kind = kinds.kinds[draft.kind[at]!]!;
+      draft.freeMilli[at]! += sign * shape.gpuMilli;
+      draft.freeMib[at]! += sign * memoryTaken(shape, kind.memoryMib);
+      const idle = draft.freeMilli[at]! >= kind.capacityMilli;
+      if (idle) draft.owner[at] = 0;
+      else if (sign < 0 && kind.grade !== migGrade) draft.owner[at] = shape.ownerId;
+      if (draft.freeMilli[at]! < 0 || draft.freeMib[at]! < 0) {
+        throw new RangeError(
+          `GPU ${gpu} of node ${entry.spec.id} is given out beyond its capacity`,
+        );
+      }
+    }
+    if (draft.cpuMillis < 0 || draft.memoryMib < 0 || draft.diskMib < 0) {
+      throw new RangeError(`node ${entry.spec.id} is given out beyond its capacity`);
+    }
+    this.leave(placement.node);
+    this.enter(placement.node);
+  }
+
+  private leave(node: number): void {
+    const { slot } = this.nodes[node]!;
+    this.supply.count(slot, -1);
+    this.states.release(slot, this.log);
+  }
+
+  /** Puts the node into the state in `this.draft`, after bringing its GPUs into order. */
+  private enter(node: number): void {
+    const entry = this.nodes[node]!;
+    this.sortDraft(entry.order);
+    const { draft, kinds } = this;
+    for (let i = 0; i < draft.gpus; i++) {
+      const { memoryMib } = kinds.kinds[draft.kind[i]!]!;
+      const free = draft.freeMilli[i]!;
+      draft.gap[i] =
+        memoryMib === 0 ? free : Math.min(free, Math.floor((1000 * draft.freeMib[i]!) / memoryMib));
+    }
+    const slot = this.states.acquire(draft, this.log);
+    entry.slot = slot;
+    this.supply.count(slot, 1);
+    if (this.ranked) this.join(slot, entry.rank);
+  }
+
+  private join(slot: number, rank: number): void {
+    let heap = this.members[slot];
+    if (heap === undefined) {
+      heap = [];
+      this.members[slot] = heap;
+    }
+    if (this.states.users[slot] === 1) heap.length = 0;
+    else if (heap.length > 2 * this.states.users[slot]! + 16) {
+      const live = heap.filter((r) => this.nodes[this.nodeAtRank[r]!]!.slot === slot && r !== rank);
+      heap.length = 0;
+      heap.push(...new Set(live.sort((a, b) => a - b)));
+    }
+    pushLeast(heap, rank);
+  }
+
+  private readonly log = (slot: number): void => {
+    if (this.changed.length < 2 * this.states.slots) {
+      this.changed = new Int32Array(4 * this.states.slots);
+      this.changes += this.changed.length;
+    }
+    this.changed[this.changes % this.changed.length] = slot;
+    this.changes++;
+  };
+
+  /** Insertion sort of the draft's GPUs, carrying `order` along; equal GPUs by index. */
+  private sortDraft(order: number[]): void {
+    const { draft, positions } = this;
+    const before = (a: number, b: number): boolean => {
+      const by =
+        draft.kind[a]! - draft.kind[b]! ||
+        draft.freeMilli[a]! - draft.freeMilli[b]! ||
+        draft.freeMib[a]! - draft.freeMib[b]! ||
+        draft.owner[a]! - draft.owner[b]!;
+      return by !== 0 ? by < 0 : order[a]! < order[b]!;
+    };
+    let sorted = true;
+    for (let i = 1; i < draft.gpus && sorted; i++) sorted = before(i - 1, i);
+    if (sorted) return;
+    positions.length = 0;
+    for (let i = 0; i < draft.gpus; i++) {
+      let at = i;
+      while (at > 0 && before(i, positions[at - 1]!)) at--;
+      positions.splice(at, 0, i);
+    }
+    for (const column of [draft.kind, draft.freeMilli, draft.freeMib, draft.owner, order]) {
+      const copy = positions.map((position) => column[position]!);
+      for (const [index, value] of copy.entries()) column[index] = value;
+    }
+  }
+
+  private ensureRanks(): void {
+    if (this.ranked) return;
+    this.ranked = true;
+    const live = this.nodes.flatMap((entry, node) => (entry.slot < 0 ? [] : [node]));
+    const id = (node: number): string => this.nodes[node]!.spec.id;
+    this.nodeAtRank = live.sort((a, b) => (id(a) < id(b) ? -1 : 1));
+    for (const heap of this.members) if (heap !== undefined) heap.length = 0;
+    for (const [rank, node] of this.nodeAtRank.entries()) {
+      const entry = this.nodes[node]!;
+      entry.rank = rank;
+      (this.members[entry.slot] ??= []).push(rank);
+    }
+  }
+}
+
+/** GPU memory that a shape takes of one GPU: all of it when it asks for the whole GPU. */
+export function memoryTaken(shape: Shape, gpuMemoryMib: number): number {
+  return shape.gpuMilli >= 1000 ? gpuMemoryMib : shape.gpuMemoryMib;
+}
+
+function pushLeast(heap: number[], value: number): void {
+  let at = heap.push(value) - 1;
+  while (at > 0) {
+    const parent = (at - 1) >> 1;
+    if (heap[parent]! <= value) break;
+    heap[at] = heap[parent]!;
+    at = parent;
+  }
+  heap[at] = value;
+}
+
+function popLeast(heap: number[]): void {
+  const last = heap.pop()!;
+  if (heap.length === 0) return;
+  let at = 0;
+  for (;;) {
+    let child = 2 * at + 1;
+    if (child >= heap.length) break;
+    if (child + 1 < heap.length && heap[child + 1]! < heap[child]!) child++;
+    if (heap[child]! >= last) break;
+    heap[at] = heap[child]!;
+    at = child;
+  }
+  heap[at] = last;
+}

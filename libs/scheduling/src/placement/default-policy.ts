@@ -1,0 +1,177 @@
+/**
+ * The shipped policy: prices first, expected future pods second.
+ *
+ * 1. Lose as little gap worth (gap-price.ts) as possible.
+ * 2. Among equals, keep the node as useful as possible for the classes still to come,
+ *    each weighted by how often it arrives and how scarce the places are that it can use.
+ */
+import { gapPrices } from "./gap-price.ts";
+import type { GapPrices } from "./gap-price.ts";
+import { NodeWorth } from "./node-worth.ts";
+import type { Policy, PolicyContext } from "./policy.ts";
+import type { Shape } from "./shapes.ts";
+
+/** The policy's constants: one set for every workload. */
+export interface DefaultParameters {
+  /** Scarcity weight = ((free + offset) / (usable + offset)) ** power, within [1, cap]. */
+  readonly scarcityOffsetMilli: number;
+  readonly scarcityPower: number;
+  readonly scarcityCap: number;
+  /** Slack granted to CPU and memory before they limit a node's worth. */
+  readonly cpuSlack: number;
+  readonly memorySlack: number;
+  /** Scores are rebuilt when this part of the capacity has changed hands … */
+  readonly refreshAllocatedPart: number;
+  /** … and prices when arrivals have grown by this factor. */
+  readonly refreshArrivalsFactor: number;
+}
+
+export const defaultParameters: DefaultParameters = {
+  scarcityOffsetMilli: 8000,
+  scarcityPower: 1.5,
+  scarcityCap: 50,
+  cpuSlack: 1.75,
+  memorySlack: 2,
+  refreshAllocatedPart: 0.05,
+  refreshArrivalsFactor: 1.25,
+};
+
+/** One unit of gap worth in a score: more than any difference of node worth. */
+const priceUnit = 2 ** 37;
+const worthUnit = 1024;
+
+class DefaultPolicy implements Policy {
+  readonly name = "default";
+  readonly anyNode = false;
+  epoch = 0;
+  private readonly context: PolicyContext;
+  private readonly parameters: DefaultParameters;
+  private readonly worth: NodeWorth;
+  private prices: GapPrices = gapPrices([]);
+  private pricedArrivals = 0;
+  private weighedFree = Number.NaN;
+  private readonly picked: number[] = [];
+  private readonly trial: number[] = [];
+
+  constructor(context: PolicyContext, parameters: DefaultParameters) {
+    this.context = context;
+    this.parameters = parameters;
+    this.worth = new NodeWorth(context.cluster, parameters);
+  }
+
+  refresh(): void {
+    const { mix, cluster } = this.context;
+    const { refreshArrivalsFactor, refreshAllocatedPart } = this.parameters;
+    const reprice = mix.arrivals >= this.pricedArrivals * refreshArrivalsFactor;
+    const moved = Math.abs(cluster.supply.freeMilli - this.weighedFree);
+    const reweigh = !(moved < refreshAllocatedPart * cluster.capacityMilli);
+    if (!reprice && !reweigh) return;
+    if (reprice) {
+      this.pricedArrivals = Math.max(1, mix.arrivals);
+      const shares = new Map<number, number>();
+      for (const { shape, count } of mix.classes) {
+        if (shape.gpus === 0 || shape.gpuMilli >= 1000) continue;
+        shares.set(shape.gpuMilli, (shares.get(shape.gpuMilli) ?? 0) + count * shape.gpus);
+      }
+      this.prices = gapPrices([...shares].map(([milli, count]) => ({ milli, count })));
+    }
+    this.weighedFree = cluster.supply.freeMilli;
+    this.worth.rebuild(mix, this.prices);
+    this.epoch++;
+  }
+
+  bound(slot: number, shape: Shape): number {
+    return this.pick(slot, shape, this.picked, false) * priceUnit;
+  }
+
+  score(slot: number, shape: Shape): number {
+    const price = this.pick(slot, shape, this.picked, true);
+    const loss = this.worth.of(slot) - this.worth.after(slot, shape, this.picked);
+    return price * priceUnit - Math.min(priceUnit - 1, Math.round(loss * worthUnit));
+  }
+
+  choose(slot: number, shape: Shape, positions: number[]): void {
+    this.pick(slot, shape, positions, true);
+  }
+
+  /** Picks GPUs by least loss of gap worth, then of node worth; answers the (negative) change. */
+  private pick(slot: number, shape: Shape, picked: number[], exact: boolean): number {
+    picked.length = 0;
+    if (shape.gpus === 0) return 0;
+    const { states } = this.context.cluster;
+    const { fitter } = this.context;
+    const base = slot * states.stride;
+    const count = states.gpus[slot]!;
+    if (shape.gpuMilli >= 1000) {
+      for (let i = 0; i < count && picked.length < shape.gpus; i++) {
+        if (fitter.gpuFits(base + i, shape)) picked.push(i);
+      }
+      return -1000 * shape.gpus;
+    }
+    if (shape.gpus > 1) return this.pickSeveral(slot, shape, picked);
+    let best = Number.NEGATIVE_INFINITY;
+    let at = -1;
+    let worth = Number.NaN;
+    let lastGap = -1;
+    for (let i = 0; i < count; i++) {
+      const gap = states.gap[base + i]!;
+      if (gap === lastGap || !fitter.gpuFits(base + i, shape)) continue;
+      lastGap = gap;
+      const change = this.change(gap, shape);
+      if (change < best) continue;
+      if (change > best) {
+        best = change;
+        at = i;
+        worth = Number.NaN;
+      } else if (exact) {
+        if (Number.isNaN(worth)) worth = this.trialWorth(slot, shape, at);
+        const other = this.trialWorth(slot, shape, i);
+        if (other > worth) {
+          worth = other;
+          at = i;
+        }
+      }
+    }
+    picked.push(at);
+    return best;
+  }
+
+  /** Equal parts of several GPUs: those that lose least, one by one. */
+  private pickSeveral(slot: number, shape: Shape, picked: number[]): number {
+    const { states } = this.context.cluster;
+    const base = slot * states.stride;
+    let sum = 0;
+    while (picked.length < shape.gpus) {
+      let best = Number.NEGATIVE_INFINITY;
+      let at = -1;
+      for (let i = 0; i < states.gpus[slot]!; i++) {
+        if (picked.includes(i) || !this.context.fitter.gpuFits(base + i, shape)) continue;
+        const change = this.change(states.gap[base + i]!, shape);
+        if (change > best) {
+          best = change;
+          at = i;
+        }
+      }
+      picked.push(at);
+      sum += best;
+    }
+    return sum;
+  }
+
+  private change(gap: number, shape: Shape): number {
+    return this.prices[Math.max(0, gap - shape.gpuMilli)]! - this.prices[gap]!;
+  }
+
+  private trialWorth(slot: number, shape: Shape, position: number): number {
+    this.trial[0] = position;
+    return this.worth.after(slot, shape, this.trial);
+  }
+}
+
+/** Makes the default policy; `parameters` are for experiments. */
+export function createDefaultPolicy(
+  context: PolicyContext,
+  parameters: DefaultParameters = defaultParameters,
+): Policy {
+  return new DefaultPolicy(context, parameters);
+}

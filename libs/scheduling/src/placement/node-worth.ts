@@ -1,0 +1,176 @@
+import type { Cluster } from "./cluster.ts";
+import type { DefaultParameters } from "./default-policy.ts";
+import type { GapPrices } from "./gap-price.ts";
+import type { Mix } from "./mix.ts";
+import type { Shape } from "./shapes.ts";
+
+/** The classes that can run on one model, grouped by what they ask of its GPUs. */
+interface ModelTable {
+  readonly groups: number;
+  readonly gpus: Int32Array;
+  readonly milli: Int32Array;
+  /** Class columns of group k are [start[k], start[k + 1]). */
+  readonly start: Int32Array;
+  readonly weight: Float64Array;
+  readonly cpu: Int32Array;
+  readonly memory: Int32Array;
+  /** Gap worth that one thousandth of a core, or one MiB, carries for the class. */
+  readonly perCpu: Float64Array;
+  readonly perMib: Float64Array;
+}
+
+interface WeightedClass {
+  readonly shape: Shape;
+  weight: number;
+}
+
+/** U: what a node's free resources are worth to the classes still to come. */
+export class NodeWorth {
+  private readonly cluster: Cluster;
+  private readonly parameters: DefaultParameters;
+  private prices: GapPrices = new Int32Array(1001);
+  private tables: ModelTable[] = [];
+  private epoch = 0;
+  private known = new Float64Array(0);
+  private knownStamp = new Int32Array(0);
+  private knownEpoch = new Int32Array(0);
+  private readonly gaps: Int32Array;
+
+  constructor(cluster: Cluster, parameters: DefaultParameters) {
+    this.cluster = cluster;
+    this.parameters = parameters;
+    this.gaps = new Int32Array(cluster.states.stride);
+  }
+
+  /** Takes in a mix and prices, with scarcity as it is now. */
+  rebuild(mix: Mix, prices: GapPrices): void {
+    const { scarcityOffsetMilli: offset, scarcityPower, scarcityCap } = this.parameters;
+    const { supply, kinds } = this.cluster;
+    this.epoch++;
+    this.prices = prices;
+    const weighted = mix.classes
+      .filter(({ shape }) => shape.gpus > 0)
+      .map(({ shape, count }) => {
+        const scarcity = (supply.freeMilli + offset) / (supply.usableMilli(shape) + offset);
+        const factor = Math.min(scarcityCap, Math.max(1, scarcity ** scarcityPower));
+        const gpus = (shape.gpus * shape.gpuMilli) / 1000;
+        return { shape, weight: (count / mix.total / gpus) * factor };
+      });
+    this.tables = kinds.models.map((model) => this.table(weighted, model));
+  }
+
+  /** U of the state in a slot. */
+  of(slot: number): number {
+    const { states } = this.cluster;
+    if (this.known.length < states.slots) {
+      this.known = new Float64Array(states.users.length);
+      this.knownStamp = new Int32Array(states.users.length).fill(-1);
+      this.knownEpoch = new Int32Array(states.users.length);
+    }
+    if (this.knownStamp[slot] !== states.stamp[slot] || this.knownEpoch[slot] !== this.epoch) {
+      this.knownStamp[slot] = states.stamp[slot]!;
+      this.knownEpoch[slot] = this.epoch;
+      this.load(slot);
+      this.known[slot] = this.worth(slot, states.cpuMillis[slot]!, states.memoryMib[slot]!);
+    }
+    return this.known[slot]!;
+  }
+
+  /** U of the state after the shape took the GPUs at `positions`. */
+  after(slot: number, shape: Shape, positions: readonly number[]): number {
+    const { states } = this.cluster;
+    this.load(slot);
+    for (const position of positions) {
+      this.gaps[position] = Math.max(0, this.gaps[position]! - shape.gpuMilli);
+    }
+    const cpu = states.cpuMillis[slot]! - shape.cpuMillis;
+    return this.worth(slot, cpu, states.memoryMib[slot]! - shape.memoryMib);
+  }
+
+  private load(slot: number): void {
+    const { states } = this.cluster;
+    const base = slot * states.stride;
+    for (let i = 0; i < states.gpus[slot]!; i++) this.gaps[i] = states.gap[base + i]!;
+  }
+
+  private worth(slot: number, cpu: number, memory: number): number {
+    const { states, kinds } = this.cluster;
+    const count = states.gpus[slot]!;
+    if (count === 0) return 0;
+    const { gaps, prices } = this;
+    for (let i = 1; i < count; i++) {
+      const gap = gaps[i]!;
+      let at = i;
+      for (; at > 0 && gaps[at - 1]! < gap; at--) gaps[at] = gaps[at - 1]!;
+      gaps[at] = gap;
+    }
+    let idle = 0;
+    while (idle < count && gaps[idle]! >= 1000) idle++;
+    const table = this.tables[kinds.kinds[states.kind[slot * states.stride]!]!.modelId];
+    if (table === undefined) return 0;
+    const { start, weight, perCpu, perMib } = table;
+    let reached = 0;
+    let shareWorth = 0;
+    let sum = 0;
+    for (let group = 0; group < table.groups; group++) {
+      const milli = table.milli[group]!;
+      let room: number;
+      if (milli >= 1000) {
+        const gpus = table.gpus[group]!;
+        room = Math.floor(idle / gpus) * gpus * 1000;
+      } else {
+        while (reached < count && gaps[reached]! >= milli) shareWorth += prices[gaps[reached++]!]!;
+        room = shareWorth;
+      }
+      if (room === 0) continue;
+      for (let at = start[group]!; at < start[group + 1]!; at++) {
+        if (cpu < table.cpu[at]! || memory < table.memory[at]!) continue;
+        let use = room;
+        const byCpu = cpu * perCpu[at]!;
+        if (byCpu < use) use = byCpu;
+        const byMemory = memory * perMib[at]!;
+        if (byMemory < use) use = byMemory;
+        sum += weight[at]! * use;
+      }
+    }
+    return sum;
+  }
+
+  /** Merges the classes that differ only in what they ask of other models. */
+  private table(classes: readonly WeightedClass[], model: string): ModelTable {
+    const groups = new Map<number, Map<string, WeightedClass>>();
+    for (const { shape, weight } of classes) {
+      if (shape.models !== null && !shape.models.includes(model)) continue;
+      const group = shape.gpuMilli * 32 + shape.gpus;
+      const key = `${shape.cpuMillis}/${shape.memoryMib}`;
+      const members = groups.get(group) ?? new Map<string, WeightedClass>();
+      groups.set(group, members);
+      const known = members.get(key);
+      if (known === undefined) members.set(key, { shape, weight });
+      else known.weight += weight;
+    }
+    const sorted = [...groups]
+      .sort(([a], [b]) => b - a)
+      .map(([, members]) => [...members.values()]);
+    const flat = sorted.flat();
+    const start = new Int32Array(sorted.length + 1);
+    for (const [index, members] of sorted.entries())
+      start[index + 1] = start[index]! + members.length;
+    const { cpuSlack, memorySlack } = this.parameters;
+    const own = (shape: Shape): number =>
+      shape.gpuMilli >= 1000 ? 1000 * shape.gpus : this.prices[shape.gpuMilli]! * shape.gpus;
+    const per = (slack: number, amount: number, shape: Shape): number =>
+      amount === 0 ? Number.MAX_VALUE : (slack * own(shape)) / amount;
+    return {
+      groups: sorted.length,
+      gpus: Int32Array.from(sorted, (members) => members[0]!.shape.gpus),
+      milli: Int32Array.from(sorted, (members) => members[0]!.shape.gpuMilli),
+      start,
+      weight: Float64Array.from(flat, ({ weight }) => weight),
+      cpu: Int32Array.from(flat, ({ shape }) => shape.cpuMillis),
+      memory: Int32Array.from(flat, ({ shape }) => shape.memoryMib),
+      perCpu: Float64Array.from(flat, ({ shape }) => per(cpuSlack, shape.cpuMillis, shape)),
+      perMib: Float64Array.from(flat, ({ shape }) => per(memorySlack, shape.memoryMib, shape)),
+    };
+  }
+}

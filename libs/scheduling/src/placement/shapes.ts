@@ -1,0 +1,157 @@
+/**
+ * What tasks ask for, as equivalence classes: two tasks of one shape have the same
+ * feasible places and the same scores, so everything is computed once per shape.
+ */
+
+/** Isolation grades, strongest first; an index into this list is a grade's number. */
+export const isolationGrades = [
+  "exclusive",
+  "mig",
+  "dmem_mps",
+  "dmem_timeslice",
+  "mps",
+  "timeslice",
+] as const;
+export type IsolationGrade = (typeof isolationGrades)[number];
+
+/** The number of the one grade under which different tenants may share a GPU. */
+export const migGrade = isolationGrades.indexOf("mig");
+
+/** One member of a task: what it needs on a single node. */
+export interface ResourceRequest {
+  /** GPUs on the node; 0 for a CPU task. */
+  readonly gpus: number;
+  /** Thousandths of each GPU, 1–1000; 1000 asks for the GPU alone. 0 without GPUs. */
+  readonly gpuMilli: number;
+  /** Memory needed on each GPU; 0 asks for none in particular. */
+  readonly gpuMemoryMib: number;
+  /** Allowed GPU models; null allows every model. */
+  readonly models: readonly string[] | null;
+  /** The weakest isolation grade that is accepted. */
+  readonly minIsolation: IsolationGrade;
+  readonly allowSimulated: boolean;
+  /** The tenant, for the rule who may share a GPU with whom; "" shares with "" only. */
+  readonly owner: string;
+  readonly cpuMillis: number;
+  readonly memoryMib: number;
+  readonly diskMib: number;
+}
+
+/** A request without demands: the base for object spreads. */
+export const emptyRequest: ResourceRequest = {
+  gpus: 0,
+  gpuMilli: 0,
+  gpuMemoryMib: 0,
+  models: null,
+  minIsolation: "timeslice",
+  allowSimulated: true,
+  owner: "",
+  cpuMillis: 0,
+  memoryMib: 0,
+  diskMib: 0,
+};
+
+/** A registered request. `id` indexes the engine's per-shape tables, `classId` the mix's. */
+export interface Shape extends ResourceRequest {
+  readonly id: number;
+  /** Shapes that differ by owner only are one class of the workload's mix. */
+  readonly classId: number;
+  /** The owner's number; 0 where sharing does not matter (whole GPUs, no GPU). */
+  readonly ownerId: number;
+  /** The weakest accepted grade as an index into `isolationGrades`. */
+  readonly weakestGrade: number;
+}
+
+/** A field of a request that cannot be used. */
+export interface RequestProblem {
+  readonly field: keyof ResourceRequest;
+  readonly problem: string;
+}
+
+const maxAmount = 2 ** 31 - 1;
+
+/** Checks a request; answers the first field that is wrong. */
+export function checkRequest(request: ResourceRequest): RequestProblem | undefined {
+  const limits = [
+    ["gpus", 16],
+    ["gpuMilli", 1000],
+    ["gpuMemoryMib", maxAmount],
+    ["cpuMillis", maxAmount],
+    ["memoryMib", maxAmount],
+    ["diskMib", maxAmount],
+  ] as const;
+  for (const [field, max] of limits) {
+    const value = request[field];
+    if (!Number.isInteger(value) || value < 0 || value > max) {
+      return { field, problem: `must be a whole number in [0, ${max}], not ${value}` };
+    }
+  }
+  if (request.gpus > 0 && request.gpuMilli === 0) {
+    return { field: "gpuMilli", problem: "must be at least 1 when GPUs are asked for" };
+  }
+  if (request.gpus === 0 && (request.gpuMilli > 0 || request.gpuMemoryMib > 0)) {
+    return { field: "gpus", problem: "must be at least 1 when a share or GPU memory is asked for" };
+  }
+  if (request.models?.length === 0) {
+    return { field: "models", problem: "must name at least one model, or be absent" };
+  }
+  return undefined;
+}
+
+/** Gives each distinct request a number. */
+export interface ShapeTable {
+  readonly shapes: readonly Shape[];
+  /** Registers a request that `checkRequest` accepts; throws RangeError for one it refuses. */
+  intern(request: ResourceRequest): Shape;
+  /** The number of a tenant; "" is 0. */
+  ownerId(owner: string): number;
+}
+
+/** Makes an empty table. */
+export function createShapeTable(): ShapeTable {
+  const shapes: Shape[] = [];
+  const byKey = new Map<string, Shape>();
+  const classes = new Map<string, number>();
+  const owners = new Map<string, number>([["", 0]]);
+
+  const ownerId = (owner: string): number => {
+    const known = owners.get(owner);
+    if (known !== undefined) return known;
+    owners.set(owner, owners.size);
+    return owners.size - 1;
+  };
+
+  const intern = (request: ResourceRequest): Shape => {
+    const problem = checkRequest(request);
+    if (problem !== undefined) throw new RangeError(`${problem.field} ${problem.problem}`);
+    const models = request.models === null ? null : [...new Set(request.models)].sort();
+    const weakestGrade = isolationGrades.indexOf(request.minIsolation);
+    const shared = request.gpus > 0 && request.gpuMilli < 1000;
+    const owner = shared ? request.owner : "";
+    const classKey = JSON.stringify([
+      request.gpus,
+      request.gpuMilli,
+      request.gpuMemoryMib,
+      models,
+      weakestGrade,
+      request.allowSimulated,
+      request.cpuMillis,
+      request.memoryMib,
+      request.diskMib,
+    ]);
+    const key = `${classKey}${owner}`;
+    const known = byKey.get(key);
+    if (known !== undefined) return known;
+    let classId = classes.get(classKey);
+    if (classId === undefined) {
+      classId = classes.size;
+      classes.set(classKey, classId);
+    }
+    const id = shapes.length;
+    const shape = { ...request, models, owner, id, classId, weakestGrade, ownerId: ownerId(owner) };
+    shapes.push(shape);
+    byKey.set(key, shape);
+    return shape;
+  };
+  return { shapes, intern, ownerId };
+}

@@ -1,0 +1,68 @@
+import type { GpuKinds } from "./nodes.ts";
+import type { Shape } from "./shapes.ts";
+import type { StateTable } from "./states.ts";
+
+/**
+ * How much is free in the cluster, by model, kept up to date with each change of a node:
+ * counts of GPUs by gap, and of nodes by their number of idle GPUs.
+ */
+export class Supply {
+  /** Free thousandths over all GPUs. */
+  freeMilli = 0;
+  private readonly states: StateTable;
+  private readonly kinds: GpuKinds;
+  private readonly gapCount: Int32Array[] = [];
+  private readonly idleCount: Int32Array[] = [];
+
+  constructor(states: StateTable, kinds: GpuKinds) {
+    this.states = states;
+    this.kinds = kinds;
+  }
+
+  /** Adds (`sign` 1) or removes (`sign` -1) one node in the slot. */
+  count(slot: number, sign: 1 | -1): void {
+    const { states } = this;
+    if (states.schedulable[slot] === 0) return;
+    const base = slot * states.stride;
+    const end = base + states.gpus[slot]!;
+    for (let at = base; at < end;) {
+      const model = this.kinds.kinds[states.kind[at]!]!.modelId;
+      this.open(model);
+      const gaps = this.gapCount[model]!;
+      let idle = 0;
+      while (at < end && this.kinds.kinds[states.kind[at]!]!.modelId === model) {
+        const gap = states.gap[at]!;
+        gaps[gap]! += sign;
+        this.freeMilli += sign * gap;
+        if (gap === 1000) idle++;
+        at++;
+      }
+      this.idleCount[model]![idle]! += sign;
+    }
+  }
+
+  /** Free thousandths that a shape could use, looking at models and GPU shapes only. */
+  usableMilli(shape: Shape): number {
+    let usable = 0;
+    for (let model = 0; model < this.gapCount.length; model++) {
+      if (shape.models !== null && !shape.models.includes(this.kinds.models[model]!)) continue;
+      if (shape.gpuMilli < 1000) {
+        const gaps = this.gapCount[model]!;
+        for (let gap = shape.gpuMilli; gap <= 1000; gap++) usable += gap * gaps[gap]!;
+      } else {
+        const nodes = this.idleCount[model]!;
+        for (let idle = shape.gpus; idle < nodes.length; idle++) {
+          usable += Math.floor(idle / shape.gpus) * shape.gpus * 1000 * nodes[idle]!;
+        }
+      }
+    }
+    return usable;
+  }
+
+  private open(model: number): void {
+    while (this.gapCount.length <= model) {
+      this.gapCount.push(new Int32Array(1001));
+      this.idleCount.push(new Int32Array(this.states.stride + 1));
+    }
+  }
+}
