@@ -12,10 +12,10 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file fastgpu/events/v1/audit_events.proto.
  */
 export const file_fastgpu_events_v1_audit_events: GenFile = /*@__PURE__*/
-  fileDesc("CiRmYXN0Z3B1L2V2ZW50cy92MS9hdWRpdF9ldmVudHMucHJvdG8SEWZhc3RncHUuZXZlbnRzLnYxIlgKDUF1ZGl0UmVjb3JkZWQSEQoJcHJpbmNpcGFsGAEgASgJEg4KBm1ldGhvZBgCIAEoCRIQCghyZXNvdXJjZRgDIAEoCRISCgpyZXF1ZXN0X2lkGAQgASgJYgZwcm90bzM");
+  fileDesc("CiRmYXN0Z3B1L2V2ZW50cy92MS9hdWRpdF9ldmVudHMucHJvdG8SEWZhc3RncHUuZXZlbnRzLnYxIm4KDUF1ZGl0UmVjb3JkZWQSEQoJcHJpbmNpcGFsGAEgASgJEg4KBm1ldGhvZBgCIAEoCRIQCghyZXNvdXJjZRgDIAEoCRISCgpyZXF1ZXN0X2lkGAQgASgJEhQKDGRlbmllZF9jYWxscxgFIAEoBWIGcHJvdG8z");
 
 /**
- * A call changed something. Aggregate: the resource. auth chains these into the audit log.
+ * A call changed something, or calls were refused. Aggregate: the resource. auth chains these into the audit log.
  *
  * @generated from message fastgpu.events.v1.AuditRecorded
  */
@@ -47,6 +47,13 @@ export type AuditRecorded = Message<"fastgpu.events.v1.AuditRecorded"> & {
    * @generated from field: string request_id = 4;
    */
   requestId: string;
+
+  /**
+   * 0 for a change that was made. Else: that many calls of this principal to this method were refused within a minute.
+   *
+   * @generated from field: int32 denied_calls = 5;
+   */
+  deniedCalls: number;
 };
 
 /**
