@@ -1,0 +1,80 @@
+import { existsSync } from "node:fs";
+import { chmod, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { endLeftovers } from "@fastgpu/lifecycle/child";
+
+const PREFIX = "fastgpu-test-";
+
+/** Makes the directory of one test run, readable for the database's user. */
+export async function makeRunDirectory(): Promise<string> {
+  await removeDeadRuns();
+  const directory = await mkdtemp(join(tmpdir(), PREFIX));
+  await chmod(directory, 0o755);
+  await writeFile(join(directory, "owner"), String(process.pid));
+  return directory;
+}
+
+/** Ends the servers of a run and removes its directory. */
+export async function removeRunDirectory(directory: string): Promise<void> {
+  await endLeftovers(
+    (info) =>
+      info.cwd.startsWith(`${directory}/`) ||
+      info.args.some((arg) => arg.startsWith(`${directory}/`)),
+    [{ signal: "SIGQUIT", waitMs: 5_000 }],
+  );
+  await rm(directory, { recursive: true, force: true });
+}
+
+/** What runs that were killed left behind. */
+async function removeDeadRuns(): Promise<void> {
+  for (const name of await readdir(tmpdir())) {
+    if (!name.startsWith(PREFIX)) continue;
+    const directory = join(tmpdir(), name);
+    const owner = await readFile(join(directory, "owner"), "utf8").catch(() => undefined);
+    if (owner === undefined || existsSync(`/proc/${owner}`)) continue;
+    await removeRunDirectory(directory);
+  }
+}
+
+/**
+ * Makes something once for all processes of a run: the first caller makes it, the others wait and
+ * read the text that it left. A failure of the maker fails the waiters as well.
+ */
+export async function oncePerRun(
+  directory: string,
+  key: string,
+  make: () => Promise<string>,
+): Promise<string> {
+  const done = join(directory, `${key}.done`);
+  try {
+    await mkdir(join(directory, `${key}.lock`));
+  } catch {
+    return waitFor(done);
+  }
+  const draft = `${done}.draft`;
+  try {
+    await writeFile(draft, JSON.stringify({ value: await make() }));
+  } catch (error) {
+    await writeFile(draft, JSON.stringify({ error: String(error) }));
+    await rename(draft, done);
+    throw error;
+  }
+  await rename(draft, done);
+  return waitFor(done);
+}
+
+async function waitFor(done: string): Promise<string> {
+  const deadline = performance.now() + 120_000;
+  while (performance.now() < deadline) {
+    const text = await readFile(done, "utf8").catch(() => undefined);
+    if (text !== undefined) {
+      const outcome: unknown = JSON.parse(text);
+      if (typeof outcome === "object" && outcome !== null && "value" in outcome)
+        return String(outcome.value);
+      throw new Error(`another test process failed: ${text}`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  throw new Error(`nobody made ${done} in time`);
+}
