@@ -3,7 +3,7 @@ import type { Policy, PolicyContext } from "./policy.ts";
 import type { Shape } from "./shapes.ts";
 
 /** Classes that make up this part of all arrivals, commonest first, stand for the workload. */
-const coveredPart = 0.95;
+const coveredPart = 1;
 
 class FgdPolicy implements Policy {
   readonly name = "fgd";
@@ -23,7 +23,14 @@ class FgdPolicy implements Policy {
     const { mix } = this.context;
     if (mix.arrivals < Math.max(1, this.builtArrivals * 1.25)) return;
     this.builtArrivals = mix.arrivals;
-    const sorted = mix.classes.toSorted((a, b) => b.count - a.count);
+    const merged = new Map<string, { shape: Shape; count: number }>();
+    for (const { shape, count } of mix.classes) {
+      const key = `${shape.gpus}/${shape.gpuMilli}/${shape.cpuMillis}/${shape.models?.join("|")}`;
+      const known = merged.get(key);
+      if (known === undefined) merged.set(key, { shape, count });
+      else known.count += count;
+    }
+    const sorted = [...merged.values()].toSorted((a, b) => b.count - a.count);
     this.classes = [];
     let covered = 0;
     for (const { shape, count } of sorted) {
