@@ -1,0 +1,313 @@
+import { formatMultirange, parseMultirange, type IndexSet } from "@fastgpu/domain/index-set";
+import {
+  idToUuid,
+  uuidToId,
+  type AttemptId,
+  type NodeId,
+  type OrgId,
+  type ProjectId,
+  type TaskId,
+} from "@fastgpu/domain/ids";
+import type { AttemptState, ExitClass } from "@fastgpu/domain/states";
+import { statement, type Querier } from "@fastgpu/postgres/pool";
+
+/** Array indices by the class they ended with. */
+export type ElementResults = Readonly<Partial<Record<ExitClass, IndexSet>>>;
+
+/** One lease of a task, or of a range of an array, as the database has it. */
+export interface StoredAttempt {
+  readonly id: AttemptId;
+  readonly org: OrgId;
+  readonly project: ProjectId;
+  readonly task: TaskId;
+  readonly node: NodeId;
+  readonly epoch: number;
+  /** 1 for the first attempt of its task. */
+  readonly number: number;
+  readonly state: AttemptState;
+  readonly cpuMillis: number;
+  readonly memoryMib: number;
+  readonly diskMib: number;
+  readonly slots: number;
+  readonly elements: IndexSet | undefined;
+  readonly leaseMs: number;
+  /** Billable milliseconds that its hold covers; undefined where it costs nothing. */
+  readonly fundedMs: number | undefined;
+  /** Number of the last extension of its hold. */
+  readonly holdN: number;
+  readonly runningMs: number | undefined;
+  /** Why it was told to stop. */
+  readonly stopClass: ExitClass | undefined;
+  /** When it was told to stop, by the server or by its worker. */
+  readonly stopMs: number | undefined;
+  readonly stopGraceMs: number | undefined;
+  readonly stopDelivered: boolean;
+  /** When its processes were gone. */
+  readonly goneMs: number | undefined;
+  readonly endedMs: number | undefined;
+  readonly exitClass: ExitClass | undefined;
+  readonly exitCode: number | undefined;
+  readonly message: string;
+  readonly manifestDigest: string | undefined;
+  readonly logArtifact: string | undefined;
+  readonly elementResults: ElementResults | undefined;
+  readonly traceparent: string;
+}
+
+interface AttemptRow {
+  id: string;
+  org_id: string;
+  project_id: string;
+  task_id: string;
+  node_id: string;
+  epoch: bigint;
+  number: number;
+  state: AttemptState;
+  cpu_millis: bigint;
+  memory_mib: bigint;
+  disk_mib: bigint;
+  slots: number;
+  elements: string | null;
+  lease_ms: bigint;
+  funded_ms: bigint | null;
+  hold_n: number;
+  running_ms: bigint | null;
+  stop_class: ExitClass | null;
+  stop_ms: bigint | null;
+  stop_grace_ms: bigint | null;
+  stop_delivered: boolean;
+  gone_ms: bigint | null;
+  ended_ms: bigint | null;
+  exit_class: ExitClass | null;
+  exit_code: number | null;
+  message: string;
+  manifest_digest: string | null;
+  log_artifact: string | null;
+  element_results: Partial<Record<ExitClass, string>> | null;
+  traceparent: string;
+}
+
+const optional = (value: bigint | null): number | undefined =>
+  value === null ? undefined : Number(value);
+
+function toAttempt(row: AttemptRow): StoredAttempt {
+  return {
+    id: uuidToId("att", row.id),
+    org: uuidToId("org", row.org_id),
+    project: uuidToId("proj", row.project_id),
+    task: uuidToId("task", row.task_id),
+    node: uuidToId("node", row.node_id),
+    epoch: Number(row.epoch),
+    number: row.number,
+    state: row.state,
+    cpuMillis: Number(row.cpu_millis),
+    memoryMib: Number(row.memory_mib),
+    diskMib: Number(row.disk_mib),
+    slots: row.slots,
+    elements: row.elements === null ? undefined : parseMultirange(row.elements),
+    leaseMs: Number(row.lease_ms),
+    fundedMs: optional(row.funded_ms),
+    holdN: row.hold_n,
+    runningMs: optional(row.running_ms),
+    stopClass: row.stop_class ?? undefined,
+    stopMs: optional(row.stop_ms),
+    stopGraceMs: optional(row.stop_grace_ms),
+    stopDelivered: row.stop_delivered,
+    goneMs: optional(row.gone_ms),
+    endedMs: optional(row.ended_ms),
+    exitClass: row.exit_class ?? undefined,
+    exitCode: row.exit_code ?? undefined,
+    message: row.message,
+    manifestDigest: row.manifest_digest ?? undefined,
+    logArtifact: row.log_artifact ?? undefined,
+    elementResults: row.element_results === null ? undefined : toResults(row.element_results),
+    traceparent: row.traceparent,
+  };
+}
+
+function toResults(json: Partial<Record<ExitClass, string>>): ElementResults {
+  const results: Partial<Record<ExitClass, IndexSet>> = {};
+  for (const [exitClass, text] of Object.entries(json) as [ExitClass, string][]) {
+    results[exitClass] = parseMultirange(text);
+  }
+  return results;
+}
+
+const selectByIds = statement<AttemptRow>(
+  "attempts_by_ids",
+  "select * from attempts where id = any($1::uuid[]) order by id",
+);
+const lockByIds = statement<AttemptRow>(
+  "attempts_lock_by_ids",
+  "select * from attempts where id = any($1::uuid[]) order by id for update",
+);
+const selectLive = statement<AttemptRow>(
+  "attempts_live",
+  "select * from attempts where state <> 'ENDED' order by id",
+);
+const selectLiveOfNodes = statement<AttemptRow>(
+  "attempts_live_of_nodes",
+  "select * from attempts where state <> 'ENDED' and node_id = any($1::uuid[]) order by id",
+);
+const selectUnfolded = statement<AttemptRow>(
+  "attempts_unfolded",
+  "select * from attempts where not folded order by id limit 1000",
+);
+const selectByTask = statement<AttemptRow>(
+  "attempts_by_task",
+  "select * from attempts where task_id = $1 and (epoch, id) > ($2, $3) order by epoch, id limit $4",
+);
+
+/** The attempts of these ids; unknown ids are left out. */
+export async function readAttempts(db: Querier, ids: readonly AttemptId[]) {
+  return (await db.query(selectByIds, [ids.map(idToUuid)])).map(toAttempt);
+}
+
+/** As {@link readAttempts}, each row locked until the transaction ends. */
+export async function lockAttempts(tx: Querier, ids: readonly AttemptId[]) {
+  return (await tx.query(lockByIds, [ids.map(idToUuid)])).map(toAttempt);
+}
+
+/** Every attempt that has not ended. */
+export async function readLiveAttempts(db: Querier): Promise<StoredAttempt[]> {
+  return (await db.query(selectLive)).map(toAttempt);
+}
+
+/** Attempts on these nodes that have not ended. */
+export async function readLiveAttemptsOf(db: Querier, nodes: readonly NodeId[]) {
+  return (await db.query(selectLiveOfNodes, [nodes.map(idToUuid)])).map(toAttempt);
+}
+
+/** Ended attempts of arrays that the array's row does not show yet, at most 1,000. */
+export async function readUnfolded(db: Querier): Promise<StoredAttempt[]> {
+  return (await db.query(selectUnfolded)).map(toAttempt);
+}
+
+/** Attempts of a task in order, after a position. */
+export async function listAttemptsOf(
+  db: Querier,
+  task: TaskId,
+  page: { afterEpoch: number; afterId: AttemptId | undefined; limit: number },
+): Promise<StoredAttempt[]> {
+  const afterId =
+    page.afterId === undefined ? "00000000-0000-0000-0000-000000000000" : idToUuid(page.afterId);
+  const rows = await db.query(selectByTask, [idToUuid(task), page.afterEpoch, afterId, page.limit]);
+  return rows.map(toAttempt);
+}
+
+/** What changes when an attempt moves: fields that are left out keep their value. */
+export interface AttemptChange {
+  readonly id: AttemptId;
+  /** The state that the row had, or the last one passed in the same transaction. */
+  readonly prevState: AttemptState;
+  readonly state: AttemptState;
+  readonly runningMs?: number;
+  readonly stopClass?: ExitClass;
+  readonly stopMs?: number;
+  readonly stopGraceMs?: number;
+  readonly stopDelivered?: boolean;
+  readonly goneMs?: number;
+  readonly endedMs?: number;
+  readonly exitClass?: ExitClass;
+  readonly exitCode?: number;
+  readonly message?: string;
+  readonly isolation?: string;
+  readonly manifestDigest?: string;
+  readonly logArtifact?: string;
+  readonly elementResults?: ElementResults;
+  readonly folded?: boolean;
+}
+
+const update = statement(
+  "attempts_update",
+  `update attempts a set
+     prev_state = case when a.state = c.state and c.prev_state = c.state then a.prev_state else c.prev_state end,
+     state = c.state,
+     running_ms = coalesce(a.running_ms, c.running_ms),
+     stop_class = coalesce(a.stop_class, c.stop_class),
+     stop_ms = coalesce(a.stop_ms, c.stop_ms),
+     stop_grace_ms = coalesce(c.stop_grace_ms, a.stop_grace_ms),
+     stop_delivered = coalesce(c.stop_delivered, a.stop_delivered),
+     gone_ms = coalesce(a.gone_ms, c.gone_ms),
+     ended_ms = coalesce(a.ended_ms, c.ended_ms),
+     exit_class = coalesce(a.exit_class, c.exit_class),
+     exit_code = coalesce(a.exit_code, c.exit_code),
+     message = coalesce(c.message, a.message),
+     isolation = coalesce(c.isolation, a.isolation),
+     manifest_digest = coalesce(c.manifest_digest, a.manifest_digest),
+     log_artifact = coalesce(c.log_artifact, a.log_artifact),
+     element_results = coalesce(c.element_results, a.element_results),
+     folded = coalesce(c.folded, a.folded)
+   from json_to_recordset($1::json) as c(
+     id uuid, prev_state text, state text, running_ms bigint, stop_class text, stop_ms bigint, stop_grace_ms bigint,
+     stop_delivered boolean, gone_ms bigint, ended_ms bigint, exit_class text, exit_code int, message text,
+     isolation text, manifest_digest text, log_artifact text, element_results jsonb, folded boolean)
+   where a.id = c.id`,
+);
+
+/** Writes changes of rows that the transaction has locked. */
+export async function updateAttempts(
+  tx: Querier,
+  changes: readonly AttemptChange[],
+): Promise<void> {
+  if (changes.length === 0) return;
+  const rows = changes.map((change) => ({
+    id: idToUuid(change.id),
+    prev_state: change.prevState,
+    state: change.state,
+    running_ms: change.runningMs,
+    stop_class: change.stopClass,
+    stop_ms: change.stopMs,
+    stop_grace_ms: change.stopGraceMs,
+    stop_delivered: change.stopDelivered,
+    gone_ms: change.goneMs,
+    ended_ms: change.endedMs,
+    exit_class: change.exitClass,
+    exit_code: change.exitCode,
+    message: change.message,
+    isolation: change.isolation,
+    manifest_digest: change.manifestDigest,
+    log_artifact: change.logArtifact,
+    element_results:
+      change.elementResults === undefined ? undefined : resultsToJson(change.elementResults),
+    folded: change.folded,
+  }));
+  await tx.query(update, [JSON.stringify(rows)]);
+}
+
+function resultsToJson(results: ElementResults): Partial<Record<ExitClass, string>> {
+  const json: Partial<Record<ExitClass, string>> = {};
+  for (const [exitClass, set] of Object.entries(results) as [ExitClass, IndexSet][]) {
+    json[exitClass] = formatMultirange(set);
+  }
+  return json;
+}
+
+const markFolded = statement(
+  "attempts_mark_folded",
+  "update attempts set folded = true where id = any($1::uuid[])",
+);
+
+/** Notes that these attempts are part of their array's row. */
+export async function storeFolded(tx: Querier, ids: readonly AttemptId[]): Promise<void> {
+  await tx.query(markFolded, [ids.map(idToUuid)]);
+}
+
+const setFunded = statement(
+  "attempts_set_funded",
+  `update attempts a set funded_ms = c.funded_ms, hold_n = c.n
+   from unnest($1::uuid[], $2::bigint[], $3::int[]) as c(id, funded_ms, n)
+   where a.id = c.id and a.hold_n < c.n`,
+);
+
+/** Stores what the extended holds of attempts cover. */
+export async function storeFunded(
+  db: Querier,
+  items: readonly { id: AttemptId; fundedMs: number; n: number }[],
+): Promise<void> {
+  await db.query(setFunded, [
+    items.map((item) => idToUuid(item.id)),
+    items.map((item) => item.fundedMs),
+    items.map((item) => item.n),
+  ]);
+}

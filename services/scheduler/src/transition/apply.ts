@@ -1,0 +1,141 @@
+import { create } from "@bufbuild/protobuf";
+import { UsageSegmentSchema } from "@fastgpu/contracts/fastgpu/events/v1/scheduler_events_pb";
+import type { AttemptId, GpuId, NodeId, TaskId } from "@fastgpu/domain/ids";
+import { isTerminal } from "@fastgpu/domain/states";
+import { appendEvents, type NewEvent } from "@fastgpu/postgres/outbox";
+import type { Tx } from "@fastgpu/postgres/transaction";
+import { lockOpenAllocations, storeCuts, type StoredAllocation } from "../store/allocations.ts";
+import { lockAttempts, readAttempts, updateAttempts, type StoredAttempt } from "../store/attempts.ts";
+import { storeGpuState } from "../store/nodes.ts";
+import { lockTasks, updateTasks } from "../store/tasks.ts";
+import { taskStateChanged, usageCut } from "./events.ts";
+import { draftAttempt, draftTask, foldEvent, type AttemptEvent, type Draft } from "./fold.ts";
+import { cutSegments } from "./usage.ts";
+
+/** What a batch of events changed: the cycle and the watchers want to know. */
+export interface Applied {
+  readonly tasks: readonly TaskId[];
+  readonly ended: readonly TaskId[];
+  readonly nodes: readonly NodeId[];
+}
+
+/**
+ * Applies events of attempts in one transaction, in the order given: states of attempts and tasks, GPUs given back,
+ * usage cut, facts told. The only way in which a leased attempt moves. Locks in the order task, attempt, GPU.
+ */
+export async function applyAttemptEvents(
+  tx: Tx,
+  events: readonly AttemptEvent[],
+  nowMs: number,
+): Promise<Applied> {
+  const ids = [...new Set(events.map((event) => event.attempt))].toSorted();
+  const known = await readAttempts(tx, ids);
+  const taskIds = [...new Set(known.map((attempt) => attempt.task))].toSorted();
+  const tasks = new Map((await lockTasks(tx, taskIds)).map((task) => [task.id, draftTask(task)]));
+  const drafts = new Map((await lockAttempts(tx, ids)).map((each) => [each.id, draftAttempt(each)]));
+  const allocations = groupByAttempt(await lockOpenAllocations(tx, ids));
+
+  for (const event of events) {
+    const draft = drafts.get(event.attempt);
+    const task = draft === undefined ? undefined : tasks.get(draft.attempt.task);
+    if (draft === undefined || task === undefined) continue;
+    const gpus = (allocations.get(event.attempt) ?? []).map((allocation) => allocation.gpu);
+    foldEvent(draft, task, event, gpus);
+  }
+
+  const touched = [...drafts.values()].filter((draft) => draft.touched);
+  const usage = cutReleased(touched, allocations, nowMs);
+  const moved = [...tasks.values()].filter((draft) => draft.touched);
+  await updateTasks(tx, moved.map((draft) => draft.change));
+  await updateAttempts(tx, touched.map((draft) => draft.attemptChange));
+  await storeCuts(tx, usage.cuts);
+  if (usage.idle.length > 0) await storeGpuState(tx, usage.idle, "IDLE");
+  if (usage.unknown.length > 0) await storeGpuState(tx, usage.unknown, "UNKNOWN");
+  await appendEvents(tx, [
+    ...moved
+      .filter((draft) => draft.change.state !== draft.task.state)
+      .map((draft) =>
+        taskStateChanged(
+          { ...draft.task, revision: draft.task.revision + 1 },
+          { from: draft.task.state, to: draft.change.state, exitClass: draft.change.exitClass },
+          nowMs,
+        ),
+      ),
+    ...usage.events,
+  ]);
+  return {
+    tasks: [...new Set(touched.map((draft) => draft.attempt.task))],
+    ended: moved.filter((draft) => isTerminal(draft.change.state)).map((draft) => draft.task.id),
+    nodes: [...new Set(touched.map((draft) => draft.attempt.node))],
+  };
+}
+
+function groupByAttempt(
+  allocations: readonly StoredAllocation[],
+): ReadonlyMap<AttemptId, StoredAllocation[]> {
+  return Map.groupBy(allocations, (allocation) => allocation.attempt);
+}
+
+interface UsageChanges {
+  readonly cuts: Parameters<typeof storeCuts>[1][number][];
+  readonly events: NewEvent[];
+  readonly idle: GpuId[];
+  readonly unknown: GpuId[];
+}
+
+/** The last cut of attempts whose processes are gone: their GPUs are given back and their holds closed. */
+function cutReleased(
+  drafts: readonly Draft[],
+  allocations: ReadonlyMap<AttemptId, StoredAllocation[]>,
+  nowMs: number,
+): UsageChanges {
+  const changes: UsageChanges = { cuts: [], events: [], idle: [], unknown: [] };
+  for (const draft of drafts) {
+    const held = allocations.get(draft.attempt.id) ?? [];
+    if (!draft.released || held.length === 0) continue;
+    const lost = draft.unknownFromMs !== undefined;
+    const endMs = lost ? nowMs : (draft.attemptChange.goneMs ?? nowMs);
+    const times = {
+      ...draft.attempt,
+      runningMs: draft.attempt.runningMs ?? draft.attemptChange.runningMs,
+      stopMs: draft.attempt.stopMs ?? draft.attemptChange.stopMs,
+      ...(draft.unknownFromMs === undefined ? {} : { unknownFromMs: draft.unknownFromMs }),
+    };
+    const cut = cutAllocations({ ...draft.attempt, ...times }, held, { endMs, final: true, nowMs });
+    changes.cuts.push(...cut.cuts);
+    changes.events.push(cut.event);
+    (lost ? changes.unknown : changes.idle).push(...held.map((allocation) => allocation.gpu));
+  }
+  return changes;
+}
+
+/** Cuts the GPUs of one attempt up to a time; never back before the last cut. */
+export function cutAllocations(
+  attempt: StoredAttempt & { readonly unknownFromMs?: number },
+  held: readonly StoredAllocation[],
+  to: { endMs: number; final: boolean; nowMs: number },
+): { cuts: UsageChanges["cuts"]; event: NewEvent } {
+  const cuts: UsageChanges["cuts"] = [];
+  const segments = held.flatMap((allocation) => {
+    const endMs = Math.max(to.endMs, allocation.cutMs);
+    const pieces = cutSegments(attempt, allocation.cutMs, endMs);
+    const seq = allocation.seq + pieces.length;
+    cuts.push({ allocation, cutMs: endMs, seq, released: to.final });
+    return pieces.map((piece, at) =>
+      create(UsageSegmentSchema, {
+        member: allocation.member,
+        gpu: allocation.gpu,
+        seq: allocation.seq + at + 1,
+        kind: piece.kind,
+        sku: allocation.sku,
+        priceVersion: allocation.priceVersion,
+        startMs: BigInt(piece.startMs),
+        endMs: BigInt(piece.endMs),
+        billingStartMs: BigInt(piece.billingStartMs),
+        billingEndMs: BigInt(piece.billingEndMs),
+        simulated: allocation.simulated,
+      }),
+    );
+  });
+  return { cuts, event: usageCut(attempt, { segments, final: to.final, nowMs: to.nowMs }) };
+}
