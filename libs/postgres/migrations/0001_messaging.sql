@@ -1,4 +1,5 @@
 -- What every service has in its own schema: outbox and event log, inbox, leadership, request ids.
+-- Times are milliseconds since the epoch, in the database's time, given by the caller's clock.
 
 -- Events of committed and uncommitted transactions, before the relay has given them a seq.
 -- `id` orders what one relay pass sees; it has gaps and late arrivals, so nobody ever asks for id > last.
@@ -8,7 +9,7 @@ CREATE TABLE outbox (
   type text NOT NULL,
   aggregate text NOT NULL,
   aggregate_revision bigint NOT NULL,
-  occurred_at timestamptz NOT NULL,
+  occurred_ms bigint NOT NULL,
   org_id uuid,
   project_id uuid,
   traceparent text NOT NULL DEFAULT '',
@@ -22,7 +23,7 @@ CREATE TABLE event_log (
   type text NOT NULL,
   aggregate text NOT NULL,
   aggregate_revision bigint NOT NULL,
-  occurred_at timestamptz NOT NULL,
+  occurred_ms bigint NOT NULL,
   org_id uuid,
   project_id uuid,
   traceparent text NOT NULL,
@@ -43,7 +44,7 @@ INSERT INTO event_head DEFAULT VALUES;
 CREATE TABLE event_consumers (
   consumer text PRIMARY KEY,
   confirmed_seq bigint NOT NULL,
-  confirmed_at timestamptz NOT NULL
+  confirmed_ms bigint NOT NULL
 );
 
 -- What we have applied of each producer, changed only in the transaction of the effect.
@@ -58,7 +59,7 @@ CREATE TABLE leader (
   name text PRIMARY KEY,
   epoch bigint NOT NULL,
   holder text NOT NULL,
-  elected_at timestamptz NOT NULL
+  elected_ms bigint NOT NULL
 );
 
 -- Requests already answered: same id and body get the same answer, for 7 days.
@@ -70,10 +71,10 @@ CREATE TABLE requests (
   body_sha256 bytea NOT NULL,
   body text NOT NULL,
   response bytea NOT NULL,
-  created_at timestamptz NOT NULL,
+  created_ms bigint NOT NULL,
   PRIMARY KEY (project_id, method, request_id)
 );
-CREATE INDEX requests_created_at ON requests (created_at);
+CREATE INDEX requests_created_ms ON requests (created_ms);
 ALTER TABLE requests ENABLE ROW LEVEL SECURITY;
 ALTER TABLE requests FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON requests USING (tenant.sees(org_id, project_id));

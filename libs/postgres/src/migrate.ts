@@ -53,7 +53,7 @@ export async function migrate(options: MigrateOptions): Promise<number> {
       `${options.service}.migrate`,
     ]);
     await client.query(`CREATE TABLE IF NOT EXISTS ${options.service}.migrations (
-      set text, number integer, name text NOT NULL, sha256 text NOT NULL, applied_at timestamptz NOT NULL,
+      set text, number integer, name text NOT NULL, sha256 text NOT NULL, applied_ms bigint NOT NULL,
       PRIMARY KEY (set, number))`);
     let applied = 0;
     for (const { set, migrations } of sets)
@@ -107,7 +107,7 @@ async function applySet(
         migration.number,
         migration.name,
         migration.sha256,
-        new Date(),
+        Date.now(),
       ]);
       await client.query("COMMIT");
     } catch (error) {

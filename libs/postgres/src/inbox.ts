@@ -1,0 +1,223 @@
+import { startLoop } from "@fastgpu/lifecycle/loop";
+import type { LoopNext } from "@fastgpu/lifecycle/loop";
+import type { Logger } from "@fastgpu/telemetry/log";
+import type { EventPage, EventRun, StoredEvent } from "./outbox.ts";
+import { statement } from "./pool.ts";
+import type { Pool, Querier } from "./pool.ts";
+import { transaction } from "./transaction.ts";
+import type { Tx } from "./transaction.ts";
+
+/** Options of {@link startInbox}. */
+export interface InboxOptions {
+  /** Whose events these are. */
+  readonly producer: string;
+  readonly core: Pool;
+  readonly log: Logger;
+  readonly stop: AbortSignal;
+  /**
+   * Applies consecutive events, in order, inside the transaction that also notes them as applied.
+   * Throwing undoes both, and they come again. Types it does not know it skips.
+   */
+  readonly apply: (tx: Tx, events: readonly StoredEvent[]) => Promise<void>;
+  /** Reads the producer's own log: `EventLog.List`. */
+  readonly fetch: (afterSeq: bigint) => Promise<EventPage>;
+  /** How often to look for events that the bus lost; 10 s. */
+  readonly fillEveryMs?: number;
+  /** Called after a commit with the last applied seq. */
+  readonly onApplied?: (lastSeq: bigint) => void;
+}
+
+/** A consumer's place in one producer's events. */
+export interface Inbox extends AsyncDisposable {
+  /**
+   * Takes events from the bus: late, doubled, out of order, with gaps. Resolves when all of them
+   * are applied (now or before); rejects when they are not, and the bus may bring them again.
+   */
+  receive(run: EventRun): Promise<void>;
+  /** Looks into the producer's log soon. */
+  refresh(): void;
+}
+
+/** Most events applied in one transaction. */
+const BATCH_EVENTS = 1_000;
+/** Waiting events beyond this are dropped: the log has them. */
+const QUEUE_EVENTS = 20_000;
+
+interface Delivery {
+  readonly run: EventRun;
+  resolve(): void;
+  reject(error: unknown): void;
+}
+
+/**
+ * Applies every event of a producer exactly once and in order. The last seq lies in the
+ * transaction of the effect; a gap is filled from the producer's log, and so is whatever the bus
+ * lost, at the start and every 10 s. Several replicas of a consumer may run one each: the inbox
+ * row's lock puts them in line.
+ */
+export function startInbox(options: InboxOptions): Inbox {
+  const queue: Delivery[] = [];
+  let queued = 0;
+  let fillDue = true;
+  let lastFill = performance.now();
+  // Halved when applying fails, so that one event that cannot be applied does not hold back those before it.
+  let batch = BATCH_EVENTS;
+  const fillEveryMs = options.fillEveryMs ?? 10_000;
+
+  const applyAll = async (run: EventRun): Promise<Applied> => {
+    let outcome: Applied = { kind: "applied", lastSeq: 0n };
+    for (let from = 0; from < run.events.length;) {
+      const part = { ...run, events: run.events.slice(from, from + batch) };
+      try {
+        outcome = await applyRun(options, part);
+      } catch (error) {
+        if (batch === 1) logBlocked(options, part, error);
+        batch = Math.max(1, Math.floor(Math.min(batch, part.events.length) / 2));
+        throw error;
+      }
+      if (outcome.kind === "gap") return outcome;
+      from += part.events.length;
+      batch = Math.min(BATCH_EVENTS, batch * 2);
+      options.onApplied?.(outcome.lastSeq);
+    }
+    return outcome;
+  };
+  const fill = async (): Promise<void> => {
+    for (;;) {
+      const { lastSeq } = await readPosition(options.core, options.producer);
+      const page = await options.fetch(lastSeq);
+      if (page.events.length === 0) break;
+      const outcome = await applyAll(page);
+      if (outcome.kind === "gap" || options.stop.aborted) break;
+    }
+    fillDue = false;
+    lastFill = performance.now();
+  };
+  const step = async (): Promise<LoopNext> => {
+    if (fillDue || performance.now() - lastFill >= fillEveryMs * 0.9) await fill();
+    const delivery = queue.shift();
+    if (delivery === undefined) return "idle";
+    queued -= delivery.run.events.length;
+    try {
+      let outcome = await applyAll(delivery.run);
+      if (outcome.kind === "gap") {
+        await fill();
+        outcome = await applyAll(delivery.run);
+      }
+      if (outcome.kind === "gap")
+        throw new Error(`events before ${outcome.firstSeq} are missing in the producer's log`);
+      delivery.resolve();
+    } catch (error) {
+      delivery.reject(error);
+      fillDue = true;
+      throw error;
+    }
+    return "again";
+  };
+  const loop = startLoop({
+    name: `inbox of ${options.producer}`,
+    stop: options.stop,
+    log: options.log,
+    idleMs: fillEveryMs,
+    backoffMs: { first: 50, max: 5_000 },
+    step,
+  });
+  const dropAll = (): void => {
+    for (const delivery of queue.splice(0)) delivery.reject(new Error("the inbox is closed"));
+  };
+  void loop.done.then(dropAll);
+  return {
+    receive(run) {
+      if (run.events.length === 0) return Promise.resolve();
+      if (options.stop.aborted || queued + run.events.length > QUEUE_EVENTS) {
+        fillDue = true;
+        return Promise.reject(new Error("the inbox takes no more events now"));
+      }
+      return new Promise((resolve, reject) => {
+        queue.push({ run, resolve, reject });
+        queued += run.events.length;
+        loop.wake();
+      });
+    },
+    refresh() {
+      fillDue = true;
+      loop.wake();
+    },
+    async [Symbol.asyncDispose]() {
+      await loop[Symbol.asyncDispose]();
+      dropAll();
+    },
+  };
+}
+
+const ensurePosition = statement(
+  "inbox_ensure",
+  "INSERT INTO inbox (producer, incarnation, last_seq) VALUES ($1, 0, 0) ON CONFLICT DO NOTHING",
+);
+const lockPosition = statement<{ incarnation: number; last_seq: bigint }>(
+  "inbox_lock",
+  "SELECT incarnation, last_seq FROM inbox WHERE producer = $1 FOR UPDATE",
+);
+const selectPosition = statement<{ incarnation: number; last_seq: bigint }>(
+  "inbox_read",
+  "SELECT incarnation, last_seq FROM inbox WHERE producer = $1",
+);
+const savePosition = statement(
+  "inbox_save",
+  "UPDATE inbox SET incarnation = $2, last_seq = $3 WHERE producer = $1",
+);
+
+/** What a consumer has applied of a producer; nothing yet is incarnation 0, seq 0. */
+export async function readPosition(
+  db: Querier,
+  producer: string,
+): Promise<{ incarnation: number; lastSeq: bigint }> {
+  const [row] = await db.query(selectPosition, [producer]);
+  return { incarnation: row?.incarnation ?? 0, lastSeq: row?.last_seq ?? 0n };
+}
+
+type Applied =
+  | { readonly kind: "applied"; readonly lastSeq: bigint }
+  | { readonly kind: "gap"; readonly firstSeq: bigint };
+
+async function applyRun(options: InboxOptions, run: EventRun): Promise<Applied> {
+  return transaction(options.core, async (tx) => {
+    let [position] = await tx.query(lockPosition, [options.producer]);
+    if (position === undefined) {
+      await tx.query(ensurePosition, [options.producer]);
+      [position] = await tx.query(lockPosition, [options.producer]);
+    }
+    if (position === undefined) throw new Error("the inbox row is gone");
+    const lastSeq = position.last_seq;
+    if (run.incarnation < position.incarnation) {
+      options.log.warn(
+        { producer: options.producer, incarnation: run.incarnation },
+        "events of an older incarnation refused",
+      );
+      return { kind: "applied", lastSeq };
+    }
+    const fresh = run.events.filter((event) => event.seq > lastSeq);
+    const [first] = fresh;
+    if (first === undefined) return { kind: "applied", lastSeq };
+    if (first.seq !== lastSeq + 1n) return { kind: "gap", firstSeq: first.seq };
+    const last = first.seq + BigInt(fresh.length - 1);
+    if (fresh.at(-1)?.seq !== last) throw new Error("a run of events has a gap inside");
+    await options.apply(tx, fresh);
+    await tx.query(savePosition, [options.producer, run.incarnation, last]);
+    return { kind: "applied", lastSeq: last };
+  });
+}
+
+function logBlocked(options: InboxOptions, run: EventRun, error: unknown): void {
+  const [event] = run.events;
+  options.log.error(
+    {
+      err: error,
+      producer: options.producer,
+      seq: String(event?.seq),
+      type: event?.type,
+      event: event?.eventId,
+    },
+    "an event cannot be applied; the consumer waits at it",
+  );
+}
