@@ -1,0 +1,41 @@
+import {
+  OrganizationCreatedSchema,
+  ProjectCreatedSchema,
+} from "@fastgpu/contracts/fastgpu/events/v1/auth_events_pb";
+import { appendEvents } from "@fastgpu/postgres/outbox";
+import type { Tx } from "@fastgpu/postgres/transaction";
+import { eventOf } from "./events.ts";
+import { insertOrganization } from "./store/organizations.ts";
+import type { Organization } from "./store/organizations.ts";
+import { insertProject } from "./store/projects.ts";
+import type { Project } from "./store/projects.ts";
+
+/** Adds an organisation and says so. The transaction's tenant must be that organisation. */
+export async function addOrganization(
+  tx: Tx,
+  organization: Organization,
+  traceparent: string,
+): Promise<void> {
+  const { orgId, displayName, createdMs } = organization;
+  await insertOrganization(tx, organization);
+  await appendEvents(tx, [
+    eventOf(
+      OrganizationCreatedSchema,
+      { org: orgId, displayName },
+      { aggregate: orgId, org: orgId, traceparent, nowMs: createdMs },
+    ),
+  ]);
+}
+
+/** Adds a project to the transaction's tenant and says so. */
+export async function addProject(tx: Tx, project: Project, traceparent: string): Promise<void> {
+  const { projectId, orgId, displayName, createdMs } = project;
+  await insertProject(tx, project);
+  await appendEvents(tx, [
+    eventOf(
+      ProjectCreatedSchema,
+      { project: projectId, org: orgId, displayName },
+      { aggregate: projectId, org: orgId, project: projectId, traceparent, nowMs: createdMs },
+    ),
+  ]);
+}
