@@ -50,7 +50,11 @@ export interface PlanTask {
   /** Not before this time (the pause before a retry). */
   readonly notBeforeMs: number;
   readonly demand: Demand;
+  /** Time between its stop signal and the kill, in milliseconds. */
+  readonly stopGraceMs: number;
   readonly excludedGpus: readonly GpuId[];
+  /** Trace context of the task, carried through to its leases. */
+  readonly traceparent: string;
   /** For an array: elements that wait, and how many more leases may run at once. */
   readonly array: { readonly pending: number; readonly leasesLeft: number } | undefined;
 }

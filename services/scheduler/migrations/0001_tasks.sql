@@ -141,7 +141,7 @@ create table attempts (
   running_ms bigint,
   stop_class text,
   stop_ms bigint,
-  stop_grace_ms bigint,
+  stop_grace_ms bigint not null,
   stop_delivered boolean not null default false,
   gone_ms bigint,
   ended_ms bigint,

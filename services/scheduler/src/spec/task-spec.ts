@@ -2,7 +2,6 @@ import { create, toBinary } from "@bufbuild/protobuf";
 import { durationFromMs, durationMs } from "@bufbuild/protobuf/wkt";
 import {
   ArraySpecSchema,
-
   ResourcesSchema,
   RetrySpecSchema,
   SimulatedPolicy,
@@ -140,7 +139,10 @@ function checkEnv(env: Readonly<Record<string, string>>): void {
   for (const [name, value] of Object.entries(env)) {
     const prefix = refusedEnv.find((each) => name.startsWith(each));
     if (prefix !== undefined) {
-      throw Fault.invalid(`task.spec.env["${name}"]`, `variables that begin with ${prefix} are refused`);
+      throw Fault.invalid(
+        `task.spec.env["${name}"]`,
+        `variables that begin with ${prefix} are refused`,
+      );
     }
     if (value.includes("\0")) throw Fault.invalid(`task.spec.env["${name}"]`, "holds a zero byte");
     bytes += Buffer.byteLength(name) + Buffer.byteLength(value);
@@ -199,4 +201,3 @@ function limit(field: string, description: string): Fault {
     violations: [{ field, description }],
   });
 }
-

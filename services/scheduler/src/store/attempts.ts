@@ -40,7 +40,8 @@ export interface StoredAttempt {
   readonly stopClass: ExitClass | undefined;
   /** When it was told to stop, by the server or by its worker. */
   readonly stopMs: number | undefined;
-  readonly stopGraceMs: number | undefined;
+  /** Time between its stop signal and the kill. */
+  readonly stopGraceMs: number;
   readonly stopDelivered: boolean;
   /** When its processes were gone. */
   readonly goneMs: number | undefined;
@@ -74,7 +75,7 @@ interface AttemptRow {
   running_ms: bigint | null;
   stop_class: ExitClass | null;
   stop_ms: bigint | null;
-  stop_grace_ms: bigint | null;
+  stop_grace_ms: bigint;
   stop_delivered: boolean;
   gone_ms: bigint | null;
   ended_ms: bigint | null;
@@ -111,7 +112,7 @@ function toAttempt(row: AttemptRow): StoredAttempt {
     runningMs: optional(row.running_ms),
     stopClass: row.stop_class ?? undefined,
     stopMs: optional(row.stop_ms),
-    stopGraceMs: optional(row.stop_grace_ms),
+    stopGraceMs: Number(row.stop_grace_ms),
     stopDelivered: row.stop_delivered,
     goneMs: optional(row.gone_ms),
     endedMs: optional(row.ended_ms),
@@ -204,7 +205,6 @@ export interface AttemptChange {
   readonly runningMs?: number;
   readonly stopClass?: ExitClass;
   readonly stopMs?: number;
-  readonly stopGraceMs?: number;
   readonly stopDelivered?: boolean;
   readonly goneMs?: number;
   readonly endedMs?: number;
@@ -226,7 +226,6 @@ const update = statement(
      running_ms = coalesce(a.running_ms, c.running_ms),
      stop_class = coalesce(a.stop_class, c.stop_class),
      stop_ms = coalesce(a.stop_ms, c.stop_ms),
-     stop_grace_ms = coalesce(c.stop_grace_ms, a.stop_grace_ms),
      stop_delivered = coalesce(c.stop_delivered, a.stop_delivered),
      gone_ms = coalesce(a.gone_ms, c.gone_ms),
      ended_ms = coalesce(a.ended_ms, c.ended_ms),
@@ -239,7 +238,7 @@ const update = statement(
      element_results = coalesce(c.element_results, a.element_results),
      folded = coalesce(c.folded, a.folded)
    from json_to_recordset($1::json) as c(
-     id uuid, prev_state text, state text, running_ms bigint, stop_class text, stop_ms bigint, stop_grace_ms bigint,
+     id uuid, prev_state text, state text, running_ms bigint, stop_class text, stop_ms bigint,
      stop_delivered boolean, gone_ms bigint, ended_ms bigint, exit_class text, exit_code int, message text,
      isolation text, manifest_digest text, log_artifact text, element_results jsonb, folded boolean)
    where a.id = c.id`,
@@ -258,7 +257,6 @@ export async function updateAttempts(
     running_ms: change.runningMs,
     stop_class: change.stopClass,
     stop_ms: change.stopMs,
-    stop_grace_ms: change.stopGraceMs,
     stop_delivered: change.stopDelivered,
     gone_ms: change.goneMs,
     ended_ms: change.endedMs,

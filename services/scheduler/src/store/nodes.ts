@@ -164,7 +164,12 @@ export async function readGpus(db: Querier, ids: readonly GpuId[]): Promise<Stor
 /** A page of present GPUs by node and index. */
 export async function listGpus(
   db: Querier,
-  page: { node: NodeId | undefined; afterNode: NodeId | undefined; afterIndex: number; limit: number },
+  page: {
+    node: NodeId | undefined;
+    afterNode: NodeId | undefined;
+    afterIndex: number;
+    limit: number;
+  },
 ): Promise<StoredGpu[]> {
   const rows = await db.query(selectGpuPage, [
     page.node === undefined ? null : idToUuid(page.node),

@@ -5,7 +5,12 @@ import { isTerminal } from "@fastgpu/domain/states";
 import { appendEvents, type NewEvent } from "@fastgpu/postgres/outbox";
 import type { Tx } from "@fastgpu/postgres/transaction";
 import { lockOpenAllocations, storeCuts, type StoredAllocation } from "../store/allocations.ts";
-import { lockAttempts, readAttempts, updateAttempts, type StoredAttempt } from "../store/attempts.ts";
+import {
+  lockAttempts,
+  readAttempts,
+  updateAttempts,
+  type StoredAttempt,
+} from "../store/attempts.ts";
 import { storeGpuState } from "../store/nodes.ts";
 import { lockTasks, updateTasks } from "../store/tasks.ts";
 import { taskStateChanged, usageCut } from "./events.ts";
@@ -32,7 +37,9 @@ export async function applyAttemptEvents(
   const known = await readAttempts(tx, ids);
   const taskIds = [...new Set(known.map((attempt) => attempt.task))].toSorted();
   const tasks = new Map((await lockTasks(tx, taskIds)).map((task) => [task.id, draftTask(task)]));
-  const drafts = new Map((await lockAttempts(tx, ids)).map((each) => [each.id, draftAttempt(each)]));
+  const drafts = new Map(
+    (await lockAttempts(tx, ids)).map((each) => [each.id, draftAttempt(each)]),
+  );
   const allocations = groupByAttempt(await lockOpenAllocations(tx, ids));
 
   for (const event of events) {
@@ -46,8 +53,14 @@ export async function applyAttemptEvents(
   const touched = [...drafts.values()].filter((draft) => draft.touched);
   const usage = cutReleased(touched, allocations, nowMs);
   const moved = [...tasks.values()].filter((draft) => draft.touched);
-  await updateTasks(tx, moved.map((draft) => draft.change));
-  await updateAttempts(tx, touched.map((draft) => draft.attemptChange));
+  await updateTasks(
+    tx,
+    moved.map((draft) => draft.change),
+  );
+  await updateAttempts(
+    tx,
+    touched.map((draft) => draft.attemptChange),
+  );
   await storeCuts(tx, usage.cuts);
   if (usage.idle.length > 0) await storeGpuState(tx, usage.idle, "IDLE");
   if (usage.unknown.length > 0) await storeGpuState(tx, usage.unknown, "UNKNOWN");

@@ -88,7 +88,8 @@ export function foldEvent(
       moveTask(taskDraft, attempt, "STARTING");
       return true;
     case "running": {
-      if (draft.attemptChange.runningMs !== undefined || attempt.runningMs !== undefined) return false;
+      if (draft.attemptChange.runningMs !== undefined || attempt.runningMs !== undefined)
+        return false;
       const runningMs = Math.max(event.atMs, attempt.leaseMs);
       moveAttempt(draft, "STARTING");
       // An attempt that was told to stop before it ran stays STOPPING, but its time counts from here.
@@ -144,7 +145,9 @@ function moveTask(
   fields: Partial<TaskChange> = {},
 ): void {
   const { task } = draft;
-  if (task.array === undefined ? task.attempt !== attempt.id : to !== "STARTING" && to !== "RUNNING") {
+  if (
+    task.array === undefined ? task.attempt !== attempt.id : to !== "STARTING" && to !== "RUNNING"
+  ) {
     return;
   }
   const from = draft.change.state;

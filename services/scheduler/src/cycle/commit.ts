@@ -1,0 +1,188 @@
+import {
+  takeIndices,
+  subtractIndices,
+  unionIndices,
+  countIndices,
+} from "@fastgpu/domain/index-set";
+import type { AttemptId, GpuId, NodeId, TaskId } from "@fastgpu/domain/ids";
+import { assertLeader } from "@fastgpu/postgres/leader";
+import { appendEvents, type NewEvent } from "@fastgpu/postgres/outbox";
+import type { Tx } from "@fastgpu/postgres/transaction";
+import type { Placement } from "@fastgpu/scheduling/plan";
+import {
+  insertLeases,
+  lockFreeGpus,
+  readReadyNodes,
+  storeScheduled,
+  type NewLease,
+  type ScheduledTask,
+} from "../store/leases.ts";
+import { lockTasks, type StoredTask } from "../store/tasks.ts";
+import { taskStateChanged } from "../transition/events.ts";
+
+/** The name under which the cycle's leader is elected. */
+export const cycleLeader = "cycle";
+
+/** A placement whose money is set aside. */
+export interface FundedPlacement {
+  readonly attempt: AttemptId;
+  readonly placement: Placement;
+  /** Billable milliseconds that the hold covers; undefined where the attempt costs nothing. */
+  readonly fundedMs: number | undefined;
+  readonly gpus: NewLease["gpus"];
+  /** Trace context of the lease. */
+  readonly traceparent: string;
+}
+
+/** What became of a cycle's placements. */
+export interface Committed {
+  readonly leased: readonly FundedPlacement[];
+  /** Placements that the present state of the database no longer allows: a normal outcome. */
+  readonly rejected: readonly FundedPlacement[];
+}
+
+/** Leases of one task under way in a commit. */
+interface TaskLeases {
+  readonly task: StoredTask;
+  epoch: number;
+  number: number;
+  pending: NonNullable<StoredTask["array"]>["pending"];
+  leased: NonNullable<StoredTask["array"]>["leased"];
+  last: AttemptId | undefined;
+}
+
+/**
+ * Writes leases by compare-and-set: the leader's epoch, each task's epoch and state, each GPU's and node's state are
+ * checked again under lock. An attempt gets all of its GPUs or none.
+ */
+export async function commitLeases(
+  tx: Tx,
+  placements: readonly FundedPlacement[],
+  at: { leaderEpoch: bigint; nowMs: number },
+): Promise<Committed> {
+  await assertLeader(tx, cycleLeader, at.leaderEpoch);
+  const ids = [...new Set(placements.map(({ placement }) => placement.task.id))].toSorted();
+  const tasks = new Map((await lockTasks(tx, ids)).map((task) => [task.id, startLeases(task)]));
+  const ready = await readReadyNodes(
+    tx,
+    [...new Set(placements.map(({ placement }) => placement.node))],
+    at.nowMs,
+  );
+  const free = new Map(
+    await lockFreeGpus(
+      tx,
+      placements.flatMap(({ placement }) => placement.gpus),
+    ),
+  );
+
+  const leased: FundedPlacement[] = [];
+  const rejected: FundedPlacement[] = [];
+  const leases: NewLease[] = [];
+  for (const funded of placements) {
+    const lease = tryLease(funded, { tasks, ready, free });
+    if (lease === undefined) rejected.push(funded);
+    else {
+      leases.push(lease);
+      leased.push(funded);
+    }
+  }
+  if (leases.length > 0) {
+    await insertLeases(tx, leases, at);
+    const moved = [...tasks.values()].filter((each) => each.last !== undefined);
+    await storeScheduled(tx, moved.map(toScheduled));
+    await appendEvents(tx, scheduledEvents(moved, at.nowMs));
+  }
+  return { leased, rejected };
+}
+
+function startLeases(task: StoredTask): TaskLeases {
+  return {
+    task,
+    epoch: task.epoch,
+    number: task.attemptCount,
+    pending: task.array?.pending ?? [],
+    leased: task.array?.leased ?? [],
+    last: undefined,
+  };
+}
+
+function tryLease(
+  funded: FundedPlacement,
+  state: {
+    tasks: ReadonlyMap<TaskId, TaskLeases>;
+    ready: ReadonlySet<NodeId>;
+    free: Map<GpuId, NodeId>;
+  },
+): NewLease | undefined {
+  const { placement } = funded;
+  const leases = state.tasks.get(placement.task.id);
+  if (leases === undefined || !mayLease(leases, placement)) return undefined;
+  if (!state.ready.has(placement.node)) return undefined;
+  if (!placement.gpus.every((gpu) => state.free.get(gpu) === placement.node)) return undefined;
+  const { task } = leases;
+  const elements =
+    task.array === undefined ? undefined : takeIndices(leases.pending, placement.elements);
+  if (elements !== undefined && countIndices(elements) === 0) return undefined;
+
+  for (const gpu of placement.gpus) state.free.delete(gpu);
+  leases.epoch += 1;
+  leases.number += 1;
+  leases.last = funded.attempt;
+  if (elements !== undefined) {
+    leases.pending = subtractIndices(leases.pending, elements);
+    leases.leased = unionIndices(leases.leased, elements);
+  }
+  return {
+    attempt: funded.attempt,
+    org: task.org,
+    project: task.project,
+    task: task.id,
+    node: placement.node,
+    epoch: leases.epoch,
+    number: leases.number,
+    cpuMillis: task.demand.cpuMillis,
+    memoryMib: task.demand.memoryMib,
+    diskMib: task.demand.diskMib,
+    stopGraceMs: task.stopGraceMs,
+    elements,
+    fundedMs: funded.fundedMs,
+    gpus: funded.gpus,
+    traceparent: funded.traceparent,
+  };
+}
+
+function mayLease({ task, last }: TaskLeases, placement: Placement): boolean {
+  if (task.cancelRequested || task.waitingFor > 0) return false;
+  if (task.array === undefined) {
+    return last === undefined && task.state === "QUEUED" && task.epoch === placement.task.epoch;
+  }
+  return ["QUEUED", "SCHEDULED", "STARTING", "RUNNING"].includes(task.state);
+}
+
+function toScheduled(leases: TaskLeases): ScheduledTask {
+  const { task } = leases;
+  const state = task.state === "RUNNING" || task.state === "STARTING" ? task.state : "SCHEDULED";
+  return {
+    id: task.id,
+    state,
+    epoch: leases.epoch,
+    message: "",
+    // The filter above keeps only tasks with a lease.
+    attempt: leases.last ?? (task.attempt as AttemptId),
+    attemptCount: leases.number,
+    array:
+      task.array === undefined ? undefined : { pending: leases.pending, leased: leases.leased },
+  };
+}
+
+function scheduledEvents(moved: readonly TaskLeases[], nowMs: number): NewEvent[] {
+  return moved
+    .filter(({ task }) => task.state === "QUEUED")
+    .map(({ task }) =>
+      taskStateChanged(
+        { ...task, revision: task.revision + 1 },
+        { from: "QUEUED", to: "SCHEDULED" },
+        nowMs,
+      ),
+    );
+}

@@ -1,0 +1,196 @@
+import { countIndices } from "@fastgpu/domain/index-set";
+import type { AttemptId, NodeId, TaskId } from "@fastgpu/domain/ids";
+import type { Querier } from "@fastgpu/postgres/pool";
+import type { PlanNode, PlanState, PlanTask } from "@fastgpu/scheduling/plan";
+import { readLiveAttempts, readLiveAttemptsOf, type StoredAttempt } from "../store/attempts.ts";
+import {
+  readAllNodes,
+  readGpusOf,
+  readNodes,
+  type StoredGpu,
+  type StoredNode,
+} from "../store/nodes.ts";
+import { readLiveTasks, readTasks, type StoredTask } from "../store/tasks.ts";
+
+/** A node with its GPUs and what runs on it. */
+export interface MirroredNode {
+  readonly node: StoredNode;
+  readonly gpus: readonly StoredGpu[];
+  readonly attempts: readonly StoredAttempt[];
+}
+
+/** What the planner and the reason writer keep of a waiting task. */
+export interface Waiting {
+  readonly plan: PlanTask;
+  readonly reason: string | undefined;
+  readonly message: string;
+}
+
+/** The leader's picture of the database: rebuilt at the start of its term, refreshed by dirty ids after that. */
+export interface Mirror {
+  /** Tasks that could be placed now, by id. */
+  readonly waiting: ReadonlyMap<TaskId, Waiting>;
+  readonly nodes: ReadonlyMap<NodeId, MirroredNode>;
+  /** Reads everything; answers the arrays whose cancel is not folded yet. */
+  rebuild(db: Querier): Promise<readonly TaskId[]>;
+  /** Reads marked rows again; answers the tasks that were read. */
+  refresh(
+    db: Querier,
+    marked: { tasks: readonly TaskId[]; nodes: readonly NodeId[] },
+  ): Promise<readonly StoredTask[]>;
+  /** The planner's view of it. */
+  planState(): PlanState;
+  /** Remembers a stored reason, so that it is written once. */
+  noteReason(id: TaskId, reason: string, message: string): void;
+}
+
+const pageSize = 5_000;
+
+/** An empty mirror; call `rebuild` first. */
+export function createMirror(): Mirror {
+  const waiting = new Map<TaskId, Waiting>();
+  const nodes = new Map<NodeId, MirroredNode>();
+
+  const put = (task: StoredTask): void => {
+    const plan = toPlanTask(task);
+    if (plan === undefined) waiting.delete(task.id);
+    else waiting.set(task.id, { plan, reason: task.queueReason, message: task.statusMessage });
+  };
+  const putNodes = (
+    stored: readonly StoredNode[],
+    gpus: readonly StoredGpu[],
+    attempts: readonly StoredAttempt[],
+  ): void => {
+    const gpusOf = Map.groupBy(gpus, (gpu) => gpu.node);
+    const attemptsOf = Map.groupBy(attempts, (attempt) => attempt.node);
+    for (const node of stored) {
+      nodes.set(node.id, {
+        node,
+        gpus: gpusOf.get(node.id) ?? [],
+        attempts: attemptsOf.get(node.id) ?? [],
+      });
+    }
+  };
+  return {
+    waiting,
+    nodes,
+    async rebuild(db) {
+      waiting.clear();
+      nodes.clear();
+      const cancelled: TaskId[] = [];
+      for (let after: TaskId | undefined; ;) {
+        const page = await readLiveTasks(db, after, pageSize);
+        for (const task of page) {
+          put(task);
+          if (task.array !== undefined && task.cancelRequested) cancelled.push(task.id);
+        }
+        after = page.at(-1)?.id;
+        if (page.length < pageSize) break;
+      }
+      const stored = await readAllNodes(db);
+      const ids = stored.map((node) => node.id);
+      putNodes(stored, await readGpusOf(db, ids), await readLiveAttempts(db));
+      return cancelled;
+    },
+    async refresh(db, marked) {
+      const tasks = marked.tasks.length === 0 ? [] : await readTasks(db, marked.tasks);
+      for (const task of tasks) put(task);
+      if (marked.nodes.length > 0) {
+        const stored = await readNodes(db, marked.nodes);
+        const gpus = await readGpusOf(db, marked.nodes);
+        putNodes(stored, gpus, await readLiveAttemptsOf(db, marked.nodes));
+      }
+      return tasks;
+    },
+    planState() {
+      const running = leasesByTask(nodes.values());
+      return {
+        nodes: [...nodes.values()].map(toPlanNode),
+        tasks: [...waiting.values()].map(({ plan }) =>
+          limitLeases(plan, running.get(plan.id) ?? 0),
+        ),
+      };
+    },
+    noteReason(id, reason, message) {
+      const found = waiting.get(id);
+      if (found !== undefined) waiting.set(id, { ...found, reason, message });
+    },
+  };
+}
+
+/** The task for the planner, or undefined where nothing of it can be placed. */
+function toPlanTask(task: StoredTask): PlanTask | undefined {
+  if (task.cancelRequested || task.waitingFor > 0) return undefined;
+  const live =
+    task.array === undefined ? ["QUEUED"] : ["QUEUED", "SCHEDULED", "STARTING", "RUNNING"];
+  if (!live.includes(task.state)) return undefined;
+  const pending = task.array === undefined ? 1 : countIndices(task.array.pending);
+  if (pending === 0) return undefined;
+  return {
+    id: task.id,
+    org: task.org,
+    epoch: task.epoch,
+    priority: task.priority,
+    submittedMs: task.submittedMs ?? task.createdMs,
+    notBeforeMs: task.notBeforeMs,
+    demand: task.demand,
+    stopGraceMs: task.stopGraceMs,
+    excludedGpus: task.excludedGpus,
+    traceparent: task.traceparent,
+    array: task.array === undefined ? undefined : { pending, leasesLeft: task.array.parallelism },
+  };
+}
+
+/** Leases run their elements one after the other, so an array's parallelism bounds its leases. */
+function limitLeases(task: PlanTask, running: number): PlanTask {
+  if (task.array === undefined || running === 0) return task;
+  return {
+    ...task,
+    array: { ...task.array, leasesLeft: Math.max(0, task.array.leasesLeft - running) },
+  };
+}
+
+function leasesByTask(nodes: Iterable<MirroredNode>): Map<TaskId, number> {
+  const counts = new Map<TaskId, number>();
+  for (const { attempts } of nodes) {
+    for (const { task } of attempts) counts.set(task, (counts.get(task) ?? 0) + 1);
+  }
+  return counts;
+}
+
+function toPlanNode({ node, gpus, attempts }: MirroredNode): PlanNode {
+  // CPU and memory are given back with the processes; the rest of an attempt is only the keeping of its outputs.
+  const holding = attempts.filter((attempt) => attempt.goneMs === undefined);
+  const used = (of: (attempt: StoredAttempt) => number): number =>
+    holding.reduce((sum, attempt) => sum + of(attempt), 0);
+  return {
+    id: node.id,
+    name: node.displayName,
+    acceptsWork: node.state === "READY",
+    runtimes: node.runtimes,
+    cpuMillis: node.cpuMillis,
+    memoryMib: node.memoryMib,
+    diskMib: node.diskMib,
+    cpuMillisFree: node.cpuMillis - used((attempt) => attempt.cpuMillis),
+    memoryMibFree: node.memoryMib - used((attempt) => attempt.memoryMib),
+    diskMibFree: node.diskMib - used((attempt) => attempt.diskMib),
+    gpus: gpus
+      .filter((gpu) => gpu.present)
+      .map(({ id, model, memoryMib, simulated, state }) => ({
+        id,
+        model,
+        memoryMib,
+        simulated,
+        free: state === "IDLE",
+      })),
+  };
+}
+
+/** The attempts of a mirror, by id. */
+export function attemptsOf(mirror: Mirror): Map<AttemptId, StoredAttempt> {
+  const all = new Map<AttemptId, StoredAttempt>();
+  for (const { attempts } of mirror.nodes.values()) {
+    for (const attempt of attempts) all.set(attempt.id, attempt);
+  }
+  return all;
+}

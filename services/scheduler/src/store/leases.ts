@@ -1,0 +1,168 @@
+import { formatMultirange, type IndexSet } from "@fastgpu/domain/index-set";
+import {
+  idToUuid,
+  uuidToId,
+  type AttemptId,
+  type GpuId,
+  type NodeId,
+  type OrgId,
+  type ProjectId,
+  type TaskId,
+} from "@fastgpu/domain/ids";
+import { statement, type Querier } from "@fastgpu/postgres/pool";
+
+/** A lease to write: one attempt with its GPUs. */
+export interface NewLease {
+  readonly attempt: AttemptId;
+  readonly org: OrgId;
+  readonly project: ProjectId;
+  readonly task: TaskId;
+  readonly node: NodeId;
+  readonly epoch: number;
+  readonly number: number;
+  readonly cpuMillis: number;
+  readonly memoryMib: number;
+  readonly diskMib: number;
+  readonly stopGraceMs: number;
+  readonly elements: IndexSet | undefined;
+  readonly fundedMs: number | undefined;
+  readonly gpus: readonly {
+    readonly id: GpuId;
+    readonly sku: string;
+    readonly priceVersion: number;
+    readonly simulated: boolean;
+  }[];
+  readonly traceparent: string;
+}
+
+const lockGpus = statement<{ id: string; node_id: string }>(
+  "leases_lock_gpus",
+  `select id, node_id from gpus where id = any($1::uuid[]) and state = 'IDLE' and present
+   order by id for update`,
+);
+const readyNodes = statement<{ id: string }>(
+  "leases_ready_nodes",
+  "select id from nodes where id = any($1::uuid[]) and state = 'READY' and lease_until_ms > $2",
+);
+const insertAttempts = statement(
+  "leases_insert_attempts",
+  `insert into attempts (id, org_id, project_id, task_id, node_id, epoch, leader_epoch, number, state, cpu_millis,
+     memory_mib, disk_mib, stop_grace_ms, elements, lease_ms, funded_ms, traceparent)
+   select c.id, c.org_id, c.project_id, c.task_id, c.node_id, c.epoch, $2, c.number, 'LEASED', c.cpu_millis,
+     c.memory_mib, c.disk_mib, c.stop_grace_ms, c.elements, $3, c.funded_ms, c.traceparent
+   from json_to_recordset($1::json) as c(id uuid, org_id uuid, project_id uuid, task_id uuid, node_id uuid,
+     epoch bigint, number int, cpu_millis bigint, memory_mib bigint, disk_mib bigint, stop_grace_ms bigint, elements int4multirange,
+     funded_ms bigint, traceparent text)`,
+);
+const insertAllocations = statement(
+  "leases_insert_allocations",
+  `insert into allocations (attempt_id, gpu_id, org_id, project_id, task_id, sku, price_version, simulated,
+     from_ms, cut_ms)
+   select c.attempt_id, c.gpu_id, c.org_id, c.project_id, c.task_id, c.sku, c.price_version, c.simulated, $2, $2
+   from json_to_recordset($1::json) as c(attempt_id uuid, gpu_id uuid, org_id uuid, project_id uuid, task_id uuid,
+     sku text, price_version int, simulated boolean)`,
+);
+const takeGpus = statement(
+  "leases_take_gpus",
+  `update gpus g set state = 'LEASED', attempt_id = c.attempt_id, last_org = c.org_id
+   from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as c(gpu_id, attempt_id, org_id) where g.id = c.gpu_id`,
+);
+const scheduleTasks = statement(
+  "leases_schedule_tasks",
+  `update tasks t set prev_state = case when c.state = t.state then t.prev_state else t.state end, state = c.state,
+     epoch = c.epoch, revision = t.revision + 1, queue_reason = null, status_message = c.message,
+     attempt_id = c.attempt_id, attempt_count = c.attempt_count,
+     idx_pending = coalesce(c.idx_pending, t.idx_pending), idx_leased = coalesce(c.idx_leased, t.idx_leased)
+   from json_to_recordset($1::json) as c(id uuid, state text, epoch bigint, message text, attempt_id uuid,
+     attempt_count int, idx_pending int4multirange, idx_leased int4multirange)
+   where t.id = c.id`,
+);
+
+/** Locks those of the GPUs that are free, and answers them with their nodes. */
+export async function lockFreeGpus(
+  tx: Querier,
+  gpus: readonly GpuId[],
+): Promise<ReadonlyMap<GpuId, NodeId>> {
+  if (gpus.length === 0) return new Map();
+  const rows = await tx.query(lockGpus, [gpus.map(idToUuid)]);
+  return new Map(rows.map((row) => [uuidToId("gpu", row.id), uuidToId("node", row.node_id)]));
+}
+
+/** Those of the nodes that take work and whose lease stands. */
+export async function readReadyNodes(
+  tx: Querier,
+  nodes: readonly NodeId[],
+  nowMs: number,
+): Promise<ReadonlySet<NodeId>> {
+  const rows = await tx.query(readyNodes, [nodes.map(idToUuid), nowMs]);
+  return new Set(rows.map((row) => uuidToId("node", row.id)));
+}
+
+/** Writes leases: attempts, their allocations, and the GPUs as taken. */
+export async function insertLeases(
+  tx: Querier,
+  leases: readonly NewLease[],
+  at: { leaderEpoch: bigint; nowMs: number },
+): Promise<void> {
+  const attempts = leases.map((lease) => ({
+    id: idToUuid(lease.attempt),
+    org_id: idToUuid(lease.org),
+    project_id: idToUuid(lease.project),
+    task_id: idToUuid(lease.task),
+    node_id: idToUuid(lease.node),
+    epoch: lease.epoch,
+    number: lease.number,
+    cpu_millis: lease.cpuMillis,
+    memory_mib: lease.memoryMib,
+    disk_mib: lease.diskMib,
+    stop_grace_ms: lease.stopGraceMs,
+    elements: lease.elements === undefined ? null : formatMultirange(lease.elements),
+    funded_ms: lease.fundedMs ?? null,
+    traceparent: lease.traceparent,
+  }));
+  await tx.query(insertAttempts, [JSON.stringify(attempts), at.leaderEpoch, at.nowMs]);
+  const held = leases.flatMap((lease) => lease.gpus.map((gpu) => ({ lease, gpu })));
+  if (held.length === 0) return;
+  const allocations = held.map(({ lease, gpu }) => ({
+    attempt_id: idToUuid(lease.attempt),
+    gpu_id: idToUuid(gpu.id),
+    org_id: idToUuid(lease.org),
+    project_id: idToUuid(lease.project),
+    task_id: idToUuid(lease.task),
+    sku: gpu.sku,
+    price_version: gpu.priceVersion,
+    simulated: gpu.simulated,
+  }));
+  await tx.query(insertAllocations, [JSON.stringify(allocations), at.nowMs]);
+  await tx.query(takeGpus, [
+    held.map(({ gpu }) => idToUuid(gpu.id)),
+    held.map(({ lease }) => idToUuid(lease.attempt)),
+    held.map(({ lease }) => idToUuid(lease.org)),
+  ]);
+}
+
+/** How a task stands after its leases were written. */
+export interface ScheduledTask {
+  readonly id: TaskId;
+  readonly state: "SCHEDULED" | "RUNNING" | "STARTING";
+  readonly epoch: number;
+  readonly message: string;
+  readonly attempt: AttemptId;
+  readonly attemptCount: number;
+  readonly array: { readonly pending: IndexSet; readonly leased: IndexSet } | undefined;
+}
+
+/** Writes what leases change of their tasks. */
+export async function storeScheduled(tx: Querier, tasks: readonly ScheduledTask[]): Promise<void> {
+  const rows = tasks.map((task) => ({
+    id: idToUuid(task.id),
+    state: task.state,
+    epoch: task.epoch,
+    message: task.message,
+    attempt_id: idToUuid(task.attempt),
+    attempt_count: task.attemptCount,
+    idx_pending: task.array === undefined ? null : formatMultirange(task.array.pending),
+    idx_leased: task.array === undefined ? null : formatMultirange(task.array.leased),
+  }));
+  await tx.query(scheduleTasks, [JSON.stringify(rows)]);
+}
