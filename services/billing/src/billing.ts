@@ -1,5 +1,6 @@
 import type { Clock } from "@fastgpu/domain/clock";
 import type { Database } from "@fastgpu/postgres/database";
+import type { PageTokens } from "@fastgpu/rpc/page-token";
 import type { Logger } from "@fastgpu/telemetry/log";
 import type { Organizations } from "./organizations.ts";
 import type { PriceBook } from "./price-book.ts";
@@ -11,4 +12,7 @@ export interface Billing {
   readonly log: Logger;
   readonly prices: PriceBook;
   readonly organizations: Organizations;
+  readonly pageTokens: PageTokens;
+  /** Called after a commit that appended events. */
+  wakeRelay(): void;
 }
