@@ -1,0 +1,153 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { bootMs } from "../boot-time.ts";
+import type { ContainerView, Engine } from "../runtime/container/engine.ts";
+import { openEngine } from "../runtime/container/open.ts";
+import type { Outcome } from "../runtime/port.ts";
+import { parseElementRecord } from "./array.ts";
+import { followEngineLog } from "./container-log.ts";
+import { wasOomKilled } from "./oom.ts";
+import { watchProgressFile } from "./progress-file.ts";
+import { type LiveRun, type RunContext, createStopper, leaseWarningMs } from "./run.ts";
+import type { EngineAddress } from "./wire.ts";
+
+type WatchContext = Omit<RunContext, "host" | "cgroup" | "program" | "workdir">;
+type Watched =
+  | { readonly kind: "launched"; readonly run: LiveRun; readonly isolation: readonly string[] }
+  | { readonly kind: "refused"; readonly exitClass: "start_failed"; readonly message: string };
+
+/** Keeps a running container: its log, its deadline, its exit. The engine keeps its processes. */
+export async function watchContainer(
+  context: WatchContext,
+  address: EngineAddress,
+): Promise<Watched> {
+  const { launch, files } = context;
+  const engine = openEngine(address);
+  const view = await engine.inspect(launch.name);
+  if (view === undefined) {
+    return { kind: "refused", exitClass: "start_failed", message: "the container is gone" };
+  }
+  const copying = followLog(context, engine);
+  const progress = watchProgressFile(join(files.dir, "io", "progress"), context.onProgress);
+  const stopper = createStopper({
+    signal(signal) {
+      void engine.signal(launch.name, signal).catch(() => undefined);
+      return true;
+    },
+    kill: () => void killHard(engine, launch.name),
+  });
+  const timer =
+    launch.timeoutMs === 0
+      ? undefined
+      : setTimeout(() => {
+          const how = { signal: launch.stopSignal, graceMs: launch.graceMs };
+          stopper.begin("timeout", how);
+        }, launch.timeoutMs);
+  const finish = async (): Promise<Outcome> => {
+    const exit = await waitForExit(engine, launch.name);
+    stopper.end();
+    clearTimeout(timer);
+    await copying.finish();
+    progress.close();
+    const oom = wasOomKilled(view, exit);
+    engine[Symbol.dispose]();
+    return {
+      cause: exit === undefined ? "lost" : (stopper.cause ?? "exit"),
+      exitCode: exit?.exitCode,
+      oom,
+      stopReason: stopper.reason,
+      message: exit === undefined ? "the container is gone" : "",
+      endedBootMs: bootMs(),
+      elements:
+        launch.array === undefined ? undefined : readElements(join(files.dir, "io", "elements")),
+    };
+  };
+  return {
+    kind: "launched",
+    isolation: ["container", address.kind],
+    run: {
+      pid: 0,
+      isolation: ["container", address.kind],
+      stop: (request) => stopper.begin("stop", request),
+      expire: (soon) => {
+        stopper.begin("lease", { signal: launch.stopSignal, graceMs: soon ? leaseWarningMs : 0 });
+      },
+      done: finish(),
+    },
+  };
+}
+
+/** A kill that must work even where the engine is restarting. */
+async function killHard(engine: Engine, name: string): Promise<void> {
+  for (let triesLeft = 50; triesLeft > 0; triesLeft -= 1) {
+    try {
+      const view = await engine.inspect(name);
+      if (view === undefined || view.state === "ended") return;
+      await engine.signal(name, "SIGKILL");
+    } catch {
+      // The engine does not answer right now.
+    }
+    await sleep(100);
+  }
+}
+
+/** The end of the container, through restarts of the engine; undefined where the container was removed. */
+async function waitForExit(engine: Engine, name: string): Promise<ContainerView | undefined> {
+  const never = new AbortController().signal;
+  for (;;) {
+    try {
+      await engine.wait(name, never);
+    } catch {
+      // The engine went away, or the container did.
+    }
+    try {
+      const view = await engine.inspect(name);
+      if (view === undefined || view.state === "ended") return view;
+    } catch {
+      // Asked again below.
+    }
+    await sleep(100);
+  }
+}
+
+function followLog(context: WatchContext, engine: Engine): { finish(): Promise<void> } {
+  const { log, files, launch } = context;
+  if (engine.followLog === undefined) {
+    const path = join(files.dir, "engine.log");
+    const follower = followEngineLog({ path, log, onLog: context.onLog });
+    return {
+      finish() {
+        follower.finish();
+        return Promise.resolve();
+      },
+    };
+  }
+  const follow = engine.followLog;
+  const stop = new AbortController();
+  // Microseconds since the epoch fit a double; finer differences only matter within one write.
+  const copying = follow(
+    launch.name,
+    BigInt(log.sourceEnd + 1) * 1_000n - 1n,
+    stop.signal,
+    (stream, timeNs, data) => {
+      const sourceEnd = Number(timeNs / 1_000n);
+      log.append({ stream, timeMs: Number(timeNs / 1_000_000n), sourceEnd, data });
+      context.onLog();
+    },
+  ).catch(() => undefined);
+  return {
+    async finish() {
+      await Promise.race([copying, sleep(2_000)]);
+      stop.abort();
+    },
+  };
+}
+
+function readElements(path: string): ReturnType<typeof parseElementRecord> {
+  try {
+    return parseElementRecord(readFileSync(path, "utf8"));
+  } catch {
+    return parseElementRecord("");
+  }
+}

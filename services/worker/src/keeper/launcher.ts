@@ -1,0 +1,207 @@
+import { createHash } from "node:crypto";
+import { appendFileSync, mkdirSync, readFileSync } from "node:fs";
+import { bootId, bootMs } from "../boot-time.ts";
+import { openLogWriter } from "../log/writer.ts";
+import type { Launch, Outcome, RuntimeEvent, StartResult } from "../runtime/port.ts";
+import { parseElementRecord, startArray } from "./array.ts";
+import { type AttemptCgroup, createAttemptCgroup, findCgroupHost } from "./cgroup.ts";
+import {
+  type AttemptFiles,
+  type Started,
+  type WorkerFiles,
+  processStart,
+  readLaunch,
+  readOutcome,
+  readStarted,
+  writeJson,
+} from "./files.ts";
+import { sweep } from "./group.ts";
+import { createPipePool } from "./pipes.ts";
+import type { LiveRun, RunContext } from "./run.ts";
+import { type SandboxHost, probeSandbox, resolveProgram } from "./sandbox.ts";
+import { startSingle } from "./single.ts";
+import type { EngineAddress } from "./wire.ts";
+
+type Refused = Extract<StartResult, { kind: "refused" }>;
+type Launched =
+  | { readonly kind: "launched"; readonly run: LiveRun; readonly isolation: readonly string[] }
+  | Refused;
+
+/** Turns a launch file into a running attempt and its end into an exit file. */
+export interface Launcher {
+  /** What is already known of an attempt, so that starting twice starts once. */
+  known(files: AttemptFiles, live: boolean, op: "start" | "watch"): StartResult | undefined;
+  start(name: string, files: AttemptFiles): Promise<Launched>;
+  watch(name: string, files: AttemptFiles, engine: EngineAddress): Promise<Launched>;
+}
+
+const progressMaxBytes = 16 * 1024 * 1024;
+
+export function createLauncher(options: {
+  files: WorkerFiles;
+  logMaxBytes: number;
+  hide: readonly string[];
+  emit(event: RuntimeEvent): void;
+}): Launcher {
+  const pipes = createPipePool(options.files.private);
+  const cgroupHost = findCgroupHost();
+  // Several workers of one machine share its control groups.
+  const tag = createHash("sha256").update(options.files.root).digest("hex").slice(0, 8);
+  let sandbox: SandboxHost | undefined;
+
+  const processRun = async (
+    context: Omit<RunContext, "host" | "cgroup" | "program" | "workdir">,
+  ): Promise<Launched & { cgroups?: readonly string[] }> => {
+    const { launch, files } = context;
+    const workdir = launch.workdir ?? files.work;
+    const program = resolveProgram(launch, workdir);
+    if (program === undefined) {
+      return refused(`command not found: ${launch.command[0] ?? "(empty)"}`);
+    }
+    let cgroup: AttemptCgroup | undefined;
+    if (cgroupHost !== undefined) {
+      cgroup = createAttemptCgroup(cgroupHost, `${tag}-${launch.name}`, launch.limits);
+    }
+    sandbox ??= probeSandbox();
+    const full: RunContext = { ...context, host: sandbox, cgroup, program, workdir };
+    const run =
+      launch.array === undefined ? await startSingle(full) : await startArray(full, launch.array);
+    const enforced = (cgroup?.enforced ?? []).map((controller) => `cgroup_${controller}`);
+    return {
+      kind: "launched",
+      run,
+      isolation: [...run.isolation, ...enforced],
+      cgroups: cgroup?.dirs ?? [],
+    };
+  };
+
+  const begin = async (
+    name: string,
+    files: AttemptFiles,
+    start: (
+      context: Omit<RunContext, "host" | "cgroup" | "program" | "workdir">,
+    ) => Promise<Launched & { cgroups?: readonly string[] }>,
+  ): Promise<Launched> => {
+    const launch = readLaunch(files);
+    if (launch === undefined) return refused("the attempt has no launch file");
+    for (const dir of [files.work, files.tmp]) mkdirSync(dir, { recursive: true, mode: 0o700 });
+    const log = openLogWriter(files.log, options.logMaxBytes);
+    const progress = progressSink(name, files, options.emit);
+    const launched = await start({
+      launch,
+      files,
+      hide: options.hide,
+      log,
+      takePipes: (count) => pipes.take(count),
+      onProgress: progress,
+      onLog: () => options.emit({ kind: "log", name }),
+      onElements: (ok, failed) => options.emit({ kind: "elements", name, ok, failed }),
+    }).catch((error: unknown) => refused(`the sandbox did not start: ${String(error)}`));
+    if (launched.kind === "refused") {
+      log[Symbol.dispose]();
+      return launched;
+    }
+    writeJson(files.started, startedNote(launch, launched));
+    const done = launched.run.done
+      .catch((error: unknown) => lostOutcome(String(error)))
+      .then((outcome) => {
+        log[Symbol.dispose]();
+        writeJson(files.exit, outcome);
+        return outcome;
+      });
+    return { ...launched, run: { ...launched.run, done } };
+  };
+
+  return {
+    known(files, live, op) {
+      const started = readStarted(files);
+      // A container goes on without its keeper: watching it again is no second start.
+      const again = op === "watch" && readOutcome(files) === undefined;
+      if (!live && (started === undefined || again)) return undefined;
+      const { isolation = [], bootMs: at = bootMs() } = started ?? {};
+      return { kind: "started", isolation, bootMs: at };
+    },
+    start: (name, files) => begin(name, files, processRun),
+    watch: (name, files, engine) =>
+      begin(name, files, async (context) => {
+        const { watchContainer } = await import("./container-watch.ts");
+        return watchContainer(context, engine);
+      }),
+  };
+}
+
+function startedNote(
+  launch: Launch,
+  launched: Extract<Launched, { kind: "launched" }> & { cgroups?: readonly string[] },
+): Started {
+  const { pid } = launched.run;
+  return {
+    kind: launch.image === undefined ? "process" : "container",
+    pid,
+    pidStart: processStart(pid) ?? "",
+    bootId: bootId(),
+    bootMs: bootMs(),
+    isolation: launched.isolation,
+    cgroups: launched.cgroups ?? [],
+  };
+}
+
+function refused(message: string): Refused {
+  return { kind: "refused", exitClass: "start_failed", message };
+}
+
+/** Keeps progress lines on disk, bounded, and passes each on. */
+function progressSink(
+  name: string,
+  files: AttemptFiles,
+  emit: (event: RuntimeEvent) => void,
+): (line: string) => void {
+  let written = 0;
+  return (line) => {
+    if (written < progressMaxBytes) {
+      appendFileSync(files.progress, `${line}\n`, { mode: 0o600 });
+      written += line.length + 1;
+    }
+    emit({ kind: "progress", name, line });
+  };
+}
+
+function lostOutcome(message: string): Outcome {
+  return {
+    cause: "lost",
+    exitCode: undefined,
+    oom: false,
+    stopReason: undefined,
+    message,
+    endedBootMs: bootMs(),
+    elements: undefined,
+  };
+}
+
+/**
+ * The end of a process attempt whose keeper is gone: its processes died with it, stragglers are killed here, and
+ * what the keeper had recorded of a range counts.
+ */
+export async function recordLost(files: AttemptFiles): Promise<Outcome> {
+  const existing = readOutcome(files);
+  if (existing !== undefined) return existing;
+  const started = readStarted(files);
+  if (started !== undefined && started.bootId === bootId()) {
+    const same = started.pid > 0 && processStart(started.pid) === started.pidStart;
+    await sweep(same ? started.pid : 0, started.cgroups);
+  }
+  const launch = readLaunch(files);
+  const base = lostOutcome("the keeper of this attempt is gone");
+  const outcome: Outcome =
+    launch?.array === undefined ? base : { ...base, elements: recordedElements(files) };
+  writeJson(files.exit, outcome);
+  return outcome;
+}
+
+function recordedElements(files: AttemptFiles): NonNullable<Outcome["elements"]> {
+  try {
+    return parseElementRecord(readFileSync(files.elements, "utf8"));
+  } catch {
+    return parseElementRecord("");
+  }
+}

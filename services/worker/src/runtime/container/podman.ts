@@ -1,0 +1,151 @@
+import type { EngineAddress } from "../../keeper/wire.ts";
+import {
+  type ContainerRequest,
+  type CreateResult,
+  type Engine,
+  defaultPids,
+  insidePaths,
+  userNamespace,
+} from "./engine.ts";
+import { type EngineHttp, createEngineHttp, messageOf } from "./http.ts";
+import { ensurePodmanService } from "./service.ts";
+
+const api = "/v4.0.0/libpod";
+
+/** Podman by its own API: the Docker-compatible one drops device requests silently. */
+export function createPodman(address: EngineAddress): Engine {
+  const http = createEngineHttp(address.socket, () => ensurePodmanService(address.socket));
+  const act = async (
+    name: string,
+    verb: string,
+  ): Promise<{ kind: "done" } | { kind: "failed"; message: string }> => {
+    const reply = await http.call("POST", `${api}/containers/${name}/${verb}`);
+    // 304: already in that state.
+    return reply.status < 400 ? { kind: "done" } : { kind: "failed", message: messageOf(reply) };
+  };
+  return {
+    address,
+    followLog: undefined,
+    async version() {
+      const reply = await http.call("GET", `${api}/version`);
+      const body = reply.body as { Version?: string };
+      return `podman ${body.Version ?? "?"}`;
+    },
+    create: (request) => create(http, request),
+    init: (name) => act(name, "init"),
+    start: (name) => act(name, "start"),
+    async inspect(name) {
+      const reply = await http.call("GET", `${api}/containers/${name}/json`);
+      if (reply.status === 404) return undefined;
+      if (reply.status >= 400) throw new Error(messageOf(reply));
+      return viewOf(reply.body);
+    },
+    async wait(name, signal) {
+      const path = `${api}/containers/${name}/wait?condition=exited&condition=stopped`;
+      const reply = await http.call("POST", path, undefined, signal);
+      if (reply.status >= 400) throw new Error(messageOf(reply));
+      return Number(reply.body);
+    },
+    async signal(name, signal) {
+      await http.call("POST", `${api}/containers/${name}/kill?signal=${signal}`);
+    },
+    remove: (name) => remove(http, name),
+    async list(label) {
+      const filters = encodeURIComponent(JSON.stringify({ label: [label] }));
+      const reply = await http.call("GET", `${api}/containers/json?all=true&filters=${filters}`);
+      if (reply.status >= 400) throw new Error(messageOf(reply));
+      return (reply.body as { Names: string[] }[]).flatMap((c) => c.Names);
+    },
+    async importImage(name, tar) {
+      const reference = encodeURIComponent(name);
+      const reply = await http.upload(`${api}/images/import?reference=${reference}`, tar);
+      if (reply.status >= 400) throw new Error(messageOf(reply));
+    },
+    [Symbol.dispose]: () => http.close(),
+  };
+}
+
+async function create(http: EngineHttp, request: ContainerRequest): Promise<CreateResult> {
+  const reply = await http.call("POST", `${api}/containers/create`, specOf(request));
+  if (reply.status === 201) return { kind: "created" };
+  const message = messageOf(reply);
+  // Podman 4.3 answers 500 to both; later ones 409 and 404.
+  if (reply.status === 409 || message.includes("already in use")) return { kind: "exists" };
+  if (reply.status === 404 || message.includes("image not known")) {
+    return { kind: "no_image", message };
+  }
+  return { kind: "failed", message };
+}
+
+/** The hardened container of one attempt. */
+function specOf(request: ContainerRequest): Record<string, unknown> {
+  const { launch } = request;
+  const { cpuMillis, memoryMib, pids } = launch.limits;
+  const memory = memoryMib * 1024 * 1024;
+  const map = [{ container_id: 0, host_id: userNamespace.hostId, size: userNamespace.size }];
+  const mountOptions = ["rbind", "rw", "nosuid", "nodev"];
+  return {
+    name: launch.name,
+    image: launch.image,
+    ...(request.command.length === 0 ? {} : { command: request.command }),
+    env: launch.env,
+    work_dir: launch.workdir ?? insidePaths.work,
+    labels: request.labels,
+    netns: { nsmode: launch.network === "host" ? "host" : "none" },
+    ipcns: { nsmode: "private" },
+    no_new_privileges: true,
+    cap_drop: ["ALL"],
+    read_only_filesystem: true,
+    seccomp_profile_path: request.seccompPath,
+    userns: { nsmode: "private" },
+    idmappings: { UIDMap: map, GIDMap: map },
+    mounts: [
+      { destination: "/tmp", type: "tmpfs", options: ["nosuid", "nodev", "mode=1777"] },
+      {
+        destination: insidePaths.work,
+        type: "bind",
+        source: request.workDir,
+        options: mountOptions,
+      },
+      { destination: insidePaths.io, type: "bind", source: request.ioDir, options: mountOptions },
+    ],
+    resource_limits: {
+      pids: { limit: pids === 0 ? defaultPids : pids },
+      ...(memory === 0 ? {} : { memory: { limit: memory, swap: memory } }),
+      ...(cpuMillis === 0 ? {} : { cpu: { quota: cpuMillis * 100, period: 100_000 } }),
+    },
+    r_limits: [
+      { type: "NOFILE", soft: 65_536, hard: 65_536 },
+      { type: "NPROC", soft: 65_536, hard: 65_536 },
+    ],
+    devices: launch.devices.map((path) => ({ path })),
+    stop_signal: undefined,
+    log_configuration: { driver: "k8s-file", path: request.logPath },
+  };
+}
+
+function viewOf(body: unknown): NonNullable<Awaited<ReturnType<Engine["inspect"]>>> {
+  const { Id: id, State: state } = body as {
+    Id: string;
+    State: { Status: string; Pid: number; ExitCode: number; OOMKilled: boolean };
+  };
+  const ended = ["exited", "stopped", "removing", "dead"].includes(state.Status);
+  const created = ["created", "configured", "initialized"].includes(state.Status);
+  return {
+    id,
+    state: ended ? "ended" : created ? "created" : "running",
+    pid: state.Pid,
+    exitCode: state.ExitCode,
+    oomKilled: state.OOMKilled,
+  };
+}
+
+/** The engine's clean-up of an ended container may still hold its mounts: that passes. */
+async function remove(http: EngineHttp, name: string): Promise<void> {
+  for (let triesLeft = 20; ; triesLeft -= 1) {
+    const reply = await http.call("DELETE", `${api}/containers/${name}?force=true&v=true`);
+    if (reply.status < 400 || reply.status === 404) return;
+    if (triesLeft === 0) throw new Error(messageOf(reply));
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
