@@ -99,7 +99,7 @@ describe.skipIf(reason !== undefined)("containers", () => {
       "echo out; echo err >&2; cat /proc/self/uid_map; touch /x || echo read-only; ls /sys/class/net;" +
       "unshare -U true && echo escaped; exit 6";
     const started = await runtime.start(launchOf(name, sh(script), { image }), farAhead());
-    expect(started).toMatchObject({ kind: "started" });
+    expect(started).toMatchObject({ kind: "started", isolation: ["container", address?.kind] });
     expect(await t.exit(name)).toMatchObject({ cause: "exit", exitCode: 6, oom: false });
     const log = await logOf(t.files, name);
     const text = log.map((r) => r.text).join("");

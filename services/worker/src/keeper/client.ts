@@ -17,6 +17,13 @@ import {
 
 type WithoutId<T> = T extends unknown ? Omit<T, "id"> : never;
 
+/** The keeper ended before it answered. */
+class KeeperGone extends Error {
+  constructor() {
+    super("the keeper is gone");
+  }
+}
+
 /** Options of {@link createKeeperClient}. */
 export interface KeeperClientOptions {
   readonly files: WorkerFiles;
@@ -73,7 +80,7 @@ export function createKeeperClient(options: KeeperClientOptions): KeeperClient {
     socket.on("error", () => socket.destroy());
     socket.once("close", () => {
       line = undefined;
-      for (const waiter of waiting.values()) waiter.reject(new Error("the keeper is gone"));
+      for (const waiter of waiting.values()) waiter.reject(new KeeperGone());
       waiting.clear();
       if (!closed) for (const listener of lost) listener();
     });
@@ -108,24 +115,35 @@ export function createKeeperClient(options: KeeperClientOptions): KeeperClient {
       socket.write(encodeLine({ ...request, id } as KeeperRequest));
     });
   };
+  /** Every request is safe to repeat, so a keeper that dies under one is replaced and asked again. */
+  const askAgain = async (
+    start: boolean,
+    request: WithoutId<KeeperRequest>,
+  ): Promise<KeeperResult | undefined> => {
+    for (let triesLeft = 2; ; triesLeft -= 1) {
+      const socket = await reach(start);
+      if (socket === undefined) return undefined;
+      try {
+        return await send(socket, request);
+      } catch (error) {
+        if (!(error instanceof KeeperGone) || triesLeft === 0) throw error;
+      }
+    }
+  };
   return {
     async ask(request) {
-      const socket = await reach(true);
-      if (socket === undefined) throw new Error("no keeper");
-      return send(socket, request);
+      const result = await askAgain(true, request);
+      if (result === undefined) throw new Error("no keeper");
+      return result;
     },
-    async askIfAlive(request) {
-      const socket = await reach(false);
-      return socket === undefined ? undefined : send(socket, request);
-    },
+    askIfAlive: (request) => askAgain(false, request),
     async setDeadlines(deadlines) {
       for (const [name, killAt] of deadlines) killAtOf.set(name, killAt);
       writeJson(options.files.deadlines, {
         bootId: bootId(),
         killAt: Object.fromEntries(killAtOf),
       });
-      const socket = await reach(false);
-      if (socket !== undefined) await send(socket, { op: "deadlines" });
+      await askAgain(false, { op: "deadlines" });
     },
     forget: (name) => void killAtOf.delete(name),
     onEvent: (listener) => void listeners.push(listener),

@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import type { EngineAddress } from "../../keeper/wire.ts";
 import {
   type ContainerRequest,
@@ -114,14 +115,25 @@ function specOf(request: ContainerRequest): Record<string, unknown> {
       ...(memory === 0 ? {} : { memory: { limit: memory, swap: memory } }),
       ...(cpuMillis === 0 ? {} : { cpu: { quota: cpuMillis * 100, period: 100_000 } }),
     },
+    // Both must be given: the engine's defaults may exceed the hard limits of this machine.
     r_limits: [
-      { type: "NOFILE", soft: 65_536, hard: 65_536 },
-      { type: "NPROC", soft: 65_536, hard: 65_536 },
+      { type: "NOFILE", ...limitOf("Max open files") },
+      { type: "NPROC", ...limitOf("Max processes") },
     ],
     devices: launch.devices.map((path) => ({ path })),
     stop_signal: undefined,
     log_configuration: { driver: "k8s-file", path: request.logPath },
   };
+}
+
+/** At most 32,768, which podman leaves to itself, and no more than this process may have itself. */
+function limitOf(name: string): { soft: number; hard: number } {
+  const line = readFileSync("/proc/self/limits", "utf8")
+    .split("\n")
+    .find((candidate) => candidate.startsWith(name));
+  const hard = Number(line?.slice(name.length).trim().split(/\s+/)[1]);
+  const value = Number.isFinite(hard) ? Math.min(32_768, hard) : 32_768;
+  return { soft: value, hard: value };
 }
 
 function viewOf(body: unknown): NonNullable<Awaited<ReturnType<Engine["inspect"]>>> {
