@@ -4,8 +4,12 @@ import { applyTransfer, emptyLedger, openAccount, trialBalance } from "@fastgpu/
 import type { Ledger } from "@fastgpu/ledger/ledger";
 import { accountDeltas } from "@fastgpu/ledger/transfer";
 import type { Transfer, TransferCode } from "@fastgpu/ledger/transfer";
+import { UsageKind } from "@fastgpu/contracts/fastgpu/billing/v1/billing_service_pb";
+import { newEvent, topics } from "@fastgpu/events/topics";
 import { openDatabase } from "@fastgpu/postgres/database";
-import { statement } from "@fastgpu/postgres/pool";
+import { appendEvents, listEvents } from "@fastgpu/postgres/outbox";
+import type { EventPage, NewEvent } from "@fastgpu/postgres/outbox";
+import { openPool, statement } from "@fastgpu/postgres/pool";
 import type { Pool } from "@fastgpu/postgres/pool";
 import { transaction } from "@fastgpu/postgres/transaction";
 import { manualClock } from "@fastgpu/testkit/clock";
@@ -14,6 +18,10 @@ import { testDatabase } from "@fastgpu/testkit/database";
 import type { TestDatabase } from "@fastgpu/testkit/database";
 import { anId } from "@fastgpu/testkit/factories";
 import { quiet } from "@fastgpu/testkit/log";
+import { scratchDirectory } from "@fastgpu/testkit/servers";
+import { createPageTokens } from "@fastgpu/rpc/page-token";
+import { passiveTracing } from "@fastgpu/telemetry/tracing";
+import type { Tracing } from "@fastgpu/telemetry/tracing";
 import type { Billing } from "../src/billing.ts";
 import type { HoldRequest } from "../src/holds/create-holds.ts";
 import { openOrganizations } from "../src/organizations.ts";
@@ -27,18 +35,34 @@ export const usd = 1_000_000_000n;
 /** A billing core over its own database, without network. */
 export interface TestBilling extends Billing, AsyncDisposable {
   readonly clock: ManualClock;
+  readonly tracing: Tracing;
   readonly database: TestDatabase;
 }
 
 /** Opens one; new organisations start with `creditNanos`. */
 export async function openTestBilling(creditNanos: bigint): Promise<TestBilling> {
-  const database = await testDatabase({ services: ["billing"] });
+  // The schema `scheduler` has only the tables of an event log here: tests play the producer.
+  const migrations = { scheduler: await scratchDirectory() };
+  const database = await testDatabase({ services: ["billing", "scheduler"], migrations });
+  const billing = openBilling(database, creditNanos);
+  await billing.prices.refresh(0);
+  return {
+    ...billing,
+    database,
+    async [Symbol.asyncDispose]() {
+      await billing.db[Symbol.asyncDispose]();
+      await database[Symbol.asyncDispose]();
+    },
+  };
+}
+
+/** A billing core over a database that is there already. */
+export function openBilling(database: Pick<TestDatabase, "urls">, creditNanos: bigint) {
   const urls = database.urls["billing"];
   if (urls === undefined) throw new Error("billing has no schema");
   const db = openDatabase({ service: "billing", urls, log: quiet, max: { api: 2, core: 8 } });
   const clock = manualClock();
   const prices = openPriceBook({ pool: db.core, clock });
-  await prices.refresh(0);
   const organizations = openOrganizations({
     pool: db.core,
     clock,
@@ -55,12 +79,56 @@ export async function openTestBilling(creditNanos: bigint): Promise<TestBilling>
     log: quiet,
     prices,
     organizations,
-    database,
-    async [Symbol.asyncDispose]() {
-      await db[Symbol.asyncDispose]();
-      await database[Symbol.asyncDispose]();
-    },
+    pageTokens: createPageTokens(new Uint8Array(32)),
+    wakeRelay: () => undefined,
+    tracing: passiveTracing,
   };
+}
+
+/** The scheduler's event log, played by a test. */
+export interface TestProducer extends AsyncDisposable {
+  readonly core: Pool;
+  /** Appends events in one transaction, as the scheduler's would. */
+  append(events: readonly NewEvent[]): Promise<void>;
+  /** Reads the log, as `EventLog.List` does. */
+  fetch(afterSeq: bigint): Promise<EventPage>;
+}
+
+/** Opens the scheduler's event log in a billing's database. */
+export function openProducer(database: Pick<TestDatabase, "urls">): TestProducer {
+  const url = database.urls["scheduler"]?.core ?? "";
+  const core = openPool({ url, name: "scheduler", log: quiet });
+  return {
+    core,
+    append: (events) => transaction(core, (tx) => appendEvents(tx, events)),
+    fetch: (afterSeq) => listEvents(core, afterSeq, 1_000),
+    [Symbol.asyncDispose]: () => core[Symbol.asyncDispose](),
+  };
+}
+
+/** The event that tells of a cut. */
+export function cutEvent(cut: UsageCut): NewEvent {
+  const { owner, segments, final } = cut;
+  const payload = {
+    attempt: owner.attempt,
+    task: owner.task,
+    final,
+    segments: segments.map((segment) => ({
+      ...segment,
+      kind: UsageKind.BILLABLE,
+      startMs: BigInt(segment.startMs),
+      endMs: BigInt(segment.endMs),
+      billingStartMs: BigInt(segment.billingStartMs),
+      billingEndMs: BigInt(segment.billingEndMs),
+    })),
+  };
+  return newEvent(topics.usageCut, payload, {
+    aggregate: owner.attempt,
+    aggregateRevision: 1n,
+    occurredMs: Date.UTC(2026, 0, 1),
+    org: owner.org,
+    project: owner.project,
+  });
 }
 
 /** A tenant with an account, and a task of its own. */
