@@ -184,6 +184,6 @@ test.runIf(isRoot)(
     expect(copies[0]).toEqual(copies[1]);
     expect(copies[0]!.postgres.startsWith(cacheDir)).toBe(true);
     const { stdout } = await run(copies[0]!.postgres, ["--version"], { ...nobody, cwd: "/" });
-    expect(stdout).toContain("PostgreSQL 18");
+    expect(stdout).toContain("(PostgreSQL) 18");
   },
 );
