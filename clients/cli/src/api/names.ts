@@ -7,18 +7,33 @@ type Collection = keyof typeof PREFIXES;
 
 /**
  * The resource name for what was typed: a full name (`projects/p/tasks/task-…`) as it is, a bare id
- * below `parent`. A malformed id is refused here, with what it should look like.
+ * below `parent`, which is asked for only then. A malformed id is refused before anything is sent,
+ * with what it should look like.
  */
+export async function resolveName(
+  collection: Collection,
+  typed: string,
+  parent: () => Promise<string>,
+): Promise<string> {
+  if (typed.includes("/")) return typed;
+  checkId(collection, typed);
+  return `${await parent()}/${collection}/${typed}`;
+}
+
+/** The same where the parent is known; empty: the collection is at the top. */
 export function resourceName(collection: Collection, typed: string, parent: string): string {
   if (typed.includes("/")) return typed;
-  const prefix = PREFIXES[collection];
-  if (parseId(prefix, typed) === undefined) {
-    throw new CliError(`"${typed}" is not the id of ${article(prefix)}`, {
-      why: `an id is ${prefix}- and 26 characters`,
-      hint: LISTS[collection],
-    });
-  }
+  checkId(collection, typed);
   return parent === "" ? `${collection}/${typed}` : `${parent}/${collection}/${typed}`;
+}
+
+function checkId(collection: Collection, typed: string): void {
+  const prefix = PREFIXES[collection];
+  if (parseId(prefix, typed) !== undefined) return;
+  throw new CliError(`"${typed}" is not the id of ${article(prefix)}`, {
+    why: `an id is ${prefix}- and 26 characters`,
+    hint: LISTS[collection],
+  });
 }
 
 const LISTS: Record<Collection, string> = {

@@ -9,7 +9,7 @@ import {
 } from "@fastgpu/contracts/fastgpu/storage/v1/storage_service_pb";
 import { Fault } from "@fastgpu/domain/fault";
 import { type Api, withApi } from "../api/connect.ts";
-import { resourceName } from "../api/names.ts";
+import { resolveName } from "../api/names.ts";
 import { collectPages } from "../api/pages.ts";
 import type { CliContext, CommonOptions } from "../context.ts";
 import { printOptions } from "../context.ts";
@@ -150,9 +150,7 @@ export async function getData(
 ): Promise<void> {
   await withApi(context, options, async (api) => {
     const { terminal } = context;
-    const name = typed.includes("/")
-      ? typed
-      : resourceName("artifacts", typed, await api.project());
+    const name = await resolveName("artifacts", typed, api.project);
     const { displayName, sizeBytes, sha256 } = await api.artifacts.getArtifact({ name });
     using line = progressLine(terminal, displayName);
     const source = {

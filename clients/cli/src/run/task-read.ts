@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { type Task, TaskStateSchema } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import { nearest } from "@fastgpu/lifecycle/nearest";
 import { type Api, withApi } from "../api/connect.ts";
-import { resourceName } from "../api/names.ts";
+import { resolveName } from "../api/names.ts";
 import { collectPages } from "../api/pages.ts";
 import type { CliContext, CommonOptions } from "../context.ts";
 import { printOptions } from "../context.ts";
@@ -14,7 +14,7 @@ import { attemptView, taskView } from "./views.ts";
 
 /** The resource name of a task as typed. */
 export async function taskName(api: Api, typed: string): Promise<string> {
-  return typed.includes("/") ? typed : resourceName("tasks", typed, await api.project());
+  return await resolveName("tasks", typed, api.project);
 }
 
 async function printTask(context: CliContext, options: CommonOptions, task: Task): Promise<void> {
