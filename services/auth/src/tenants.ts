@@ -1,10 +1,6 @@
-import {
-  OrganizationCreatedSchema,
-  ProjectCreatedSchema,
-} from "@fastgpu/contracts/fastgpu/events/v1/auth_events_pb";
+import { newEvent, topics } from "@fastgpu/events/topics";
 import { appendEvents } from "@fastgpu/postgres/outbox";
 import type { Tx } from "@fastgpu/postgres/transaction";
-import { eventOf } from "./events.ts";
 import { insertOrganization } from "./store/organizations.ts";
 import type { Organization } from "./store/organizations.ts";
 import { insertProject } from "./store/projects.ts";
@@ -19,10 +15,10 @@ export async function addOrganization(
   const { orgId, displayName, createdMs } = organization;
   await insertOrganization(tx, organization);
   await appendEvents(tx, [
-    eventOf(
-      OrganizationCreatedSchema,
+    newEvent(
+      topics.organizationCreated,
       { org: orgId, displayName },
-      { aggregate: orgId, org: orgId, traceparent, nowMs: createdMs },
+      { aggregate: orgId, aggregateRevision: 1n, occurredMs: createdMs, org: orgId, traceparent },
     ),
   ]);
 }
@@ -32,10 +28,17 @@ export async function addProject(tx: Tx, project: Project, traceparent: string):
   const { projectId, orgId, displayName, createdMs } = project;
   await insertProject(tx, project);
   await appendEvents(tx, [
-    eventOf(
-      ProjectCreatedSchema,
+    newEvent(
+      topics.projectCreated,
       { project: projectId, org: orgId, displayName },
-      { aggregate: projectId, org: orgId, project: projectId, traceparent, nowMs: createdMs },
+      {
+        aggregate: projectId,
+        aggregateRevision: 1n,
+        occurredMs: createdMs,
+        org: orgId,
+        project: projectId,
+        traceparent,
+      },
     ),
   ]);
 }

@@ -1,4 +1,4 @@
-import { ApiKeyRevokedSchema } from "@fastgpu/contracts/fastgpu/events/v1/auth_events_pb";
+import { newEvent, topics } from "@fastgpu/events/topics";
 import type { ApiKeyService } from "@fastgpu/contracts/fastgpu/auth/v1/auth_service_pb";
 import { Fault } from "@fastgpu/domain/fault";
 import { appendEvents } from "@fastgpu/postgres/outbox";
@@ -6,7 +6,6 @@ import { transaction, withTenant } from "@fastgpu/postgres/transaction";
 import type { Handler } from "@fastgpu/rpc/handlers";
 import { factOf } from "../audit/fact.ts";
 import { tenantOf } from "../caller.ts";
-import { eventOf } from "../events.ts";
 import { keyOfName } from "../names.ts";
 import type { AuthParts } from "../parts.ts";
 import { getApiKey, revokeApiKey as revoke } from "../store/api-keys.ts";
@@ -23,10 +22,16 @@ export function revokeApiKey(parts: AuthParts): Handler<typeof ApiKeyService.met
       const changed = await revoke(tx, keyId, nowMs);
       if (changed === undefined) return getApiKey(tx, keyId);
       await appendEvents(tx, [
-        eventOf(
-          ApiKeyRevokedSchema,
+        newEvent(
+          topics.apiKeyRevoked,
           { apiKey: keyId },
-          { aggregate: keyId, revision: 2n, org, traceparent: context.traceparent, nowMs },
+          {
+            aggregate: keyId,
+            aggregateRevision: 2n,
+            occurredMs: nowMs,
+            org,
+            traceparent: context.traceparent,
+          },
         ),
       ]);
       const project = changed.projectId ?? "";
