@@ -59,7 +59,7 @@ export interface CycleContext {
   changed(what: { tasks: Iterable<TaskId>; nodes: Iterable<NodeId> }): void;
   /** Arrays whose cancel the leader has not folded yet. */
   readonly cancelledArrays: Set<TaskId>;
-  readonly timers: { lastSweepMs: number; nextBackoffMs: number };
+  readonly timers: { lastSweepMs: number; nextBackoffMs: number; nextMissedMs: number };
   /** The last event of our own log that was looked at. */
   readonly position: { seq: bigint };
 }
@@ -70,6 +70,8 @@ const drainLimit = 2_000;
 const sweepMs = 1_000;
 /** How often running GPUs have a usage segment cut. */
 const cutEveryMs = 60_000;
+/** How often dependencies are looked over for what a crash left. */
+const missedEveryMs = 10_000;
 
 /**
  * One turn of the scheduler. Ideally it plans over the whole present state at once; it works on a mirror that lags
@@ -89,6 +91,7 @@ export async function runCycle(c: CycleContext): Promise<LoopNext> {
   if (swept) {
     c.timers.lastSweepMs = nowMs;
     await expireNodes(c, nowMs);
+    await unlockMissed(c, nowMs);
     await extendHolds(c, nowMs);
     await stopUnfunded(c, nowMs);
     await cutUsage(c, nowMs);
@@ -191,7 +194,12 @@ async function expireNodes(c: CycleContext, nowMs: number): Promise<void> {
     await apply(c, { tasks: applied.tasks, nodes: [node.id] });
     await unlock(c, applied.ended, nowMs);
   }
-  // Dependencies that a crash left between an end and its unlocking.
+}
+
+/** Dependencies that a crash left between a parent's end and the unlocking. */
+async function unlockMissed(c: CycleContext, nowMs: number): Promise<void> {
+  if (nowMs < c.timers.nextMissedMs) return;
+  c.timers.nextMissedMs = nowMs + missedEveryMs;
   const missed = await readMissedDependencies(c.core);
   await unlock(c, [...new Set(missed.map((dependency) => dependency.parent))], nowMs);
 }

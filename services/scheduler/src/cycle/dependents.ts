@@ -49,9 +49,11 @@ export async function resolveDependents(
     changes.push(change);
     if (change.state === "FAILED") events.push(failure(task, at.nowMs));
   }
+  // A draft is looked at when it is submitted; for a task that has ended nothing is left to wait for.
   const settled = open.filter((dependency) => {
     const parent = tasks.get(dependency.parent);
-    return parent !== undefined && isTerminal(parent.state);
+    const state = tasks.get(dependency.task)?.state;
+    return state !== "DRAFT" && parent !== undefined && isTerminal(parent.state);
   });
   await storeResolved(tx, settled);
   await updateTasks(tx, changes);

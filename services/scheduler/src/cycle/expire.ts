@@ -47,6 +47,7 @@ export function lostEvent(
 ): AttemptEvent {
   return {
     attempt: attempt.id,
+    node: attempt.node,
     epoch: attempt.epoch,
     atMs: nowMs,
     what: {

@@ -66,6 +66,7 @@ export function parseTask(task: Task, project: ProjectId): ParsedTask {
   if (spec === undefined) throw Fault.invalid("task.spec", "is required");
   checkEnv(spec.env);
   checkPaths(spec);
+  checkDependencies(spec);
   const filled = withDefaults(spec);
   const bytes = toBinary(TaskSpecSchema, filled);
   if (bytes.length > specLimits.specBytes) {
@@ -168,6 +169,14 @@ function checkPaths(spec: TaskSpec): void {
   }
   for (const [at, input] of spec.inputs.entries()) {
     checkRelative(`task.spec.inputs[${at}].path`, input.path);
+  }
+}
+
+function checkDependencies(spec: TaskSpec): void {
+  const seen = new Set<string>();
+  for (const [at, { task }] of spec.dependsOn.entries()) {
+    if (seen.has(task)) throw Fault.invalid(`task.spec.depends_on[${at}].task`, "is named twice");
+    seen.add(task);
   }
 }
 

@@ -150,6 +150,10 @@ const selectLiveOfNodes = statement<AttemptRow>(
   "attempts_live_of_nodes",
   "select * from attempts where state <> 'ENDED' and node_id = any($1::uuid[]) order by id",
 );
+const lockLiveOfTask = statement<AttemptRow>(
+  "attempts_lock_live_of_task",
+  "select * from attempts where task_id = $1 and state <> 'ENDED' order by id for update",
+);
 const selectUnfolded = statement<AttemptRow>(
   "attempts_unfolded",
   "select * from attempts where not folded order by id limit 1000",
@@ -177,6 +181,11 @@ export async function readLiveAttempts(db: Querier): Promise<StoredAttempt[]> {
 /** Attempts on these nodes that have not ended. */
 export async function readLiveAttemptsOf(db: Querier, nodes: readonly NodeId[]) {
   return (await db.query(selectLiveOfNodes, [nodes.map(idToUuid)])).map(toAttempt);
+}
+
+/** Attempts of a task that have not ended, locked until the transaction ends. */
+export async function lockLiveAttemptsOfTask(tx: Querier, task: TaskId): Promise<StoredAttempt[]> {
+  return (await tx.query(lockLiveOfTask, [idToUuid(task)])).map(toAttempt);
 }
 
 /** Ended attempts of arrays that the array's row does not show yet, at most 1,000. */

@@ -96,3 +96,14 @@ export async function storeResolved(
     items.map((item) => idToUuid(item.parent)),
   ]);
 }
+
+const selectParents = statement<{ parent_id: string }>(
+  "dependencies_parents",
+  "select parent_id from task_dependencies where task_id = $1 and not resolved",
+);
+
+/** Parents that a task still waits for. */
+export async function readParents(db: Querier, task: TaskId): Promise<TaskId[]> {
+  const rows = await db.query(selectParents, [idToUuid(task)]);
+  return rows.map((row) => uuidToId("task", row.parent_id));
+}

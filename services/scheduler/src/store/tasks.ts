@@ -4,6 +4,7 @@ import {
   uuidToId,
   type AttemptId,
   type GpuId,
+  type NodeId,
   type OrgId,
   type ProjectId,
   type TaskId,
@@ -363,25 +364,29 @@ export function arrayColumns(array: Omit<TaskArray, "count" | "parallelism">) {
   };
 }
 
-const setProgress = statement(
+const setProgress = statement<{ id: string }>(
   "tasks_set_progress",
   `update tasks t set progress = decode(c.progress, 'base64'), revision = t.revision + 1
-   from json_to_recordset($1::json) as c(task_id uuid, attempt_id uuid, progress text)
-   where t.id = c.task_id and t.attempt_id = c.attempt_id
-     and t.state in ('STARTING', 'RUNNING', 'STOPPING')`,
+   from json_to_recordset($1::json) as c(attempt_id uuid, epoch bigint, progress text)
+     join attempts a on a.id = c.attempt_id and a.epoch = c.epoch
+   where t.id = a.task_id and t.attempt_id = a.id and a.node_id = $2
+     and t.state in ('STARTING', 'RUNNING', 'STOPPING')
+   returning t.id`,
 );
 
-/** Stores the newest progress of attempts that are their task's present one. */
+/** Stores the newest progress of a node's attempts that are their task's present one; answers those tasks. */
 export async function storeProgress(
   db: Querier,
-  items: readonly { task: TaskId; attempt: AttemptId; progress: Uint8Array }[],
-): Promise<void> {
+  node: NodeId,
+  items: readonly { attempt: AttemptId; epoch: number; progress: Uint8Array }[],
+): Promise<TaskId[]> {
   const rows = items.map((item) => ({
-    task_id: idToUuid(item.task),
     attempt_id: idToUuid(item.attempt),
+    epoch: item.epoch,
     progress: Buffer.from(item.progress).toString("base64"),
   }));
-  await db.query(setProgress, [JSON.stringify(rows)]);
+  const stored = await db.query(setProgress, [JSON.stringify(rows), idToUuid(node)]);
+  return stored.map((row) => uuidToId("task", row.id));
 }
 
 const setReasons = statement(

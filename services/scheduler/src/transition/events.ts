@@ -1,15 +1,9 @@
-import { create, toBinary, type DescMessage, type MessageInitShape } from "@bufbuild/protobuf";
-import {
-  TaskStateChangedSchema,
-  UsageCutSchema,
-  type UsageSegment,
-} from "@fastgpu/contracts/fastgpu/events/v1/scheduler_events_pb";
-import { AuditRecordedSchema } from "@fastgpu/contracts/fastgpu/events/v1/audit_events_pb";
+import { newEvent, topics } from "@fastgpu/events/topics";
+import type { UsageSegment } from "@fastgpu/contracts/fastgpu/events/v1/scheduler_events_pb";
 import type { OrgId, ProjectId } from "@fastgpu/domain/ids";
 import type { ExitClass, TaskState } from "@fastgpu/domain/states";
 import type { NewEvent } from "@fastgpu/postgres/outbox";
 import { exitClassToWire, taskStateToWire } from "../api/wire-states.ts";
-import { newId } from "../new-id.ts";
 import type { StoredAttempt } from "../store/attempts.ts";
 
 /** Whose fact it is, and what caused it. */
@@ -19,23 +13,14 @@ interface Origin {
   readonly traceparent: string;
 }
 
-function makeEvent<D extends DescMessage>(
-  schema: D,
-  payload: MessageInitShape<D>,
-  about: { aggregate: string; revision: number; nowMs: number; origin: Origin },
-): NewEvent {
-  return {
-    eventId: newId("evt", about.nowMs),
-    type: schema.typeName,
-    aggregate: about.aggregate,
-    aggregateRevision: BigInt(about.revision),
-    occurredMs: about.nowMs,
-    org: about.origin.org,
-    project: about.origin.project,
-    traceparent: about.origin.traceparent,
-    payload: toBinary(schema, create(schema, payload)),
-  };
-}
+const facts = (origin: Origin, about: { aggregate: string; revision: number; nowMs: number }) => ({
+  aggregate: about.aggregate,
+  aggregateRevision: BigInt(about.revision),
+  occurredMs: about.nowMs,
+  org: origin.org,
+  project: origin.project,
+  traceparent: origin.traceparent,
+});
 
 /** A task's state changed. */
 export function taskStateChanged(
@@ -49,8 +34,8 @@ export function taskStateChanged(
     ...(change.from === undefined ? {} : { from: taskStateToWire(change.from) }),
     ...(change.exitClass === undefined ? {} : { exitClass: exitClassToWire(change.exitClass) }),
   };
-  const about = { aggregate: task.id, revision: task.revision, nowMs, origin: task };
-  return makeEvent(TaskStateChangedSchema, payload, about);
+  const about = { aggregate: task.id, revision: task.revision, nowMs };
+  return newEvent(topics.taskStateChanged, payload, facts(task, about));
 }
 
 /** Segments of an attempt's GPU time were cut. */
@@ -64,20 +49,16 @@ export function usageCut(
     segments: [...cut.segments],
     final: cut.final,
   };
-  const about = { aggregate: attempt.id, revision: 0, nowMs: cut.nowMs, origin: attempt };
-  return makeEvent(UsageCutSchema, payload, about);
+  const about = { aggregate: attempt.id, revision: 0, nowMs: cut.nowMs };
+  return newEvent(topics.usageCut, payload, facts(attempt, about));
 }
 
-/** A call changed something. */
+/** A call changed something: auth chains it into the audit log. */
 export function auditRecorded(
   origin: Origin,
   fact: { principal: string; method: string; resource: string; requestId: string },
   nowMs: number,
 ): NewEvent {
-  return makeEvent(AuditRecordedSchema, fact, {
-    aggregate: fact.resource,
-    revision: 0,
-    nowMs,
-    origin,
-  });
+  const about = { aggregate: fact.resource, revision: 0, nowMs };
+  return newEvent(topics.auditRecorded, fact, facts(origin, about));
 }

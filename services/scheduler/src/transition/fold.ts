@@ -7,7 +7,7 @@ import {
   type ExitClass,
   type TaskState,
 } from "@fastgpu/domain/states";
-import type { AttemptId, GpuId } from "@fastgpu/domain/ids";
+import type { AttemptId, GpuId, NodeId } from "@fastgpu/domain/ids";
 import type { AttemptChange, ElementResults, StoredAttempt } from "../store/attempts.ts";
 import type { StoredTask, TaskChange } from "../store/tasks.ts";
 
@@ -28,6 +28,8 @@ export interface AttemptEnd {
 /** One fact about an attempt, in the server's time. */
 export interface AttemptEvent {
   readonly attempt: AttemptId;
+  /** The node that says so; a fact from another node than the attempt's is fenced. */
+  readonly node: NodeId;
   readonly epoch: number;
   readonly atMs: number;
   readonly what:
@@ -80,7 +82,8 @@ export function foldEvent(
   gpus: readonly GpuId[],
 ): boolean {
   const { attempt } = draft;
-  if (event.epoch !== attempt.epoch || draft.attemptChange.state === "ENDED") return false;
+  if (event.epoch !== attempt.epoch || event.node !== attempt.node) return false;
+  if (draft.attemptChange.state === "ENDED") return false;
   const { what } = event;
   switch (what.kind) {
     case "starting":

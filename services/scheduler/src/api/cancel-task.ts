@@ -1,0 +1,87 @@
+import type { Task } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
+import type { CancelTaskRequest } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
+import { Fault } from "@fastgpu/domain/fault";
+import type { NodeId } from "@fastgpu/domain/ids";
+import { isTerminal } from "@fastgpu/domain/states";
+import { appendEvents } from "@fastgpu/postgres/outbox";
+import { transaction, type Tx } from "@fastgpu/postgres/transaction";
+import type { CallContext } from "@fastgpu/rpc/context";
+import type { Scheduler } from "../scheduler.ts";
+import { lockLiveAttemptsOfTask, updateAttempts } from "../store/attempts.ts";
+import { lockTask, readTasks, updateTasks, type StoredTask, type TaskChange } from "../store/tasks.ts";
+import { auditRecorded, taskStateChanged } from "../transition/events.ts";
+import { taskOf, tenantOf } from "./names.ts";
+import { describeTask } from "./read-task.ts";
+
+/** Asks a task to stop. What waits ends at once; what runs is told to, and frees nothing until its worker says so. */
+export async function cancelTask(
+  s: Scheduler,
+  request: CancelTaskRequest,
+  context: CallContext,
+): Promise<Task> {
+  const id = taskOf(request.name);
+  const { project } = tenantOf(context);
+  const nodes = await transaction(s.core, async (tx) => {
+    const task = await lockTask(tx, project, id);
+    if (task === undefined) throw Fault.notFound(request.name, "`fastgpu task list` shows the tasks");
+    return isTerminal(task.state) || task.cancelRequested ? [] : cancel(s, tx, { task, request, context });
+  });
+  s.changed({ tasks: [id], nodes });
+  const [task] = await readTasks(s.core, [id]);
+  if (task === undefined) throw Fault.notFound(request.name);
+  return describeTask(s, task, context);
+}
+
+async function cancel(
+  s: Scheduler,
+  tx: Tx,
+  of: { task: StoredTask; request: CancelTaskRequest; context: CallContext },
+): Promise<readonly NodeId[]> {
+  const { task, request, context } = of;
+  const nowMs = s.clock.nowMs();
+  const attempts = await lockLiveAttemptsOfTask(tx, task.id);
+  const stoppable = attempts.filter((each) => ["LEASED", "STARTING", "RUNNING"].includes(each.state));
+  await updateAttempts(
+    tx,
+    stoppable.map((attempt) => ({
+      id: attempt.id,
+      prevState: attempt.state,
+      state: "STOPPING",
+      stopClass: "cancelled",
+      stopMs: nowMs,
+    })),
+  );
+  const change = cancelledTask(task, { reason: request.reason, live: attempts.length > 0, nowMs });
+  await updateTasks(tx, [change]);
+  const { principal, method, requestId } = context;
+  const fact = { principal: principal.id, method, resource: request.name, requestId };
+  await appendEvents(tx, [
+    ...(change.state === task.state
+      ? []
+      : [
+          taskStateChanged(
+            { ...task, revision: task.revision + 1 },
+            { from: task.state, to: change.state, exitClass: change.exitClass },
+            nowMs,
+          ),
+        ]),
+    auditRecorded(task, fact, nowMs),
+  ]);
+  return [...new Set(stoppable.map((attempt) => attempt.node))];
+}
+
+function cancelledTask(
+  task: StoredTask,
+  at: { reason: string; live: boolean; nowMs: number },
+): TaskChange {
+  const message = at.reason === "" ? "cancelled" : `cancelled: ${at.reason}`;
+  const base = { id: task.id, prevState: task.state, cancelRequested: true, statusMessage: message };
+  if (task.state === "DRAFT" || (task.state === "QUEUED" && !at.live)) {
+    const array =
+      task.array === undefined ? {} : { array: { ...task.array, pending: [], cancelled: task.array.pending } };
+    return { ...base, ...array, state: "CANCELLED", exitClass: "cancelled", endedMs: at.nowMs };
+  }
+  // FINALIZING is past stopping, and a queued array with live ranges has no state to stop in: the end will see the flag.
+  if (task.state === "FINALIZING" || task.state === "QUEUED") return { ...base, state: task.state };
+  return { ...base, state: "STOPPING" };
+}

@@ -1,0 +1,144 @@
+import { create, toBinary } from "@bufbuild/protobuf";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { ProgressSchema } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
+import {
+  ConnectResponseSchema,
+  type ConnectRequest,
+  type ConnectResponse,
+  type Heartbeat,
+  type Hello,
+} from "@fastgpu/contracts/fastgpu/worker/v1/worker_session_pb";
+import { Fault } from "@fastgpu/domain/fault";
+import { parseId, type NodeId } from "@fastgpu/domain/ids";
+import type { CallContext } from "@fastgpu/rpc/context";
+import type { Scheduler } from "../scheduler.ts";
+import { openWorkerSession, type OpenedSession } from "../session/open-session.ts";
+import { createSendQueue } from "../session/queue.ts";
+import { toEvents } from "../session/reports.ts";
+import { fencedFault, type Session } from "../session/sessions.ts";
+import { storeNodeState } from "../store/nodes.ts";
+import { storeProgress } from "../store/tasks.ts";
+
+/** The worker's session: Hello, then messages of both sides until one of them ends it. */
+export async function* connect(
+  s: Scheduler,
+  requests: AsyncIterable<ConnectRequest>,
+  context: CallContext,
+): AsyncGenerator<ConnectResponse> {
+  const node = callingNode(context);
+  const incoming = requests[Symbol.asyncIterator]();
+  const first = await incoming.next();
+  if (first.done === true) return;
+  if (first.value.message.case !== "hello") {
+    throw Fault.invalid("hello", "must be the first message of a session");
+  }
+  const hello = first.value.message.value;
+  const at = { node, replica: s.replica, nowMs: s.clock.nowMs(), leaseTtlMs: s.config.leaseTtlMs };
+  const opened = await openWorkerSession(s.core, hello, at);
+  s.changed({ tasks: opened.applied.tasks, nodes: [node] });
+  const queue = createSendQueue<ConnectResponse>(context.signal);
+  const session: Session = { node, epoch: opened.sessionEpoch, queue, sent: new Set() };
+  context.log.info({ node, session: session.epoch, gpus: hello.gpus.length }, "worker connected");
+  queue.push(welcome(s, hello, { node, opened }));
+  s.sessions.add(session);
+  void receive(s, session, incoming).then(
+    () => queue.end(),
+    (error: unknown) => queue.end(error),
+  );
+  try {
+    yield* queue;
+  } finally {
+    s.sessions.remove(session);
+    context.log.info({ node, session: session.epoch }, "worker disconnected");
+    await incoming.return?.();
+  }
+}
+
+/** The node that calls: a worker acts for its own node only. */
+export function callingNode(context: CallContext): NodeId {
+  const node = context.principal.kind === "worker" ? parseId("node", context.principal.id) : undefined;
+  if (node === undefined) {
+    throw new Fault("PERMISSION_DENIED", "only a worker that has joined may open a session");
+  }
+  return node;
+}
+
+function welcome(
+  s: Scheduler,
+  _hello: Hello,
+  of: { node: NodeId; opened: OpenedSession },
+): ConnectResponse {
+  const value = {
+    node: of.node,
+    sessionEpoch: BigInt(of.opened.sessionEpoch),
+    incarnation: s.incarnation,
+    heartbeatIntervalMs: BigInt(Math.floor(s.config.leaseTtlMs / 3)),
+    leaseTtlMs: BigInt(s.config.leaseTtlMs),
+    skewMs: BigInt(s.config.skewMs),
+    gpus: [...of.opened.gpus],
+    adoptedAttempts: [...of.opened.adopted],
+  };
+  return create(ConnectResponseSchema, { message: { case: "welcome", value } });
+}
+
+async function receive(
+  s: Scheduler,
+  session: Session,
+  incoming: AsyncIterator<ConnectRequest>,
+): Promise<void> {
+  for (;;) {
+    const next = await incoming.next();
+    if (next.done === true) return;
+    const { message } = next.value;
+    switch (message.case) {
+      case "heartbeat":
+        // Not awaited: a renewal waits for its batch, and reports must not wait for it.
+        void answerHeartbeat(s, session, message.value).catch((error: unknown) => session.queue.end(error));
+        break;
+      case "reports": {
+        const receivedMs = s.clock.nowMs();
+        const { reports } = message.value;
+        const last = reports.at(-1)?.reportId ?? 0n;
+        await s.reports.submit(toEvents(reports, { node: session.node, receivedMs }));
+        const value = { upToReportId: last };
+        session.queue.push(create(ConnectResponseSchema, { message: { case: "reportAcks", value } }));
+        break;
+      }
+      case "draining":
+        await storeNodeState(s.core, [session.node], "DRAINING");
+        s.changed({ tasks: [], nodes: [session.node] });
+        break;
+      case "hello":
+        throw Fault.invalid("hello", "comes once, at the beginning of a session");
+      case undefined:
+        break;
+    }
+  }
+}
+
+async function answerHeartbeat(s: Scheduler, session: Session, heartbeat: Heartbeat): Promise<void> {
+  const receivedMs = s.clock.nowMs();
+  const renewed = await s.sessions.renew(session);
+  if (!renewed.stands) {
+    session.queue.end(fencedFault());
+    return;
+  }
+  const value = {
+    sentAtMs: heartbeat.sentAtMs,
+    serverTimeMs: BigInt(receivedMs),
+    nodeLeaseEndMs: BigInt(renewed.leaseUntilMs),
+    fundedEnds: renewed.fundedEnds.map((end) => ({
+      attempt: end.attempt,
+      endMs: BigInt(end.untilMs),
+    })),
+  };
+  session.queue.push(create(ConnectResponseSchema, { message: { case: "heartbeatAck", value } }));
+  const progress = heartbeat.progress.flatMap((item) => {
+    const attempt = parseId("att", item.attempt);
+    if (attempt === undefined || item.progress === undefined) return [];
+    const stamped = create(ProgressSchema, { ...item.progress, time: timestampFromMs(receivedMs) });
+    return [{ attempt, epoch: Number(item.epoch), progress: toBinary(ProgressSchema, stamped) }];
+  });
+  if (progress.length === 0) return;
+  s.watchers.notify(await storeProgress(s.core, session.node, progress));
+}

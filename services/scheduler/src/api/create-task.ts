@@ -1,0 +1,128 @@
+import { toJson, type MessageInitShape } from "@bufbuild/protobuf";
+import {
+  TaskSchema,
+  type Task,
+} from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
+import type { CreateTaskRequest } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
+import { Fault } from "@fastgpu/domain/fault";
+import { requestBody, type Json } from "@fastgpu/postgres/requests";
+import type { CallContext } from "@fastgpu/rpc/context";
+import { newId } from "../new-id.ts";
+import type { Scheduler } from "../scheduler.ts";
+import { parseTask } from "../spec/task-spec.ts";
+import type { NewTask } from "../store/submits.ts";
+import { readTasks } from "../store/tasks.ts";
+import { conflictFault } from "../submit/writer.ts";
+import { auditRecorded, taskStateChanged } from "../transition/events.ts";
+import { tenantOf } from "./names.ts";
+import { noPlace, taskToWire } from "./task-wire.ts";
+import { describeTask } from "./read-task.ts";
+
+/** Creates a draft, or (RunTask) a task that is queued at once. */
+export async function createTask(
+  s: Scheduler,
+  request: CreateTaskRequest,
+  context: CallContext,
+  state: "DRAFT" | "QUEUED",
+): Promise<MessageInitShape<typeof TaskSchema>> {
+  const task = buildTask(s, { task: request.task, requestId: request.requestId }, { context, state });
+  if (request.validateOnly) return newTaskToWire(task);
+  const outcome = await s.submits.submit(task);
+  switch (outcome.kind) {
+    case "stored":
+      return newTaskToWire(task);
+    case "conflict":
+      throw conflictFault(task, outcome.field);
+    case "replay": {
+      const [found] = await readTasks(s.core, [outcome.task]);
+      if (found === undefined) throw Fault.notFound(outcome.task);
+      return describeTask(s, found, context);
+    }
+  }
+}
+
+/** A task of a request, checked and with everything that is stored with it. */
+export function buildTask(
+  s: Scheduler,
+  of: { task: Task | undefined; requestId: string },
+  at: { context: CallContext; state: "DRAFT" | "QUEUED" },
+): NewTask {
+  const { context, state } = at;
+  if (of.task === undefined) throw Fault.invalid("task", "is required");
+  const { org, project } = tenantOf(context);
+  const parsed = parseTask(of.task, project);
+  const nowMs = s.clock.nowMs();
+  const id = newId("task", nowMs);
+  const origin = { org, project, traceparent: context.traceparent };
+  const resource = `projects/${project}/tasks/${id}`;
+  const fact = { principal: context.principal.id, method: context.method, resource, requestId: context.requestId };
+  return {
+    id,
+    org,
+    project,
+    task: parsed,
+    state,
+    waitingFor: parsed.dependencies.length,
+    nowMs,
+    traceparent: context.traceparent,
+    request:
+      of.requestId === ""
+        ? undefined
+        : {
+            key: { org, project, method: context.method, requestId: of.requestId },
+            body: requestBody({ task: toJson(TaskSchema, of.task) as Json }),
+          },
+    events: [
+      taskStateChanged({ ...origin, id, revision: 1 }, { from: undefined, to: state }, nowMs),
+      auditRecorded(origin, fact, nowMs),
+    ],
+  };
+}
+
+/** A task as it stands right after it was stored, without reading it back. */
+export function newTaskToWire(of: NewTask): Task {
+  const { task } = of;
+  const { array } = task;
+  const none = { leased: [], succeeded: [], failed: [], cancelled: [] };
+  return taskToWire(
+    {
+      id: of.id,
+      org: of.org,
+      project: of.project,
+      displayName: task.displayName,
+      labels: task.labels,
+      spec: task.spec,
+      demand: task.demand,
+      priority: task.priority,
+      retry: task.retry,
+      maxRuntimeMs: task.maxRuntimeMs,
+      stopGraceMs: task.stopGraceMs,
+      state: of.state,
+      epoch: 0,
+      revision: 1,
+      queueReason: of.waitingFor > 0 ? "DEPENDENCY" : "PENDING",
+      statusMessage: "",
+      exitClass: undefined,
+      exitCode: undefined,
+      attemptCount: 0,
+      counts: { retries: 0, freeRequeues: 0 },
+      notBeforeMs: 0,
+      excludedGpus: [],
+      waitingFor: of.waitingFor,
+      cancelRequested: false,
+      attempt: undefined,
+      array:
+        array === undefined
+          ? undefined
+          : { ...array, ...none, pending: [{ first: 0, last: array.count - 1 }] },
+      progress: undefined,
+      manifestDigest: undefined,
+      traceparent: of.traceparent,
+      createdMs: of.nowMs,
+      submittedMs: of.state === "DRAFT" ? undefined : of.nowMs,
+      startedMs: undefined,
+      endedMs: undefined,
+    },
+    noPlace,
+  );
+}

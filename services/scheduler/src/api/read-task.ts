@@ -1,0 +1,85 @@
+import type { Task } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
+import { Fault } from "@fastgpu/domain/fault";
+import type { TaskId } from "@fastgpu/domain/ids";
+import { transaction, withTenant, type Tenant } from "@fastgpu/postgres/transaction";
+import type { CallContext } from "@fastgpu/rpc/context";
+import type { Scheduler } from "../scheduler.ts";
+import { readTask, type StoredTask } from "../store/tasks.ts";
+import { tenantOf } from "./names.ts";
+import { noPlace, readPlaces, taskToWire } from "./task-wire.ts";
+
+/** How long the answer waits for what other services know of a task. */
+const extrasTimeoutMs = 1_000;
+
+/** A task of the caller's project, read under row-level security; NOT_FOUND where there is none. */
+export async function readTaskOf(
+  s: Scheduler,
+  tenant: ReturnType<typeof tenantOf>,
+  of: { id: TaskId; name: string },
+): Promise<StoredTask> {
+  const task = await inTenant(s, tenant, (tx) => readTask(tx, tenant.project, of.id));
+  if (task === undefined) throw Fault.notFound(of.name, "`fastgpu task list` shows the tasks");
+  return task;
+}
+
+/** Runs reads under row-level security. */
+export function inTenant<T>(
+  s: Scheduler,
+  tenant: Tenant,
+  read: Parameters<typeof transaction<T>>[1],
+): Promise<T> {
+  return transaction(
+    s.api,
+    async (tx) => {
+      await withTenant(tx, tenant);
+      return read(tx);
+    },
+    { readOnly: true },
+  );
+}
+
+/** The task with where it runs, what it cost and what it left. */
+export async function describeTask(
+  s: Scheduler,
+  task: StoredTask,
+  context: CallContext,
+): Promise<Task> {
+  const places = await readPlaces(s.core, task.attempt === undefined ? [] : [task.attempt]);
+  const place = (task.attempt === undefined ? undefined : places.get(task.attempt)) ?? noPlace;
+  const [cost, files] = await Promise.all([readCost(s, task, context), readFiles(s, task, context)]);
+  return taskToWire(task, { ...place, cost, files });
+}
+
+/** What billing knows. A bill that cannot be had leaves the field out: the task's state does not depend on it. */
+async function readCost(s: Scheduler, task: StoredTask, context: CallContext) {
+  if (task.demand.gpuCount === 0 || task.attempt === undefined) return undefined;
+  const parent = `projects/${task.project}`;
+  const tasks = [`${parent}/tasks/${task.id}`];
+  const options = { parent: context, timeoutMs: extrasTimeoutMs, waitForReady: false };
+  return s.billing.batchGetTaskCosts({ parent, tasks }, options).then(
+    (answer) => answer.costs[0]?.cost,
+    (error: unknown) => {
+      context.log.warn({ err: error, task: task.id }, "no cost from billing");
+      return undefined;
+    },
+  );
+}
+
+async function readFiles(s: Scheduler, task: StoredTask, context: CallContext) {
+  if (task.state !== "SUCCEEDED" || task.manifestDigest === undefined) return [];
+  const request = { parent: `projects/${task.project}`, digest: task.manifestDigest };
+  const options = { parent: context, timeoutMs: extrasTimeoutMs, waitForReady: false };
+  return s.storage.getManifest(request, options).then(
+    (manifest) =>
+      manifest.files.map(({ path, sizeBytes, sha256, artifact }) => ({
+        path,
+        sizeBytes,
+        sha256,
+        artifact,
+      })),
+    (error: unknown) => {
+      context.log.warn({ err: error, task: task.id }, "no manifest from storage");
+      return [];
+    },
+  );
+}

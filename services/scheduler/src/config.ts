@@ -1,0 +1,40 @@
+import { z } from "zod";
+
+/** Configuration of the scheduler. Durations in milliseconds. */
+export const schedulerConfig = z.strictObject({
+  /** Where other services and the gateway call: host:port, or `unix:PATH`; port 0 is any free one. */
+  listen: z.string().min(1),
+  /** Where workers dial. */
+  workerListen: z.string().min(1).default("127.0.0.1:7601"),
+  /** Name of this replica, one word; unique among the replicas. */
+  replica: z
+    .string()
+    .regex(/^[A-Za-z0-9_-]{1,64}$/)
+    .default("scheduler-0"),
+  /** Connection strings of the service's roles. */
+  database: z.strictObject({ api: z.string().min(1), core: z.string().min(1) }),
+  /** NATS server. */
+  natsUrl: z.string().min(1),
+  /** Addresses of the services it calls. */
+  authAddress: z.string().min(1),
+  billingAddress: z.string().min(1),
+  storageAddress: z.string().min(1),
+  /** Public keys (PEM) of the services that may call, by their names. */
+  serviceKeys: z.record(z.string(), z.string()).default({}),
+  /** This service's own private key (PEM). */
+  privateKeyPem: z.string().min(1),
+  /** Secret that signs page tokens, base64; the same for all replicas. */
+  pageTokenKey: z.string().min(1),
+  /** Lifetime of a node's lease; renewed every third of it. */
+  leaseTtlMs: z.number().int().min(500).max(600_000).default(15_000),
+  /** Time beyond a lease's end before its work is placed again. */
+  skewMs: z.number().int().min(0).max(60_000).default(2_000),
+  /** A worker stops an attempt this long before its lease ends. */
+  marginMs: z.number().int().min(0).max(60_000).default(3_000),
+  /** Billable time that a hold covers ahead. */
+  coverMs: z.number().int().min(1_000).max(86_400_000).default(120_000),
+  /** Allows clear text on an address that other machines reach. */
+  insecure: z.boolean().default(false),
+});
+
+export type SchedulerConfig = z.output<typeof schedulerConfig>;

@@ -1,0 +1,93 @@
+import type { Report } from "@fastgpu/contracts/fastgpu/worker/v1/worker_session_pb";
+import type { Clock } from "@fastgpu/domain/clock";
+import { indexSet, type IndexSet } from "@fastgpu/domain/index-set";
+import { parseId, type NodeId } from "@fastgpu/domain/ids";
+import type { ExitClass } from "@fastgpu/domain/states";
+import { createBatchWriter, type BatchWriter } from "@fastgpu/postgres/batch-writer";
+import type { Pool } from "@fastgpu/postgres/pool";
+import { transaction } from "@fastgpu/postgres/transaction";
+import { exitClassFromWire } from "../api/wire-states.ts";
+import type { ElementResults } from "../store/attempts.ts";
+import { applyAttemptEvents, type Applied } from "../transition/apply.ts";
+import type { AttemptEvent } from "../transition/fold.ts";
+
+/** Reports of one message, as events in the server's time. */
+export function toEvents(
+  reports: readonly Report[],
+  from: { node: NodeId; receivedMs: number },
+): AttemptEvent[] {
+  return reports.flatMap((report) => {
+    const attempt = parseId("att", report.attempt);
+    const what = whatHappened(report, from.receivedMs);
+    if (attempt === undefined || what === undefined) return [];
+    const atMs = from.receivedMs - Number(report.agoMs);
+    return [{ attempt, node: from.node, epoch: Number(report.epoch), atMs, what }];
+  });
+}
+
+function whatHappened(report: Report, receivedMs: number): AttemptEvent["what"] | undefined {
+  const { event } = report;
+  switch (event.case) {
+    case "starting":
+      return { kind: "starting" };
+    case "running":
+      return { kind: "running", isolation: event.value.isolation };
+    case "stopping":
+      return { kind: "stopping" };
+    case "finalizing":
+      return { kind: "finalizing" };
+    case "ended": {
+      const ended = event.value;
+      return {
+        kind: "ended",
+        end: {
+          exitClass: exitClassFromWire(ended.exitClass),
+          message: ended.message,
+          goneMs: receivedMs - Number(ended.processesGoneAgoMs),
+          ...(ended.exitCode === undefined ? {} : { exitCode: ended.exitCode }),
+          ...(ended.manifestDigest === "" ? {} : { manifestDigest: ended.manifestDigest }),
+          ...(ended.logArtifact === "" ? {} : { logArtifact: ended.logArtifact }),
+          ...(ended.elements.length === 0 ? {} : { elementResults: toResults(ended.elements) }),
+        },
+      };
+    }
+    case undefined:
+      return undefined;
+  }
+}
+
+function toResults(
+  elements: readonly {
+    exitClass: Parameters<typeof exitClassFromWire>[0];
+    ranges: readonly { first: number; last: number }[];
+  }[],
+): ElementResults {
+  const results: Partial<Record<ExitClass, IndexSet>> = {};
+  for (const { exitClass, ranges } of elements) {
+    const name = exitClassFromWire(exitClass);
+    results[name] = indexSet([...(results[name] ?? []), ...ranges]);
+  }
+  return results;
+}
+
+/**
+ * The one writer of reports: the messages of all sessions that come in while a transaction is under way go into the
+ * next one. An answer means that they are durable.
+ */
+export function createReportWriter(options: {
+  core: Pool;
+  clock: Clock;
+  onApplied: (applied: Applied) => void;
+}): BatchWriter<readonly AttemptEvent[], void> {
+  return createBatchWriter({
+    maxItems: 200,
+    concurrency: 1,
+    write: async (batches: readonly (readonly AttemptEvent[])[]) => {
+      const events = batches.flat();
+      const nowMs = options.clock.nowMs();
+      const applied = await transaction(options.core, (tx) => applyAttemptEvents(tx, events, nowMs));
+      options.onApplied(applied);
+      return batches.map(() => undefined);
+    },
+  });
+}

@@ -1,0 +1,108 @@
+import { parseMultirange, type IndexSet } from "@fastgpu/domain/index-set";
+import {
+  idToUuid,
+  uuidToId,
+  type AttemptId,
+  type GpuId,
+  type NodeId,
+  type OrgId,
+  type ProjectId,
+  type TaskId,
+} from "@fastgpu/domain/ids";
+import type { ExitClass } from "@fastgpu/domain/states";
+import { statement, type Querier } from "@fastgpu/postgres/pool";
+
+/** What a node has to be told: a lease to take up or an attempt to stop. */
+export interface NodeWork {
+  readonly node: NodeId;
+  readonly attempt: AttemptId;
+  readonly task: TaskId;
+  readonly org: OrgId;
+  readonly project: ProjectId;
+  readonly epoch: number;
+  readonly number: number;
+  readonly stop: { readonly reason: ExitClass; readonly graceMs: number } | undefined;
+  readonly elements: IndexSet | undefined;
+  readonly slots: number;
+  /** Until when the lease stands: the node's lease, or the end of its money where that comes first. */
+  readonly leaseEndMs: number;
+  readonly traceparent: string;
+  /** TaskSpec, serialized. */
+  readonly spec: Uint8Array;
+  readonly displayName: string;
+  readonly gpus: readonly GpuId[];
+}
+
+interface WorkRow {
+  node_id: string;
+  id: string;
+  task_id: string;
+  org_id: string;
+  project_id: string;
+  epoch: bigint;
+  number: number;
+  state: "LEASED" | "STOPPING";
+  stop_class: ExitClass | null;
+  stop_grace_ms: bigint;
+  elements: string | null;
+  slots: number;
+  lease_end_ms: bigint;
+  traceparent: string;
+  spec: Buffer;
+  display_name: string;
+  gpus: string[];
+}
+
+const selectWork = statement<WorkRow>(
+  "work_of_nodes",
+  `select a.node_id, a.id, a.task_id, a.org_id, a.project_id, a.epoch, a.number, a.state, a.stop_class,
+     a.stop_grace_ms, a.elements, a.slots, 
+     least(n.lease_until_ms, coalesce(a.running_ms, a.lease_ms) + a.funded_ms) as lease_end_ms,
+     a.traceparent, t.spec, t.display_name,
+     array(select l.gpu_id from allocations l join gpus g on g.id = l.gpu_id
+           where l.attempt_id = a.id order by g.index) as gpus
+   from attempts a join tasks t on t.id = a.task_id join nodes n on n.id = a.node_id
+   where a.node_id = any($1::uuid[]) and (a.state = 'LEASED' or (a.state = 'STOPPING' and not a.stop_delivered))
+   order by a.id`,
+);
+
+/** Leases that nodes have not taken up, and stops that have not reached them. */
+export async function readWork(db: Querier, nodes: readonly NodeId[]): Promise<NodeWork[]> {
+  const rows = await db.query(selectWork, [nodes.map(idToUuid)]);
+  return rows.map((row) => ({
+    node: uuidToId("node", row.node_id),
+    attempt: uuidToId("att", row.id),
+    task: uuidToId("task", row.task_id),
+    org: uuidToId("org", row.org_id),
+    project: uuidToId("proj", row.project_id),
+    epoch: Number(row.epoch),
+    number: row.number,
+    stop:
+      row.state === "STOPPING"
+        ? { reason: row.stop_class ?? "cancelled", graceMs: Number(row.stop_grace_ms) }
+        : undefined,
+    elements: row.elements === null ? undefined : parseMultirange(row.elements),
+    slots: row.slots,
+    leaseEndMs: Number(row.lease_end_ms),
+    traceparent: row.traceparent,
+    spec: row.spec,
+    displayName: row.display_name,
+    gpus: row.gpus.map((id) => uuidToId("gpu", id)),
+  }));
+}
+
+const selectFunded = statement<{ node_id: string; id: string; until_ms: bigint }>(
+  "work_funded_ends",
+  `select node_id, id, coalesce(running_ms, lease_ms) + funded_ms as until_ms from attempts
+   where node_id = any($1::uuid[]) and state <> 'ENDED' and funded_ms is not null`,
+);
+
+/** Until when the attempts of nodes are paid for. */
+export async function readFundedEnds(db: Querier, nodes: readonly NodeId[]) {
+  const rows = await db.query(selectFunded, [nodes.map(idToUuid)]);
+  return rows.map((row) => ({
+    node: uuidToId("node", row.node_id),
+    attempt: uuidToId("att", row.id),
+    untilMs: Number(row.until_ms),
+  }));
+}
