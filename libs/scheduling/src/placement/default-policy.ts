@@ -6,7 +6,7 @@
  *    each weighted by how often it arrives and how scarce the places are that it can use.
  */
 import { gapPrices } from "./gap-price.ts";
-import type { GapPrices } from "./gap-price.ts";
+import type { GapPrices, GapStock } from "./gap-price.ts";
 import { NodeWorth } from "./node-worth.ts";
 import type { Policy, PolicyContext } from "./policy.ts";
 import type { Shape } from "./shapes.ts";
@@ -20,9 +20,13 @@ export interface DefaultParameters {
   /** Slack granted to CPU and memory before they limit a node's worth. */
   readonly cpuSlack: number;
   readonly memorySlack: number;
-  /** Scores are rebuilt when this part of the capacity has changed hands … */
+  /** Prices look ahead to a full cluster, but at least to this part of the capacity. */
+  readonly horizonPart: number;
+  /** Prices and weights are renewed when free capacity has moved by this part of all … */
   readonly refreshAllocatedPart: number;
-  /** … and prices when arrivals have grown by this factor. */
+  /** … and arrivals have grown by this part, … */
+  readonly refreshArrivalsPart: number;
+  /** … and in any case when arrivals have grown by this factor. */
   readonly refreshArrivalsFactor: number;
 }
 
@@ -32,7 +36,9 @@ export const defaultParameters: DefaultParameters = {
   scarcityCap: 50,
   cpuSlack: 1.75,
   memorySlack: 2,
-  refreshAllocatedPart: 0.05,
+  horizonPart: 0.05,
+  refreshAllocatedPart: 0.02,
+  refreshArrivalsPart: 0.02,
   refreshArrivalsFactor: 1.25,
 };
 
@@ -48,8 +54,8 @@ class DefaultPolicy implements Policy {
   private readonly parameters: DefaultParameters;
   private readonly worth: NodeWorth;
   private prices: GapPrices = gapPrices([]);
-  private pricedArrivals = 0;
-  private weighedFree = Number.NaN;
+  private seenArrivals = 0;
+  private seenFree = Number.NaN;
   private readonly picked: number[] = [];
   private readonly trial: number[] = [];
 
@@ -61,23 +67,41 @@ class DefaultPolicy implements Policy {
 
   refresh(): void {
     const { mix, cluster } = this.context;
-    const { refreshArrivalsFactor, refreshAllocatedPart } = this.parameters;
-    const reprice = mix.arrivals >= this.pricedArrivals * refreshArrivalsFactor;
-    const moved = Math.abs(cluster.supply.freeMilli - this.weighedFree);
-    const reweigh = !(moved < refreshAllocatedPart * cluster.capacityMilli);
-    if (!reprice && !reweigh) return;
-    if (reprice) {
-      this.pricedArrivals = Math.max(1, mix.arrivals);
-      const shares = new Map<number, number>();
-      for (const { shape, count } of mix.classes) {
-        if (shape.gpus === 0 || shape.gpuMilli >= 1000) continue;
-        shares.set(shape.gpuMilli, (shares.get(shape.gpuMilli) ?? 0) + count * shape.gpus);
-      }
-      this.prices = gapPrices([...shares].map(([milli, count]) => ({ milli, count })));
-    }
-    this.weighedFree = cluster.supply.freeMilli;
+    const { refreshAllocatedPart, refreshArrivalsFactor, refreshArrivalsPart } = this.parameters;
+    const arrived = mix.arrivals - this.seenArrivals;
+    const grown = mix.arrivals >= this.seenArrivals * refreshArrivalsFactor;
+    const moved = Math.abs(cluster.supply.freeMilli - this.seenFree);
+    const shifted =
+      !(moved < refreshAllocatedPart * cluster.capacityMilli) &&
+      arrived >= refreshArrivalsPart * mix.arrivals;
+    if (!grown && !shifted) return;
+    this.seenArrivals = Math.max(1, mix.arrivals);
+    this.seenFree = cluster.supply.freeMilli;
+    this.prices = this.price();
     this.worth.rebuild(mix, this.prices);
     this.epoch++;
+  }
+
+  /** Gap prices for the shares expected until the cluster is full, beside the gaps open now. */
+  private price(): GapPrices {
+    const { mix, cluster } = this.context;
+    const shares = new Map<number, number>();
+    let milliPerArrival = 0;
+    for (const { shape, count } of mix.classes) {
+      const part = count / mix.total;
+      milliPerArrival += part * shape.gpus * shape.gpuMilli;
+      if (shape.gpus === 0 || shape.gpuMilli >= 1000) continue;
+      shares.set(shape.gpuMilli, (shares.get(shape.gpuMilli) ?? 0) + part * shape.gpus);
+    }
+    const { horizonPart } = this.parameters;
+    const room = Math.max(cluster.supply.freeMilli, horizonPart * cluster.capacityMilli);
+    const arrivals = room / milliPerArrival;
+    const stock: GapStock[] = [];
+    for (const [milli, count] of cluster.supply.gapCounts().entries()) {
+      if (milli > 0 && milli < 1000 && count > 0) stock.push({ milli, count });
+    }
+    const demands = [...shares].map(([milli, part]) => ({ milli, count: part * arrivals }));
+    return gapPrices(demands, stock);
   }
 
   bound(slot: number, shape: Shape): number {

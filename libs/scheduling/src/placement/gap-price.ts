@@ -5,9 +5,12 @@
  * program prices each share by what it really costs in GPUs, and a gap is worth the best
  * set of shares that fits it: a gap that no share fits is worth nothing, and a share that
  * goes into it is free. Column generation after Gilmore and Gomory (1961).
+ *
+ * The gaps that are open now take part as rods that cost nothing, in limited number: once
+ * there are more gaps of a size than future shares to fill them, their price falls.
  */
 
-/** One size of share and how often it is asked for. */
+/** One size of share and how many of it are expected. */
 export interface ShareDemand {
   /** 1–999. */
   readonly milli: number;
@@ -15,20 +18,41 @@ export interface ShareDemand {
   readonly count: number;
 }
 
+/** Open gaps of one size. */
+export interface GapStock {
+  /** 1–999. */
+  readonly milli: number;
+  readonly count: number;
+}
+
 /** φ: index g holds the worth, in thousandths of a GPU, of g free thousandths; φ[1000] = 1000. */
 export type GapPrices = Int32Array;
 
+/** A column of the program: what one rod is cut into, as [row, amount]. */
+type Column = readonly (readonly [number, number])[];
+
 const tolerance = 1e-9;
+/** A column enters only where it gains more than this: below, degenerate pivots wander. */
+const leastGain = 1e-7;
 
 /** Computes the gap prices of a demand; without any, only whole GPUs have worth. */
-export function gapPrices(demands: readonly ShareDemand[]): GapPrices {
+export function gapPrices(
+  demands: readonly ShareDemand[],
+  stock: readonly GapStock[] = [],
+): GapPrices {
   const sizes = demands.toSorted((a, b) => a.milli - b.milli);
   const step = sizes.reduce((gcd, { milli }) => divisor(gcd, milli), 1000);
   const cells = 1000 / step;
   const widths = sizes.map(({ milli }) => milli / step);
-  const counts = sizes.map(({ count }) => count);
-  const worth = bestFill(sharePrices(widths, counts, cells), widths, cells).worth;
-  const full = worth[cells]! > 0 ? worth[cells]! : 1;
+  const counts = new Map<number, number>();
+  for (const { milli, count } of stock) {
+    const width = Math.floor(milli / step);
+    if (width >= (widths[0] ?? cells)) counts.set(width, (counts.get(width) ?? 0) + count);
+  }
+  const gaps = [...counts].sort(([a], [b]) => a - b);
+  const program = new Program({ cells, widths, wanted: sizes.map(({ count }) => count), gaps });
+  const { worth } = bestFill(program.solve(), widths, cells);
+  const full = Math.max(1, worth[cells]!);
   const prices = new Int32Array(1001);
   for (let gap = 0; gap <= 1000; gap++) {
     prices[gap] = Math.round((1000 * worth[Math.floor(gap / step)]!) / full);
@@ -41,67 +65,131 @@ function divisor(a: number, b: number): number {
   return b === 0 ? a : divisor(b, a % b);
 }
 
-/** Dual prices π of min Σ y, Σ y·pattern ≥ count, by revised simplex with generated columns. */
-function sharePrices(
-  widths: readonly number[],
-  counts: readonly number[],
-  cells: number,
-): Float64Array {
-  const size = widths.length;
-  const inverse = widths.map((width, row) => {
-    const line = new Float64Array(size);
-    line[row] = 1 / Math.floor(cells / width);
-    return line;
-  });
-  const total = counts.reduce((sum, count) => sum + count, 0);
-  const amount = Float64Array.from(counts, (count, row) => (count / total) * inverse[row]![row]!);
-  const prices = new Float64Array(size);
-  const direction = new Float64Array(size);
-  for (let round = 0; round < 40 * size; round++) {
-    prices.fill(0);
-    for (const line of inverse) for (let i = 0; i < size; i++) prices[i]! += line[i]!;
-    for (let i = 0; i < size; i++) if (prices[i]! < 0) prices[i] = 0;
-    const { worth, last } = bestFill(prices, widths, cells);
-    if (worth[cells]! <= 1 + tolerance) break;
-    const pattern = unpack(last, widths, cells);
+/**
+ * Least number of fresh GPUs for all wanted shares, open gaps being free: revised simplex
+ * over rows of shares (cover what is wanted) and rows of gaps (use what there is).
+ */
+class Program {
+  private readonly cells: number;
+  private readonly widths: readonly number[];
+  private readonly gaps: readonly (readonly [number, number])[];
+  private readonly rows: number;
+  private readonly inverse: Float64Array[] = [];
+  private readonly amount: Float64Array;
+  /** 1 for a basic column that opens a fresh GPU. */
+  private readonly cost: Float64Array;
+  private readonly direction: Float64Array;
+
+  constructor(problem: {
+    readonly cells: number;
+    /** Share sizes in cells, ascending. */
+    readonly widths: readonly number[];
+    readonly wanted: readonly number[];
+    /** [size in cells, count], ascending. */
+    readonly gaps: readonly (readonly [number, number])[];
+  }) {
+    this.cells = problem.cells;
+    this.widths = problem.widths;
+    this.gaps = problem.gaps;
+    const shares = this.widths.length;
+    this.rows = shares + this.gaps.length;
+    this.amount = new Float64Array(this.rows);
+    this.cost = new Float64Array(this.rows);
+    this.direction = new Float64Array(this.rows);
+    const total = problem.wanted.reduce((sum, count) => sum + count, 0);
+    for (let row = 0; row < this.rows; row++) {
+      const line = new Float64Array(this.rows);
+      const share = row < shares;
+      line[row] = share ? 1 / Math.floor(this.cells / this.widths[row]!) : 1;
+      const count = share ? problem.wanted[row]! : this.gaps[row - shares]![1];
+      this.amount[row] = (count / total) * line[row]!;
+      this.cost[row] = share ? 1 : 0;
+      this.inverse.push(line);
+    }
+  }
+
+  /** The price of each share, in fresh GPUs. */
+  solve(): Float64Array {
+    const shares = this.widths.length;
+    const duals = new Float64Array(this.rows);
+    const prices = new Float64Array(shares);
+    for (let round = 0; round < 40 * this.rows; round++) {
+      duals.fill(0);
+      for (let row = 0; row < this.rows; row++) {
+        if (this.cost[row] === 0) continue;
+        const line = this.inverse[row]!;
+        for (let i = 0; i < this.rows; i++) duals[i]! += line[i]!;
+      }
+      for (let i = 0; i < shares; i++) prices[i] = Math.max(0, duals[i]!);
+      const entering = this.entering(duals, prices);
+      if (entering === undefined || !this.exchange(entering.column, entering.cost)) break;
+    }
+    return prices;
+  }
+
+  /** The column that gains most: a pattern for a fresh GPU, one for a gap, or an idle gap. */
+  private entering(
+    duals: Float64Array,
+    prices: Float64Array,
+  ): { readonly column: Column; readonly cost: number } | undefined {
+    const shares = this.widths.length;
+    const { worth, last } = bestFill(prices, this.widths, this.cells);
+    let gain = Math.max(leastGain, worth[this.cells]! - 1);
+    let cut = gain > leastGain ? this.cells : -1;
+    let gapRow = -1;
+    let idleRow = -1;
+    for (const [gap, [size]] of this.gaps.entries()) {
+      const dual = duals[shares + gap]!;
+      if (worth[size]! + dual > gain) {
+        gain = worth[size]! + dual;
+        cut = size;
+        gapRow = shares + gap;
+      }
+      if (dual > gain) {
+        gain = dual;
+        idleRow = shares + gap;
+        cut = -1;
+      }
+    }
+    if (cut >= 0) {
+      const pattern = unpack(last, this.widths, cut);
+      return gapRow < 0
+        ? { column: pattern, cost: 1 }
+        : { column: [...pattern, [gapRow, 1]], cost: 0 };
+    }
+    return idleRow < 0 ? undefined : { column: [[idleRow, 1]], cost: 0 };
+  }
+
+  /** Brings a column into the basis; false where nothing limits it. */
+  private exchange(column: Column, cost: number): boolean {
+    const { inverse, amount, direction } = this;
     let leaving = -1;
-    let least = Number.POSITIVE_INFINITY;
-    for (let row = 0; row < size; row++) {
+    let step = Number.POSITIVE_INFINITY;
+    for (let row = 0; row < this.rows; row++) {
       const line = inverse[row]!;
       let sum = 0;
-      for (const [i, copies] of pattern) sum += line[i]! * copies;
+      for (const [at, copies] of column) sum += line[at]! * copies;
       direction[row] = sum;
-      if (sum > tolerance && amount[row]! / sum < least) {
-        least = amount[row]! / sum;
+      if (sum > tolerance && amount[row]! / sum < step) {
+        step = amount[row]! / sum;
         leaving = row;
       }
     }
-    if (leaving < 0) break;
-    pivot({ inverse, amount, direction, leaving, step: Math.max(0, least) });
+    if (leaving < 0) return false;
+    const line = inverse[leaving]!;
+    const scale = 1 / direction[leaving]!;
+    for (let i = 0; i < this.rows; i++) line[i]! *= scale;
+    for (let row = 0; row < this.rows; row++) {
+      const factor = direction[row]!;
+      if (row === leaving || factor === 0) continue;
+      const other = inverse[row]!;
+      for (let i = 0; i < this.rows; i++) other[i]! -= factor * line[i]!;
+      amount[row] = Math.max(0, amount[row]! - factor * step);
+    }
+    amount[leaving] = step;
+    this.cost[leaving] = cost;
+    return true;
   }
-  return prices;
-}
-
-function pivot(options: {
-  readonly inverse: readonly Float64Array[];
-  readonly amount: Float64Array;
-  readonly direction: Float64Array;
-  readonly leaving: number;
-  readonly step: number;
-}): void {
-  const { inverse, amount, direction, leaving, step } = options;
-  const line = inverse[leaving]!;
-  const scale = 1 / direction[leaving]!;
-  for (let i = 0; i < line.length; i++) line[i]! *= scale;
-  for (let row = 0; row < inverse.length; row++) {
-    if (row === leaving) continue;
-    const factor = direction[row]!;
-    if (factor === 0) continue;
-    const other = inverse[row]!;
-    for (let i = 0; i < line.length; i++) other[i]! -= factor * line[i]!;
-    amount[row] = Math.max(0, amount[row]! - factor * step);
-  }
-  amount[leaving] = step;
 }
 
 /** Unbounded knapsack: the best worth for each number of cells, and the piece that reached it. */
@@ -125,10 +213,10 @@ function bestFill(
   return { worth, last };
 }
 
-/** The pieces of the best fill of all cells, as [piece, copies]. */
+/** The pieces of the best fill of some cells. */
 function unpack(last: Int32Array, widths: readonly number[], cells: number): [number, number][] {
   const copies = new Map<number, number>();
-  for (let at = cells; at > 0;) {
+  for (let at = cells; at > 0; ) {
     const piece = last[at]!;
     if (piece < 0) at--;
     else {

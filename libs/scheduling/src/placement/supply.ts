@@ -59,6 +59,13 @@ export class Supply {
     return usable;
   }
 
+  /** Counts of GPUs by gap, over all models: index g counts GPUs with g thousandths free. */
+  gapCounts(): Int32Array {
+    const sum = new Int32Array(1001);
+    for (const gaps of this.gapCount) for (let gap = 0; gap <= 1000; gap++) sum[gap]! += gaps[gap]!;
+    return sum;
+  }
+
   private open(model: number): void {
     while (this.gapCount.length <= model) {
       this.gapCount.push(new Int32Array(1001));
