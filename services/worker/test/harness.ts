@@ -85,7 +85,6 @@ export function launchOf(name: string, command: string[], more: Partial<Launch> 
     timeoutMs: 0,
     stopSignal: "SIGTERM",
     graceMs: 5_000,
-    outputs: [],
     ...more,
   };
 }

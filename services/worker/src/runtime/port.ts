@@ -35,8 +35,6 @@ export interface Launch {
   readonly stopSignal: NodeJS.Signals;
   /** From the stop signal to SIGKILL, in milliseconds. */
   readonly graceMs: number;
-  /** Files or folders, relative to the work folder, that are collected at the end. */
-  readonly outputs: readonly string[];
 }
 
 /** Why the worker stops an attempt: becomes its exit class once delivered. */
@@ -131,6 +129,8 @@ export interface Runtime extends AsyncDisposable {
   setDeadlines(deadlines: ReadonlyMap<string, number>): Promise<void>;
   /** Everything that lives here or ended without `remove`: what a restarted worker adopts. */
   list(): Promise<readonly KnownAttempt[]>;
+  /** The attempt's own writable folder: on the host, and as the task sees it. */
+  workFolder(name: string): { readonly host: string; readonly inside: string };
   /** Forgets an ended attempt, after its end report was acknowledged. */
   remove(name: string): Promise<void>;
   /** Calls `listener` for every event from now on. */

@@ -96,6 +96,7 @@ export function createContainerRuntime(options: ContainerRuntimeOptions): Runtim
     },
     setDeadlines: (deadlines) => keeper.setDeadlines(deadlines),
     list: adoptAll,
+    workFolder: (name) => ({ host: attemptFiles(files, name).work, inside: insidePaths.work }),
     async remove(name) {
       mine.delete(name);
       keeper.forget(name);

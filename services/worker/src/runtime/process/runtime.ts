@@ -87,6 +87,10 @@ export function createProcessRuntime(options: {
     },
     setDeadlines: (deadlines) => keeper.setDeadlines(deadlines),
     list,
+    workFolder(name) {
+      const { work } = attemptFiles(files, name);
+      return { host: work, inside: work };
+    },
     remove(name) {
       mine.delete(name);
       keeper.forget(name);

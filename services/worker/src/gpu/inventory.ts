@@ -1,0 +1,57 @@
+import type { GpuInventory } from "./device.ts";
+import { openNvml } from "./nvml.ts";
+import { createSimulatedGpus } from "./simulated.ts";
+import { openXidWatch, samePciDevice } from "./xid.ts";
+
+const none: GpuInventory = {
+  devices: [],
+  read: () => {
+    throw new RangeError("no GPU");
+  },
+  [Symbol.dispose]: () => undefined,
+};
+
+/**
+ * The GPUs that this worker announces: real ones through NVML where there are some; simulated ones only where asked
+ * for; none otherwise. `off` looks for none.
+ */
+export async function openInventory(options: {
+  mode: "auto" | "simulated" | "off";
+  simulatedCount: number;
+  seed: string;
+  load(index: number): number;
+  library?: string;
+}): Promise<GpuInventory> {
+  switch (options.mode) {
+    case "off":
+      return none;
+    case "simulated":
+      return createSimulatedGpus({ ...options, count: options.simulatedCount });
+    case "auto": {
+      const real = await openNvml(options.library);
+      return real === undefined || real.devices.length === 0 ? none : withXids(real);
+    }
+  }
+}
+
+/** Adds to each GPU's figures the last XID that the kernel's log named it with. */
+function withXids(inventory: GpuInventory): GpuInventory {
+  const last = new Map<number, number>();
+  const watch = openXidWatch((error) => {
+    const device = inventory.devices.find(
+      ({ pciBusId }) => pciBusId !== undefined && samePciDevice(pciBusId, error.pciBusId),
+    );
+    if (device !== undefined) last.set(device.index, error.xid);
+  });
+  return {
+    devices: inventory.devices,
+    read(index) {
+      watch.poll();
+      return { ...inventory.read(index), xid: last.get(index) ?? 0 };
+    },
+    [Symbol.dispose]() {
+      watch[Symbol.dispose]();
+      inventory[Symbol.dispose]();
+    },
+  };
+}
