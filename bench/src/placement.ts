@@ -1,5 +1,234 @@
-/** Placement quality on openb-format traces (goal G2). */
+/**
+ * GPU allocation on openb-format traces, by policy (goal G2): the experiment of
+ * "Beware of Fragmentation" (USENIX ATC '23) over any node list and pod lists.
+ */
+import { readFile, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { Worker } from "node:worker_threads";
+import { policies } from "@fastgpu/scheduling/placement/engine";
+import type { PolicyName } from "@fastgpu/scheduling/placement/engine";
+import { arrivedPct } from "@fastgpu/simulation/openb/allocation";
+import { readCsv } from "@fastgpu/simulation/openb/csv";
+import { workloadName } from "@fastgpu/simulation/openb/trace";
+import { readNodeFile, readPodFile, UsageError } from "./openb-files.ts";
+import type { PlacementJob, PlacementLine, PlacementReply } from "./placement-worker.ts";
+
+const usage = `usage: npm run bench -- placement --nodes FILE --pods FILE[,FILE…] [flags]
+
+  --nodes FILE        node list in openb format (sn, cpu_milli, memory_mib, gpu, model)
+  --pods FILE[,FILE]  pod lists (name, cpu_milli, memory_mib, num_gpu, gpu_milli[, gpu_spec])
+  --seeds A-B         seeds, e.g. 42-51 or 42,45 (default 42-51)
+  --policies P[,P]    ${Object.keys(policies).join(", ")} (default default,fgd,bestfit)
+  --published FILE    published means to print beside (default: published_allocation.csv beside
+                      the first pod list, where there is one)
+  --json OUT          one JSON object a line: {workload, policy, seed, arrivedPct, allocatedPct}
+  --threads N         1 or 2 (default 2)
+
+The traces are Alibaba's cluster-trace-gpu-v2023 (github.com/alibaba/clusterdata).
+`;
+
+/** Names of the published policies that ours re-implement. */
+const publishedNames: Readonly<Record<string, string>> = {
+  random: "01-Random",
+  packing: "04-GpuPacking",
+  bestfit: "05-BestFit",
+  fgd: "06-FGD",
+};
+
+/** Parses `42-51` or `42,45`. */
+function parseSeeds(text: string): number[] {
+  const seeds = text.split(",").flatMap((part) => {
+    const range = /^(\d{1,9})(?:-(\d{1,9}))?$/.exec(part.trim());
+    if (range === null) throw new UsageError(`--seeds: "${part}" is not a number or a range`);
+    const first = Number(range[1]);
+    const last = Number(range[2] ?? range[1]);
+    if (last < first || last - first > 10_000) throw new UsageError(`--seeds: bad range "${part}"`);
+    return Array.from({ length: last - first + 1 }, (_, index) => first + index);
+  });
+  return [...new Set(seeds)];
+}
+
+function parsePolicies(text: string): PolicyName[] {
+  return text.split(",").map((part) => {
+    const name = part.trim();
+    if (Object.hasOwn(policies, name)) return name as PolicyName;
+    throw new UsageError(`--policies: no policy "${name}"; there are ${Object.keys(policies)}`);
+  });
+}
+
+type Published = ReadonlyMap<string, readonly number[]>;
+
+/** Reads published means: key "workload/policy", values beside `arrivedPct`. */
+async function readPublished(file: string | undefined, beside: string): Promise<Published> {
+  const path = file ?? join(dirname(beside), "published_allocation.csv");
+  let text: string;
+  try {
+    text = await readFile(path, "utf8");
+  } catch (cause) {
+    if (file === undefined) return new Map();
+    throw new UsageError(`--published: cannot read ${file}`, { cause });
+  }
+  const columns = arrivedPct.map((pct) => `allocated_pct_at_${pct}`);
+  const required = ["workload", "policy", ...columns];
+  const result = readCsv({ file: path, text, required }, (fields) => ({
+    key: `${fields.text("workload")}/${fields.text("policy")}`,
+    values: columns.map((column) => Number(fields.text(column))),
+  }));
+  if (result.kind === "bad") throw new UsageError(`${result.file}:${result.line}: ${result.problem}`);
+  return new Map(result.rows.map(({ key, values }) => [key, values]));
+}
+
+/** Runs all jobs on up to `threads` workers; answers lines in the order of the jobs. */
+async function runJobs(
+  jobs: readonly PlacementJob[],
+  context: { readonly nodes: string; readonly threads: number },
+): Promise<PlacementLine[]> {
+  const lines: PlacementLine[] = Array.from({ length: jobs.length });
+  let next = 0;
+  let done = 0;
+  const started = performance.now();
+  const progress = (): void => {
+    if (!process.stderr.isTTY && done % 10 !== 0 && done !== jobs.length) return;
+    const seconds = ((performance.now() - started) / 1000).toFixed(0);
+    const end = process.stderr.isTTY && done < jobs.length ? "\r" : "\n";
+    process.stderr.write(`placement: ${done} of ${jobs.length} runs, ${seconds} s${end}`);
+  };
+  const work = async (): Promise<void> => {
+    const url = new URL("./placement-worker.ts", import.meta.url);
+    const worker = new Worker(fileURLToPath(url), { workerData: { nodes: context.nodes } });
+    try {
+      while (next < jobs.length) {
+        const index = next++;
+        lines[index] = await new Promise<PlacementLine>((resolve, reject) => {
+          worker.once("error", reject);
+          worker.once("message", (reply: PlacementReply) => {
+            worker.removeListener("error", reject);
+            if (reply.kind === "line") resolve(reply.line);
+            else reject(new UsageError(reply.message));
+          });
+          worker.postMessage(jobs[index]);
+        });
+        done++;
+        progress();
+      }
+    } finally {
+      await worker.terminate();
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(context.threads, jobs.length) }, work));
+  return lines;
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+function deviation(values: readonly number[]): number {
+  const middle = mean(values);
+  const squares = values.reduce((sum, value) => sum + (value - middle) ** 2, 0);
+  return values.length < 2 ? 0 : Math.sqrt(squares / (values.length - 1));
+}
+
+/** Means over seeds by workload and policy, with the published figures beside. */
+function table(lines: readonly PlacementLine[], published: Published): string {
+  const groups = Map.groupBy(lines, ({ workload, policy }) => `${workload}/${policy}`);
+  const rows = [...groups.values()].map((group) => {
+    const { workload, policy } = group[0]!;
+    const means = arrivedPct.map((_, at) => mean(group.map((line) => line.allocatedPct[at]!)));
+    const at100 = group.map((line) => line.allocatedPct[arrivedPct.indexOf(100)]!);
+    const peer = published.get(`${workload}/${publishedNames[policy] ?? ""}`);
+    const fgd = published.get(`${workload}/06-FGD`);
+    const over = (at: 100 | 130, other: readonly number[] | undefined): string => {
+      const index = arrivedPct.indexOf(at);
+      const difference = other === undefined ? undefined : means[index]! - other[index]!;
+      if (difference === undefined) return "";
+      return `${difference < 0 ? "" : "+"}${difference.toFixed(2)}`;
+    };
+    return [
+      workload,
+      policy,
+      ...means.map((value) => value.toFixed(2)),
+      deviation(at100).toFixed(2),
+      peer?.[arrivedPct.indexOf(100)]?.toFixed(2) ?? "",
+      over(100, peer),
+      over(100, fgd),
+      over(130, fgd),
+    ];
+  });
+  const head = [
+    "workload",
+    "policy",
+    ...arrivedPct.map((pct) => `@${pct}`),
+    "sd@100",
+    "published",
+    "error",
+    "FGD@100",
+    "FGD@130",
+  ];
+  const widths = head.map((_, column) =>
+    Math.max(...[head, ...rows].map((row) => row[column]!.length)),
+  );
+  const line = (row: readonly string[]): string =>
+    row.map((cell, at) => (at < 2 ? cell.padEnd(widths[at]!) : cell.padStart(widths[at]!))).join("  ");
+  const seeds = new Set(lines.map(({ seed }) => seed)).size;
+  const legend =
+    `GPUs given out, % of capacity, when arrivals reach @N %; mean of ${seeds} seeds.\n` +
+    `published, error: the authors' mean at 100 % for the same policy, and ours less it.\n` +
+    `FGD@N: ours less the published FGD, in points.`;
+  return `${[head, ...rows].map((row) => line(row).trimEnd()).join("\n")}\n\n${legend}\n`;
+}
+
+async function run(args: readonly string[]): Promise<number> {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      nodes: { type: "string" },
+      pods: { type: "string" },
+      seeds: { type: "string", default: "42-51" },
+      policies: { type: "string", default: "default,fgd,bestfit" },
+      published: { type: "string" },
+      json: { type: "string" },
+      threads: { type: "string", default: "2" },
+      help: { type: "boolean", short: "h", default: false },
+    },
+  });
+  if (values.help) {
+    process.stdout.write(usage);
+    return 0;
+  }
+  if (values.nodes === undefined) throw new UsageError("--nodes is missing");
+  const files = (values.pods ?? "").split(",").filter(Boolean);
+  if (files.length === 0) throw new UsageError("--pods is missing");
+  const threads = Number(values.threads);
+  if (threads !== 1 && threads !== 2) throw new UsageError("--threads must be 1 or 2");
+  const seeds = parseSeeds(values.seeds);
+  const names = parsePolicies(values.policies);
+  const published = await readPublished(values.published, files[0]!);
+  await readNodeFile(values.nodes);
+  for (const file of files) await readPodFile(file);
+  const jobs = files.flatMap((pods) =>
+    names.flatMap((policy) =>
+      seeds.map((seed) => ({ pods, workload: workloadName(pods), policy, seed })),
+    ),
+  );
+  const lines = await runJobs(jobs, { nodes: values.nodes, threads });
+  if (values.json !== undefined) {
+    await writeFile(values.json, lines.map((line) => `${JSON.stringify(line)}\n`).join(""));
+  }
+  process.stdout.write(table(lines, published));
+  return 0;
+}
+
+/** Entry of `npm run bench -- placement`; answers the exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  process.stdout.write(`usage: npm run bench -- placement --nodes FILE --pods FILE[,FILE]\n`);
-  return args.includes("--help") ? 0 : 2;
+  try {
+    return await run(args);
+  } catch (error) {
+    const misuse = error instanceof UsageError || error instanceof TypeError;
+    if (!misuse) throw error;
+    process.stderr.write(`error: ${error.message}\ntry: npm run bench -- placement --help\n`);
+    return 2;
+  }
 }
