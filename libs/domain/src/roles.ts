@@ -51,6 +51,7 @@ const serve = [
   "holds.write",
   "events.read",
   "directory.read",
+  "organizations.get",
   "artifacts.store",
   "artifacts.get",
   "nodes.list",

@@ -2,13 +2,16 @@ import { z } from "zod";
 
 /** Configuration of the billing service. */
 export const billingConfig = z.strictObject({
-  /** host:port, or `unix:PATH`; port 0 is any free one. */
-  listen: z.string().min(1),
+  /** Where it serves: a unix socket, or a TCP port. */
+  listen: z.union([
+    z.strictObject({ path: z.string().min(1) }),
+    z.strictObject({ host: z.string().min(1), port: z.number().int().min(0).max(65_535) }),
+  ]),
   /** Connection strings of the service's roles. */
   database: z.strictObject({ api: z.string().min(1), core: z.string().min(1) }),
   /** NATS server. */
   natsUrl: z.string().min(1),
-  /** First word of all subjects; tests use one each. */
+  /** First word of all subjects; installations that share a NATS server have one each. */
   natsPrefix: z.string().min(1).default("fastgpu"),
   /** File of the master key; made at the first start. */
   masterKeyFile: z.string().min(1),
@@ -26,6 +29,8 @@ export const billingConfig = z.strictObject({
   otherStartingCreditUsd: z.number().int().min(0).max(1_000_000).default(0),
   /** How often to look for events that NATS lost, in milliseconds. */
   fillEveryMs: z.number().int().positive().default(10_000),
+  /** Allows clear text on an address that other machines reach. */
+  insecure: z.boolean().default(false),
 });
 
 export type BillingConfig = z.output<typeof billingConfig>;

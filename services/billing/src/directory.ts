@@ -9,7 +9,9 @@ import { createClient } from "@fastgpu/rpc/client";
 import type { Directory } from "./organizations.ts";
 
 /** How long auth may take to answer, in milliseconds: a hold waits for it. */
-const TIMEOUT_MS = 5_000;
+const TIMEOUT_MS = 2_000;
+
+const patience = { timeoutMs: TIMEOUT_MS, waitForReady: false } as const;
 
 /** Asks the auth service who owns what. */
 export function authDirectory(auth: Channel): Directory {
@@ -19,12 +21,12 @@ export function authDirectory(auth: Channel): Directory {
     organizationOfProject: (project) =>
       unlessMissing(async () => {
         const name = `projects/${project}`;
-        const found = await projects.resolveProject({ name }, { timeoutMs: TIMEOUT_MS });
+        const found = await projects.resolveProject({ name }, patience);
         return parseId("org", found.organization.slice("organizations/".length));
       }),
     organizationExists: async (org) => {
       const found = await unlessMissing(() =>
-        organizations.getOrganization({ name: `organizations/${org}` }, { timeoutMs: TIMEOUT_MS }),
+        organizations.getOrganization({ name: `organizations/${org}` }, patience),
       );
       return found !== undefined;
     },

@@ -44,11 +44,14 @@ export interface Organizations {
   /** Opens the account in the transaction of an event that names the organisation. */
   open(tx: Tx, org: OrgId): Promise<void>;
   /**
-   * Sees to it that organisations have accounts. One that is new is asked for at auth, by project where given.
-   * Returns those that exist; throws UNAVAILABLE where auth does not answer.
+   * Sees to it that the organisations of the scheduler's projects have accounts. New ones are looked up at auth. While
+   * auth does not answer the scheduler's word is taken, since it admitted their work by a token that auth had signed:
+   * one new customer must not hold up everybody's leases. Returns those that exist.
    */
-  ensure(wanted: ReadonlyMap<OrgId, ProjectId | undefined>): Promise<Set<OrgId>>;
-  /** The same for one whose existence is proven (its own token). */
+  ensureVouched(wanted: ReadonlyMap<OrgId, ProjectId>): Promise<Set<OrgId>>;
+  /** Asks auth about an organisation that is not known; false where it does not exist. Throws UNAVAILABLE. */
+  ensureExisting(org: OrgId): Promise<boolean>;
+  /** Opens the account of an organisation whose existence is proven (by its own token) where it has none. */
   ensureKnown(org: OrgId): Promise<void>;
 }
 
@@ -83,23 +86,39 @@ export function openOrganizations(options: OrganizationsOptions): Organizations 
     seen.add(org);
   };
 
+  /** Remembers those of these organisations that have an account already. */
+  const recall = async (orgs: readonly OrgId[]): Promise<void> => {
+    const missing = orgs.filter((org) => !seen.has(org));
+    if (missing.length === 0) return;
+    for (const org of await accountsExist(options.pool, missing)) seen.add(org);
+  };
+
   return {
     open,
     ensureKnown,
-    async ensure(wanted) {
-      const missing = [...wanted.keys()].filter((org) => !seen.has(org));
-      if (missing.length > 0) {
-        for (const org of await accountsExist(options.pool, missing)) seen.add(org);
-      }
+    async ensureVouched(wanted) {
+      await recall([...wanted.keys()]);
       for (const [org, project] of wanted) {
         if (seen.has(org)) continue;
-        const exists =
-          project === undefined
-            ? await options.directory.organizationExists(org)
-            : (await options.directory.organizationOfProject(project)) === org;
-        if (exists) await ensureKnown(org);
+        const owner = await options.directory
+          .organizationOfProject(project)
+          .catch((error: unknown) => {
+            options.log.warn(
+              { err: error, org },
+              "auth does not answer; taking the scheduler's word",
+            );
+            return org;
+          });
+        if (owner === org) await ensureKnown(org);
       }
       return new Set([...wanted.keys()].filter((org) => seen.has(org)));
+    },
+    async ensureExisting(org) {
+      await recall([org]);
+      if (seen.has(org)) return true;
+      if (!(await options.directory.organizationExists(org))) return false;
+      await ensureKnown(org);
+      return true;
     },
   };
 }

@@ -36,6 +36,7 @@ export async function needAccount(
     await billing.organizations.ensureKnown(org);
     return;
   }
-  const found = await billing.organizations.ensure(new Map([[org, undefined]]));
-  if (!found.has(org)) throw Fault.notFound(`organizations/${org}`);
+  if (!(await billing.organizations.ensureExisting(org))) {
+    throw Fault.notFound(`organizations/${org}`);
+  }
 }

@@ -37,8 +37,7 @@ export const PRICE_AGE_MS = 5_000;
 
 /**
  * Sets money aside for a batch of attempts, each in the order of the batch from what its organisation has left.
- * One transaction of seven statements, whatever the size. Throws FENCED where a newer leader has been seen, and
- * UNAVAILABLE where an unknown organisation cannot be looked up.
+ * One transaction of seven statements, whatever the size. Throws FENCED where a newer leader has been seen.
  */
 export async function createHolds(
   billing: Billing,
@@ -46,7 +45,7 @@ export async function createHolds(
   requests: readonly HoldRequest[],
 ): Promise<HoldOutcome[]> {
   await billing.prices.refresh(PRICE_AGE_MS);
-  await billing.organizations.ensure(
+  await billing.organizations.ensureVouched(
     new Map(requests.map((request) => [request.org, request.project])),
   );
   await raiseLeaderEpoch(billing.db.core, leaderEpoch);
