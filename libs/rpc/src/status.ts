@@ -164,6 +164,14 @@ function unpack<D extends DescMessage>(details: readonly Any[], schema: D) {
   return undefined;
 }
 
+/** The name of a status code as a header carries it, for spans and logs; `UNKNOWN` for what is no code. */
+export function statusNameOf(code: unknown): string {
+  return (
+    (typeof code === "string" && /^\d{1,2}$/.test(code) ? grpcStatus[Number(code)] : undefined) ??
+    "UNKNOWN"
+  );
+}
+
 /** The id of the call that failed, where the server told it. */
 export function requestIdOf(fault: Fault): string | undefined {
   return fault.metadata["request_id"];
