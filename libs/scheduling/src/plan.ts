@@ -1,4 +1,4 @@
-import type { AttemptId, GpuId, NodeId, OrgId, TaskId } from "@fastgpu/domain/ids";
+import type { AttemptId, GpuId, NodeId, OrgId, ProjectId, TaskId } from "@fastgpu/domain/ids";
 
 /** What one attempt needs of a node. */
 export interface Demand {
@@ -44,6 +44,7 @@ export interface PlanNode {
 export interface PlanTask {
   readonly id: TaskId;
   readonly org: OrgId;
+  readonly project: ProjectId;
   readonly epoch: number;
   readonly priority: number;
   readonly submittedMs: number;

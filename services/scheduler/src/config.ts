@@ -1,11 +1,16 @@
 import { z } from "zod";
 
+const listen = z.union([
+  z.strictObject({ path: z.string().min(1) }),
+  z.strictObject({ host: z.string().min(1), port: z.number().int().min(0).max(65_535) }),
+]);
+
 /** Configuration of the scheduler. Durations in milliseconds. */
 export const schedulerConfig = z.strictObject({
-  /** Where other services and the gateway call: host:port, or `unix:PATH`; port 0 is any free one. */
-  listen: z.string().min(1),
+  /** Where other services and the gateway call: a unix socket, or a TCP port. */
+  listen,
   /** Where workers dial. */
-  workerListen: z.string().min(1).default("127.0.0.1:7601"),
+  workerListen: listen.default({ host: "127.0.0.1", port: 7601 }),
   /** Name of this replica, one word; unique among the replicas. */
   replica: z
     .string()
@@ -15,16 +20,18 @@ export const schedulerConfig = z.strictObject({
   database: z.strictObject({ api: z.string().min(1), core: z.string().min(1) }),
   /** NATS server. */
   natsUrl: z.string().min(1),
-  /** Addresses of the services it calls. */
-  authAddress: z.string().min(1),
-  billingAddress: z.string().min(1),
-  storageAddress: z.string().min(1),
+  /** First word of all subjects; installations that share a NATS server have one each. */
+  natsPrefix: z.string().min(1).default("fastgpu"),
+  /** File of the master key; made at the first start. */
+  masterKeyFile: z.string().min(1),
   /** Public keys (PEM) of the services that may call, by their names. */
   serviceKeys: z.record(z.string(), z.string()).default({}),
-  /** This service's own private key (PEM). */
+  /** This service's own private key (PEM), for calls to others. */
   privateKeyPem: z.string().min(1),
-  /** Secret that signs page tokens, base64; the same for all replicas. */
-  pageTokenKey: z.string().min(1),
+  /** Addresses of the services it calls. */
+  auth: z.string().min(1),
+  billing: z.string().min(1),
+  storage: z.string().min(1),
   /** Lifetime of a node's lease; renewed every third of it. */
   leaseTtlMs: z.number().int().min(500).max(600_000).default(15_000),
   /** Time beyond a lease's end before its work is placed again. */

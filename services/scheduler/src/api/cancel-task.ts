@@ -2,13 +2,20 @@ import type { Task } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import type { CancelTaskRequest } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
 import { Fault } from "@fastgpu/domain/fault";
 import type { NodeId } from "@fastgpu/domain/ids";
+import { unionIndices } from "@fastgpu/domain/index-set";
 import { isTerminal } from "@fastgpu/domain/states";
 import { appendEvents } from "@fastgpu/postgres/outbox";
 import { transaction, type Tx } from "@fastgpu/postgres/transaction";
 import type { CallContext } from "@fastgpu/rpc/context";
 import type { Scheduler } from "../scheduler.ts";
 import { lockLiveAttemptsOfTask, updateAttempts } from "../store/attempts.ts";
-import { lockTask, readTasks, updateTasks, type StoredTask, type TaskChange } from "../store/tasks.ts";
+import {
+  lockTask,
+  readTasks,
+  updateTasks,
+  type StoredTask,
+  type TaskChange,
+} from "../store/tasks.ts";
 import { auditRecorded, taskStateChanged } from "../transition/events.ts";
 import { taskOf, tenantOf } from "./names.ts";
 import { describeTask } from "./read-task.ts";
@@ -23,8 +30,11 @@ export async function cancelTask(
   const { project } = tenantOf(context);
   const nodes = await transaction(s.core, async (tx) => {
     const task = await lockTask(tx, project, id);
-    if (task === undefined) throw Fault.notFound(request.name, "`fastgpu task list` shows the tasks");
-    return isTerminal(task.state) || task.cancelRequested ? [] : cancel(s, tx, { task, request, context });
+    if (task === undefined)
+      throw Fault.notFound(request.name, "`fastgpu task list` shows the tasks");
+    return isTerminal(task.state) || task.cancelRequested
+      ? []
+      : cancel(s, tx, { task, request, context });
   });
   s.changed({ tasks: [id], nodes });
   const [task] = await readTasks(s.core, [id]);
@@ -40,7 +50,9 @@ async function cancel(
   const { task, request, context } = of;
   const nowMs = s.clock.nowMs();
   const attempts = await lockLiveAttemptsOfTask(tx, task.id);
-  const stoppable = attempts.filter((each) => ["LEASED", "STARTING", "RUNNING"].includes(each.state));
+  const stoppable = attempts.filter((each) =>
+    ["LEASED", "STARTING", "RUNNING"].includes(each.state),
+  );
   await updateAttempts(
     tx,
     stoppable.map((attempt) => ({
@@ -51,7 +63,9 @@ async function cancel(
       stopMs: nowMs,
     })),
   );
-  const change = cancelledTask(task, { reason: request.reason, live: attempts.length > 0, nowMs });
+  // A range that has ended but is not folded yet is still to come in.
+  const live = attempts.length > 0 || (task.array?.leased.length ?? 0) > 0;
+  const change = cancelledTask(task, { reason: request.reason, live, nowMs });
   await updateTasks(tx, [change]);
   const { principal, method, requestId } = context;
   const fact = { principal: principal.id, method, resource: request.name, requestId };
@@ -75,10 +89,23 @@ function cancelledTask(
   at: { reason: string; live: boolean; nowMs: number },
 ): TaskChange {
   const message = at.reason === "" ? "cancelled" : `cancelled: ${at.reason}`;
-  const base = { id: task.id, prevState: task.state, cancelRequested: true, statusMessage: message };
+  const base = {
+    id: task.id,
+    prevState: task.state,
+    cancelRequested: true,
+    statusMessage: message,
+  };
   if (task.state === "DRAFT" || (task.state === "QUEUED" && !at.live)) {
     const array =
-      task.array === undefined ? {} : { array: { ...task.array, pending: [], cancelled: task.array.pending } };
+      task.array === undefined
+        ? {}
+        : {
+            array: {
+              ...task.array,
+              pending: [],
+              cancelled: unionIndices(task.array.cancelled, task.array.pending),
+            },
+          };
     return { ...base, ...array, state: "CANCELLED", exitClass: "cancelled", endedMs: at.nowMs };
   }
   // FINALIZING is past stopping, and a queued array with live ranges has no state to stop in: the end will see the flag.

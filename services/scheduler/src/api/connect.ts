@@ -56,7 +56,8 @@ export async function* connect(
 
 /** The node that calls: a worker acts for its own node only. */
 export function callingNode(context: CallContext): NodeId {
-  const node = context.principal.kind === "worker" ? parseId("node", context.principal.id) : undefined;
+  const node =
+    context.principal.kind === "worker" ? parseId("node", context.principal.id) : undefined;
   if (node === undefined) {
     throw new Fault("PERMISSION_DENIED", "only a worker that has joined may open a session");
   }
@@ -93,7 +94,9 @@ async function receive(
     switch (message.case) {
       case "heartbeat":
         // Not awaited: a renewal waits for its batch, and reports must not wait for it.
-        void answerHeartbeat(s, session, message.value).catch((error: unknown) => session.queue.end(error));
+        void answerHeartbeat(s, session, message.value).catch((error: unknown) =>
+          session.queue.end(error),
+        );
         break;
       case "reports": {
         const receivedMs = s.clock.nowMs();
@@ -101,7 +104,9 @@ async function receive(
         const last = reports.at(-1)?.reportId ?? 0n;
         await s.reports.submit(toEvents(reports, { node: session.node, receivedMs }));
         const value = { upToReportId: last };
-        session.queue.push(create(ConnectResponseSchema, { message: { case: "reportAcks", value } }));
+        session.queue.push(
+          create(ConnectResponseSchema, { message: { case: "reportAcks", value } }),
+        );
         break;
       }
       case "draining":
@@ -116,7 +121,11 @@ async function receive(
   }
 }
 
-async function answerHeartbeat(s: Scheduler, session: Session, heartbeat: Heartbeat): Promise<void> {
+async function answerHeartbeat(
+  s: Scheduler,
+  session: Session,
+  heartbeat: Heartbeat,
+): Promise<void> {
   const receivedMs = s.clock.nowMs();
   const renewed = await s.sessions.renew(session);
   if (!renewed.stands) {

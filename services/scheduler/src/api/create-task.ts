@@ -1,8 +1,5 @@
 import { toJson, type MessageInitShape } from "@bufbuild/protobuf";
-import {
-  TaskSchema,
-  type Task,
-} from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
+import { TaskSchema, type Task } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import type { CreateTaskRequest } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
 import { Fault } from "@fastgpu/domain/fault";
 import { requestBody, type Json } from "@fastgpu/postgres/requests";
@@ -25,7 +22,11 @@ export async function createTask(
   context: CallContext,
   state: "DRAFT" | "QUEUED",
 ): Promise<MessageInitShape<typeof TaskSchema>> {
-  const task = buildTask(s, { task: request.task, requestId: request.requestId }, { context, state });
+  const task = buildTask(
+    s,
+    { task: request.task, requestId: request.requestId },
+    { context, state },
+  );
   if (request.validateOnly) return newTaskToWire(task);
   const outcome = await s.submits.submit(task);
   switch (outcome.kind) {
@@ -44,7 +45,7 @@ export async function createTask(
 /** A task of a request, checked and with everything that is stored with it. */
 export function buildTask(
   s: Scheduler,
-  of: { task: Task | undefined; requestId: string },
+  of: { readonly task?: Task | undefined; readonly requestId: string },
   at: { context: CallContext; state: "DRAFT" | "QUEUED" },
 ): NewTask {
   const { context, state } = at;
@@ -55,7 +56,12 @@ export function buildTask(
   const id = newId("task", nowMs);
   const origin = { org, project, traceparent: context.traceparent };
   const resource = `projects/${project}/tasks/${id}`;
-  const fact = { principal: context.principal.id, method: context.method, resource, requestId: context.requestId };
+  const fact = {
+    principal: context.principal.id,
+    method: context.method,
+    resource,
+    requestId: context.requestId,
+  };
   return {
     id,
     org,

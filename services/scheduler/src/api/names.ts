@@ -16,7 +16,8 @@ export function tenantOf(context: CallContext): { org: OrgId; project: ProjectId
 /** The task of `projects/{project}/tasks/{task}`. A malformed id is a task that does not exist. */
 export function taskOf(name: string): TaskId {
   const id = parseId("task", name.split("/")[3] ?? "");
-  if (id === undefined) throw Fault.notFound(name, "task ids look like task-01j…; `fastgpu task list` shows them");
+  if (id === undefined)
+    throw Fault.notFound(name, "task ids look like task-01j…; `fastgpu task list` shows them");
   return id;
 }
 

@@ -46,7 +46,10 @@ export async function describeTask(
 ): Promise<Task> {
   const places = await readPlaces(s.core, task.attempt === undefined ? [] : [task.attempt]);
   const place = (task.attempt === undefined ? undefined : places.get(task.attempt)) ?? noPlace;
-  const [cost, files] = await Promise.all([readCost(s, task, context), readFiles(s, task, context)]);
+  const [cost, files] = await Promise.all([
+    readCost(s, task, context),
+    readFiles(s, task, context),
+  ]);
   return taskToWire(task, { ...place, cost, files });
 }
 

@@ -39,6 +39,8 @@ export interface Holds {
     items: readonly { attempt: AttemptId; n: number; coverMs: number }[],
   ): Promise<readonly HoldAnswer[]>;
   void(leaderEpoch: bigint, attempts: readonly AttemptId[]): Promise<void>;
+  /** Attempts with open holds made under an older epoch, in order, after one. */
+  listOlder(leaderEpoch: bigint, after: string): Promise<readonly string[]>;
 }
 
 /** What one term of the leader works with. */

@@ -129,6 +129,7 @@ function toPlanTask(task: StoredTask): PlanTask | undefined {
   return {
     id: task.id,
     org: task.org,
+    project: task.project,
     epoch: task.epoch,
     priority: task.priority,
     submittedMs: task.submittedMs ?? task.createdMs,

@@ -4,7 +4,13 @@ import type { Pool } from "@fastgpu/postgres/pool";
 import { transaction } from "@fastgpu/postgres/transaction";
 import { newId } from "../new-id.ts";
 import { readLiveAttemptsOf, type StoredAttempt } from "../store/attempts.ts";
-import { lockNode, openSession, readGpusOf, releaseUnknownGpus, storeGpus } from "../store/nodes.ts";
+import {
+  lockNode,
+  openSession,
+  readGpusOf,
+  releaseUnknownGpus,
+  storeGpus,
+} from "../store/nodes.ts";
 import { applyAttemptEvents, type Applied } from "../transition/apply.ts";
 import type { AttemptEvent } from "../transition/fold.ts";
 import { lostEvent } from "../cycle/expire.ts";
@@ -89,9 +95,17 @@ function reconcile(
 /** An attempt that the worker does not have: stopped before it came there, or lost with what ran. */
 function endOfLost(attempt: StoredAttempt, nowMs: number, seenMs: number): AttemptEvent {
   const event = lostEvent(attempt, nowMs, attempt.runningMs === undefined ? undefined : seenMs);
-  if (attempt.stopClass === undefined || attempt.runningMs !== undefined || event.what.kind !== "ended") {
+  if (
+    attempt.stopClass === undefined ||
+    attempt.runningMs !== undefined ||
+    event.what.kind !== "ended"
+  ) {
     return event;
   }
-  const end = { ...event.what.end, exitClass: attempt.stopClass, message: "stopped before it began" };
+  const end = {
+    ...event.what.end,
+    exitClass: attempt.stopClass,
+    message: "stopped before it began",
+  };
   return { ...event, what: { kind: "ended", end } };
 }

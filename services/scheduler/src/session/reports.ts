@@ -85,7 +85,9 @@ export function createReportWriter(options: {
     write: async (batches: readonly (readonly AttemptEvent[])[]) => {
       const events = batches.flat();
       const nowMs = options.clock.nowMs();
-      const applied = await transaction(options.core, (tx) => applyAttemptEvents(tx, events, nowMs));
+      const applied = await transaction(options.core, (tx) =>
+        applyAttemptEvents(tx, events, nowMs),
+      );
       options.onApplied(applied);
       return batches.map(() => undefined);
     },

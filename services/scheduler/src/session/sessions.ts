@@ -163,7 +163,8 @@ function send(
   }
 }
 
-const sentKey = (item: NodeWork): string => `${item.stop === undefined ? "lease" : "stop"} ${item.attempt}`;
+const sentKey = (item: NodeWork): string =>
+  `${item.stop === undefined ? "lease" : "stop"} ${item.attempt}`;
 
 /** Keys of work that is done would pile up over a long session. */
 function forgetDone(session: Session, items: readonly NodeWork[]): void {

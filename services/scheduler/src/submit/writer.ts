@@ -39,7 +39,9 @@ export function createSubmitWriter(options: {
     write: async (tasks: readonly NewTask[]) => {
       const stored = await insertTasks(core, tasks);
       if (stored.size > 0) onStored([...stored]);
-      return stored.size === tasks.length ? tasks.map(() => storedOutcome) : resolve(core, tasks, stored);
+      return stored.size === tasks.length
+        ? tasks.map(() => storedOutcome)
+        : resolve(core, tasks, stored);
     },
   });
   return {
@@ -99,7 +101,10 @@ async function storeDependent(tx: Tx, task: NewTask): Promise<SubmitOutcome> {
   const waitingFor = items.filter((item) => !item.resolved).length;
   const stored = await insertTasks(tx, [{ ...task, waitingFor }]);
   if (!stored.has(task.id)) {
-    return replayOf(task, await readRequests(tx, task.request === undefined ? [] : [task.request.key]));
+    return replayOf(
+      task,
+      await readRequests(tx, task.request === undefined ? [] : [task.request.key]),
+    );
   }
   await insertDependencies(tx, { task: task.id, org: task.org, project: task.project }, items);
   return { kind: "stored" };

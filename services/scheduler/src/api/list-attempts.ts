@@ -1,0 +1,50 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type {
+  ListAttemptsRequest,
+  ListAttemptsResponseSchema,
+} from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
+import { parseId } from "@fastgpu/domain/ids";
+import type { CallContext } from "@fastgpu/rpc/context";
+import { cutPage, pageSize } from "@fastgpu/rpc/page-token";
+import type { Scheduler } from "../scheduler.ts";
+import { listAttemptsOf } from "../store/attempts.ts";
+import { taskOf, tenantOf } from "./names.ts";
+import { inTenant, readTaskOf } from "./read-task.ts";
+import { attemptToWire, readPlaces } from "./task-wire.ts";
+
+/** Lists the attempts of a task, oldest first. */
+export async function listAttempts(
+  s: Scheduler,
+  request: ListAttemptsRequest,
+  context: CallContext,
+): Promise<MessageInitShape<typeof ListAttemptsResponseSchema>> {
+  const tenant = tenantOf(context);
+  const id = taskOf(request.parent);
+  await readTaskOf(s, tenant, { id, name: request.parent });
+  const query = ["ListAttempts", request.parent];
+  const size = pageSize(request.pageSize);
+  const [epoch, after] = s.pageTokens.read(query, request.pageToken)?.split(" ") ?? [];
+  const rows = await inTenant(s, tenant, (tx) =>
+    listAttemptsOf(tx, id, {
+      afterEpoch: Number(epoch ?? -1),
+      afterId: parseId("att", after ?? ""),
+      limit: size + 1,
+    }),
+  );
+  const page = cutPage(rows, {
+    size,
+    tokens: s.pageTokens,
+    query,
+    cursorOf: (attempt) => `${attempt.epoch} ${attempt.id}`,
+  });
+  const places = await readPlaces(
+    s.core,
+    page.rows.map((attempt) => attempt.id),
+  );
+  return {
+    attempts: page.rows.map((attempt) =>
+      attemptToWire(attempt, places.get(attempt.id)?.gpus ?? []),
+    ),
+    nextPageToken: page.nextPageToken,
+  };
+}

@@ -1,0 +1,89 @@
+import {
+  HoldStatus,
+  type HoldOutcome,
+  type HoldService,
+} from "@fastgpu/contracts/fastgpu/billing/v1/billing_service_pb";
+import type { Client } from "@fastgpu/rpc/client";
+import type { Holds } from "./cycle.ts";
+import type { HoldAnswer } from "./money.ts";
+
+/** Billing must answer within a cycle's patience; what it does not hold is simply not placed. */
+const options = { timeoutMs: 5_000 } as const;
+const batchSize = 1_000;
+
+/** The cycle's holds, kept by billing. */
+export function holdsOf(billing: Client<typeof HoldService>): Holds {
+  return {
+    async create(leaderEpoch, requests) {
+      const answers: HoldAnswer[] = [];
+      for (const batch of batches(requests)) {
+        const holds = batch.map(({ attempt, placement, items, coverMs, minCoverMs }) => ({
+          attempt,
+          task: placement.task.id,
+          org: placement.task.org,
+          project: placement.task.project,
+          items: [...items],
+          coverMs: BigInt(coverMs),
+          minCoverMs: BigInt(minCoverMs),
+        }));
+        const answer = await billing.batchCreateHolds(
+          { leaderEpoch, holds },
+          { ...options, retry: true },
+        );
+        answers.push(...answer.outcomes.map(toAnswer));
+      }
+      return answers;
+    },
+    async extend(leaderEpoch, items) {
+      const answers: HoldAnswer[] = [];
+      for (const batch of batches(items)) {
+        const holds = batch.map(({ attempt, n, coverMs }) => ({
+          attempt,
+          n,
+          coverMs: BigInt(coverMs),
+        }));
+        const answer = await billing.batchExtendHolds(
+          { leaderEpoch, holds },
+          { ...options, retry: true },
+        );
+        answers.push(...answer.outcomes.map(toAnswer));
+      }
+      return answers;
+    },
+    async void(leaderEpoch, attempts) {
+      for (const batch of batches(attempts)) {
+        await billing.batchVoidHolds({ leaderEpoch, attempts: batch }, { ...options, retry: true });
+      }
+    },
+    async listOlder(leaderEpoch, after) {
+      const request = { beforeLeaderEpoch: leaderEpoch, afterAttempt: after };
+      return (await billing.listOpenHolds(request, options)).attempts;
+    },
+  };
+}
+
+function* batches<T>(items: readonly T[]): Generator<T[]> {
+  for (let at = 0; at < items.length; at += batchSize) yield items.slice(at, at + batchSize);
+}
+
+function toAnswer(outcome: HoldOutcome): HoldAnswer {
+  switch (outcome.status) {
+    case HoldStatus.OPEN:
+      return {
+        kind: "open",
+        fundedMs: Number(outcome.fundedMs),
+        priceVersions: new Map(outcome.prices.map((price) => [price.sku, price.version])),
+      };
+    case HoldStatus.CLOSED:
+      return { kind: "closed" };
+    case HoldStatus.NO_PRICE:
+      return { kind: "refused", message: "the price book has no price for these GPUs" };
+    case HoldStatus.BUDGET_EXHAUSTED:
+    case HoldStatus.UNSPECIFIED:
+      return {
+        kind: "refused",
+        message:
+          "the organisation's account cannot cover the hold; add credit or wait for running work to end",
+      };
+  }
+}

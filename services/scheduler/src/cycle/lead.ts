@@ -1,0 +1,103 @@
+import { randomBytes } from "node:crypto";
+import type { Clock } from "@fastgpu/domain/clock";
+import { parseId, type AttemptId, type NodeId, type TaskId } from "@fastgpu/domain/ids";
+import { startLoop } from "@fastgpu/lifecycle/loop";
+import { aborted } from "@fastgpu/lifecycle/signals";
+import type { Term } from "@fastgpu/postgres/leader";
+import { readEventHead } from "@fastgpu/postgres/outbox";
+import type { Pool } from "@fastgpu/postgres/pool";
+import type { Logger } from "@fastgpu/telemetry/log";
+import { contextFromTraceparent, formatTraceparent } from "@fastgpu/telemetry/trace-context";
+import type { Tracing } from "@fastgpu/telemetry/tracing";
+import { readAttempts } from "../store/attempts.ts";
+import { runCycle, type CycleContext, type Holds } from "./cycle.ts";
+import type { Dirty } from "./dirty.ts";
+import { createMirror } from "./mirror.ts";
+import type { FundingTimes } from "./money.ts";
+
+/** What a term of leadership needs. */
+export interface LeadOptions {
+  readonly core: Pool;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly tracing: Tracing;
+  readonly dirty: Dirty;
+  readonly holds: Holds;
+  readonly times: FundingTimes;
+  changed(what: { tasks: Iterable<TaskId>; nodes: Iterable<NodeId> }): void;
+}
+
+/** Sleeps at most this long: time-driven work is looked at once a second. */
+const idleMs = 1_000;
+
+/** Leads for one term: rebuilds the picture from the database, then runs the cycle until the term is over. */
+export async function lead(options: LeadOptions, term: Term): Promise<void> {
+  const { core, dirty, log } = options;
+  const mirror = createMirror();
+  dirty.clear();
+  const head = await readEventHead(core);
+  const cancelled = await mirror.rebuild(core);
+  await voidOrphanedHolds(options, term.epoch);
+  log.info({ waiting: mirror.waiting.size, nodes: mirror.nodes.size }, "picture rebuilt");
+  const context: CycleContext = {
+    core,
+    clock: options.clock,
+    log,
+    leaderEpoch: term.epoch,
+    mirror,
+    dirty,
+    holds: options.holds,
+    times: options.times,
+    rng: seededRng(randomBytes(4).readUInt32LE()),
+    startLeaseSpan: (traceparent, attributes) =>
+      leaseSpan(options.tracing, traceparent, attributes),
+    changed: options.changed,
+    cancelledArrays: new Set(cancelled),
+    timers: { lastSweepMs: 0, nextBackoffMs: 0, nextMissedMs: 0 },
+    position: { seq: head.headSeq },
+  };
+  const step = () => runCycle(context);
+  await using loop = startLoop({ name: "scheduling cycle", stop: term.over, log, idleMs, step });
+  dirty.onMark = () => loop.wake();
+  try {
+    await aborted(term.over);
+  } finally {
+    dirty.onMark = undefined;
+  }
+}
+
+/** Gives back what an older leader held for attempts that it never wrote. */
+async function voidOrphanedHolds(options: LeadOptions, epoch: bigint): Promise<void> {
+  for (let after = ""; ;) {
+    const held = await options.holds.listOlder(epoch, after);
+    const last = held.at(-1);
+    if (last === undefined) return;
+    after = last;
+    const ids = held.flatMap((id) => parseId("att", id) ?? []);
+    const known = new Set((await readAttempts(options.core, ids)).map((attempt) => attempt.id));
+    const orphans: AttemptId[] = ids.filter((id) => !known.has(id));
+    if (orphans.length > 0) await options.holds.void(epoch, orphans);
+  }
+}
+
+function leaseSpan(
+  tracing: Tracing,
+  traceparent: string,
+  attributes: Record<string, string>,
+): string {
+  const parent = contextFromTraceparent(traceparent);
+  const span = tracing.tracer.startSpan("lease", { attributes }, parent);
+  span.end();
+  return formatTraceparent(span.spanContext());
+}
+
+/** mulberry32, a public-domain generator: small, seedable, good enough to break ties. */
+function seededRng(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296;
+  };
+}

@@ -1,0 +1,185 @@
+import { ProjectService, TokenService } from "@fastgpu/contracts/fastgpu/auth/v1/auth_service_pb";
+import {
+  BillingService,
+  HoldService,
+} from "@fastgpu/contracts/fastgpu/billing/v1/billing_service_pb";
+import { ArtifactService } from "@fastgpu/contracts/fastgpu/storage/v1/storage_service_pb";
+import { Fault } from "@fastgpu/domain/fault";
+import { deniedCallsToOutbox, startDeniedCalls } from "@fastgpu/events/denied-calls";
+import { openNatsBus } from "@fastgpu/events/nats-bus";
+import { startBusRelay } from "@fastgpu/events/relay";
+import { startLoop } from "@fastgpu/lifecycle/loop";
+import { openMasterKey } from "@fastgpu/lifecycle/master-key";
+import type { ServiceContext } from "@fastgpu/lifecycle/service";
+import { openDatabase } from "@fastgpu/postgres/database";
+import { startLeadership } from "@fastgpu/postgres/leader";
+import { readEventHead } from "@fastgpu/postgres/outbox";
+import { pruneRequests } from "@fastgpu/postgres/requests";
+import { createAuthenticator, type Authenticator } from "@fastgpu/rpc/authenticator";
+import { createChannel, type Channel } from "@fastgpu/rpc/channel";
+import { createClient } from "@fastgpu/rpc/client";
+import { createPageTokens } from "@fastgpu/rpc/page-token";
+import { cachedProjects } from "@fastgpu/rpc/projects";
+import { startServer } from "@fastgpu/rpc/server";
+import { createServiceIdentity } from "@fastgpu/rpc/tokens";
+import type { JSONWebKeySet } from "jose";
+import type { SchedulerConfig } from "./config.ts";
+import { createDirty } from "./cycle/dirty.ts";
+import { holdsOf } from "./cycle/holds.ts";
+import { lead } from "./cycle/lead.ts";
+import type { Scheduler } from "./scheduler.ts";
+import { schedulerServices, workerServices } from "./services.ts";
+import { createLogBroker } from "./session/log-broker.ts";
+import { createReportWriter } from "./session/reports.ts";
+import { createSessions } from "./session/sessions.ts";
+import { createWatchers } from "./session/watchers.ts";
+import { createSubmitWriter } from "./submit/writer.ts";
+
+/**
+ * Runs the scheduler until the context stops it. Its database has been migrated. Handlers and sessions serve on every
+ * replica; the cycle runs where this one leads.
+ */
+export async function main(config: SchedulerConfig, context: ServiceContext): Promise<void> {
+  const { clock, log, stop, tracing } = context;
+  const master = await openMasterKey(config.masterKeyFile);
+  await using db = openDatabase({ service: "scheduler", urls: config.database, log });
+  const { natsUrl: url, natsPrefix: prefix } = config;
+  await using bus = openNatsBus({ url, prefix, name: "scheduler", log });
+  await using relay = startBusRelay({
+    producer: "scheduler",
+    core: db.core,
+    clock,
+    log,
+    stop,
+    bus,
+  });
+  await using dialled = new AsyncDisposableStack();
+  const dial = dialler(config, context, dialled);
+  const auth = dial("auth", config.auth);
+  const billing = dial("billing", config.billing);
+
+  const dirty = createDirty();
+  const watchers = createWatchers();
+  const { leaseTtlMs, skewMs, marginMs, coverMs } = config;
+  await using sessions = createSessions({ core: db.core, clock, log, stop, leaseTtlMs });
+  const told: Scheduler["changed"] = ({ tasks, nodes }) => {
+    watchers.notify(tasks);
+    sessions.poke(nodes);
+    relay.wake();
+  };
+  const changed: Scheduler["changed"] = ({ tasks, nodes }) => {
+    dirty.mark({ tasks, nodes });
+    told({ tasks, nodes });
+  };
+  await using submits = createSubmitWriter({
+    core: db.core,
+    onStored: (tasks) => changed({ tasks, nodes: [] }),
+  });
+  await using reports = createReportWriter({ core: db.core, clock, onApplied: changed });
+  const scheduler: Scheduler = {
+    config,
+    replica: config.replica,
+    incarnation: (await readEventHead(db.core)).incarnation,
+    ...{ api: db.api, core: db.core, clock, log, sessions, watchers, submits, reports, changed },
+    pageTokens: createPageTokens(master.derive("scheduler/page-tokens")),
+    logs: createLogBroker(),
+    billing: createClient(BillingService, billing),
+    storage: createClient(ArtifactService, dial("storage", config.storage)),
+  };
+  const wakeRelay = (): void => relay.wake();
+  await using denied = startDeniedCalls({
+    write: deniedCallsToOutbox({ core: db.core, clock, wakeRelay }),
+    log,
+    stop,
+  });
+  const shared = {
+    ...{ clock, log, tracing, stop, insecure: config.insecure },
+    auth: authenticator(config, context, auth),
+    observe: (call: Parameters<typeof denied.observe>[0]) => denied.observe(call),
+  };
+  const workers = await startServer({
+    ...shared,
+    listen: config.workerListen,
+    services: workerServices(scheduler),
+  });
+  const server = await startServer({
+    ...shared,
+    listen: config.listen,
+    services: schedulerServices(scheduler),
+  });
+  const holds = holdsOf(createClient(HoldService, billing));
+  const times = { leaseTtlMs, skewMs, marginMs, coverMs };
+  await using _leadership = startLeadership({
+    ...{ name: "cycle", service: "scheduler", clock, log, stop },
+    coreUrl: config.database.core,
+    holder: config.replica,
+    lead: (term) =>
+      lead({ core: db.core, clock, log, tracing, dirty, holds, times, changed: told }, term),
+  });
+  await using _upkeep = startUpkeep(context, db.core);
+  log.info({ address: server.address, workers: workers.address }, "the scheduler serves");
+  context.ready();
+  await Promise.all([server.closed, workers.closed]);
+}
+
+/** Channels to other services, each call with the scheduler's own token. */
+function dialler(
+  config: SchedulerConfig,
+  { clock, tracing }: ServiceContext,
+  stack: AsyncDisposableStack,
+): (service: string, address: string) => Channel {
+  const { privateKeyPem } = config;
+  const identity = createServiceIdentity({ name: "scheduler", privateKeyPem, clock });
+  return (audience, address) => {
+    const token: NonNullable<Channel["token"]> = ({ onBehalfOf }) =>
+      identity.token({ audience, onBehalfOf });
+    return stack.adopt(createChannel({ address, tracing, token }), (channel) => channel.close());
+  };
+}
+
+/** Forgets request ids that are older than a week. */
+function startUpkeep(
+  { clock, log, stop }: ServiceContext,
+  core: Scheduler["core"],
+): AsyncDisposable {
+  return startLoop({
+    name: "scheduler upkeep",
+    ...{ stop, log, idleMs: 600_000 },
+    step: async () => {
+      const pruned = await pruneRequests(core, { nowMs: clock.nowMs(), limit: 10_000 });
+      return pruned === 10_000 ? "again" : "idle";
+    },
+  });
+}
+
+/** A caller whose token cannot be verified should learn soon that auth is away. */
+const patience = { timeoutMs: 5_000, waitForReady: false } as const;
+
+function authenticator(
+  config: SchedulerConfig,
+  { clock }: ServiceContext,
+  auth: Channel,
+): Authenticator {
+  const tokens = createClient(TokenService, auth);
+  const projects = createClient(ProjectService, auth);
+  return createAuthenticator({
+    service: "scheduler",
+    clock,
+    serviceKeys: config.serviceKeys,
+    loadKeys: async () =>
+      JSON.parse((await tokens.getJwks({}, patience)).jwksJson) as JSONWebKeySet,
+    resolveProject: cachedProjects({
+      clock,
+      load: async (id) => {
+        try {
+          const project = await projects.resolveProject({ name: `projects/${id}` }, patience);
+          return project.organization.split("/")[1];
+        } catch (error) {
+          const fault = Fault.from(error);
+          if (fault.reason === "NOT_FOUND" || fault.reason === "INVALID_FIELD") return undefined;
+          throw fault;
+        }
+      },
+    }),
+  });
+}

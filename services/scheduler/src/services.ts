@@ -1,0 +1,62 @@
+import { EventLogService } from "@fastgpu/contracts/fastgpu/events/v1/events_pb";
+import { NodeService } from "@fastgpu/contracts/fastgpu/scheduler/v1/node_service_pb";
+import { TaskService } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
+import { WorkerSessionService } from "@fastgpu/contracts/fastgpu/worker/v1/worker_session_pb";
+import { answerListEvents } from "@fastgpu/events/event-log";
+import { service, type BoundService } from "@fastgpu/rpc/handlers";
+import { batchRunTasks } from "./api/batch-run-tasks.ts";
+import { cancelTask } from "./api/cancel-task.ts";
+import { connect } from "./api/connect.ts";
+import { createTask } from "./api/create-task.ts";
+import { getNode } from "./api/get-node.ts";
+import { getTask } from "./api/get-task.ts";
+import { listAttempts } from "./api/list-attempts.ts";
+import { listGpus } from "./api/list-gpus.ts";
+import { listNodes } from "./api/list-nodes.ts";
+import { listTasks } from "./api/list-tasks.ts";
+import { readLogs } from "./api/read-logs.ts";
+import { serveLogs } from "./api/serve-logs.ts";
+import { submitTask } from "./api/submit-task.ts";
+import { watchTask } from "./api/watch-task.ts";
+import type { Scheduler } from "./scheduler.ts";
+
+/** What clients and other services call. */
+export function schedulerServices(s: Scheduler): BoundService[] {
+  const log = { core: s.core, producer: "scheduler", clock: s.clock };
+  return [
+    service(TaskService, {
+      createTask: (request, context) => createTask(s, request, context, "DRAFT"),
+      runTask: (request, context) => createTask(s, request, context, "QUEUED"),
+      submitTask: (request, context) => submitTask(s, request, context),
+      batchRunTasks: (request, context) => batchRunTasks(s, request, context),
+      getTask: (request, context) => getTask(s, request, context),
+      listTasks: (request, context) => listTasks(s, request, context),
+      watchTask: (request, context) => watchTask(s, request, context),
+      cancelTask: (request, context) => cancelTask(s, request, context),
+      listAttempts: (request, context) => listAttempts(s, request, context),
+      readLogs: (request, context) => readLogs(s, request, context),
+    }),
+    service(NodeService, {
+      listNodes: (request) => listNodes(s, request),
+      getNode: (request) => getNode(s, request),
+      listGpus: (request, context) => listGpus(s, request, context),
+    }),
+    service(EventLogService, {
+      listEvents: (request, { principal }) => {
+        const consumer =
+          principal.kind === "service" ? principal.id.slice("service:".length) : undefined;
+        return answerListEvents(log, request, consumer);
+      },
+    }),
+  ];
+}
+
+/** What workers call, on a port of their own. */
+export function workerServices(s: Scheduler): BoundService[] {
+  return [
+    service(WorkerSessionService, {
+      connect: (requests, context) => connect(s, requests, context),
+      serveLogs: (answers, context) => serveLogs(s, answers, context),
+    }),
+  ];
+}
