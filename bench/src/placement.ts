@@ -76,7 +76,8 @@ async function readPublished(file: string | undefined, beside: string): Promise<
     key: `${fields.text("workload")}/${fields.text("policy")}`,
     values: columns.map((column) => Number(fields.text(column))),
   }));
-  if (result.kind === "bad") throw new UsageError(`${result.file}:${result.line}: ${result.problem}`);
+  if (result.kind === "bad")
+    throw new UsageError(`${result.file}:${result.line}: ${result.problem}`);
   return new Map(result.rows.map(({ key, values }) => [key, values]));
 }
 
@@ -171,7 +172,9 @@ function table(lines: readonly PlacementLine[], published: Published): string {
     Math.max(...[head, ...rows].map((row) => row[column]!.length)),
   );
   const line = (row: readonly string[]): string =>
-    row.map((cell, at) => (at < 2 ? cell.padEnd(widths[at]!) : cell.padStart(widths[at]!))).join("  ");
+    row
+      .map((cell, at) => (at < 2 ? cell.padEnd(widths[at]!) : cell.padStart(widths[at]!)))
+      .join("  ");
   const seeds = new Set(lines.map(({ seed }) => seed)).size;
   const legend =
     `GPUs given out, % of capacity, when arrivals reach @N %; mean of ${seeds} seeds.\n` +

@@ -1,6 +1,9 @@
 import { Fitter } from "./checks.ts";
 import { Cluster } from "./cluster.ts";
 import type { Placement } from "./cluster.ts";
+import { Draft } from "./draft.ts";
+import { explainFit } from "./explain.ts";
+import type { FitReport } from "./explain.ts";
 import { createDefaultPolicy } from "./default-policy.ts";
 import { createFgdPolicy } from "./fgd-policy.ts";
 import { findByScan, Finder } from "./finder.ts";
@@ -9,6 +12,7 @@ import type { NodeSpec } from "./nodes.ts";
 import type { Policy, PolicyFactory } from "./policy.ts";
 import { createShapeTable } from "./shapes.ts";
 import type { ResourceRequest, Shape } from "./shapes.ts";
+import { stateHash } from "./state-hash.ts";
 import {
   createBestFitPolicy,
   createPackingPolicy,
@@ -110,6 +114,31 @@ export class PlacementEngine {
   /** Gives a place back. */
   release(shape: Shape, placement: Placement): void {
     this.cluster.release(shape, placement);
+  }
+
+  /** A trial: places taken through it can be rolled back. */
+  draft(): Draft {
+    return new Draft(this);
+  }
+
+  /** How many nodes would take the shape now, and what stops the others. */
+  explain(shape: Shape): FitReport {
+    return explainFit(this.cluster, shape);
+  }
+
+  /** A digest of what is free, to compare a rebuilt state with the live one. */
+  hash(): string {
+    return stateHash(this.cluster);
+  }
+
+  /** Adds an empty node; answers its index. Throws RangeError on a known id. */
+  addNode(spec: NodeSpec): number {
+    return this.cluster.addNode(spec);
+  }
+
+  /** Removes a node with whatever is placed on it. */
+  removeNode(node: number): void {
+    this.cluster.removeNode(node);
   }
 
   private at(node: number, shape: Shape): Placement {

@@ -59,30 +59,34 @@ export class Finder {
     }
   }
 
-  /** Makes all bounds equal to `best` exact; answers the winner when none of them was open. */
+  /** Makes the bounds that equal `best` exact; answers the winner among those that keep it. */
   private resolve(view: View, shape: Shape, best: number): number {
+    const { cluster } = this;
     let winner = -1;
-    let winnerRank = 0;
-    let opened = false;
+    let winnerRank = -1;
     for (let block = 0; block < view.blockMax.length; block++) {
       if (view.blockMax[block] !== best) continue;
-      const end = Math.min((block + 1) << blockBits, this.cluster.states.slots);
+      const end = Math.min((block + 1) << blockBits, cluster.states.slots);
       for (let slot = block << blockBits; slot < end; slot++) {
         if (view.score[slot] !== best) continue;
         if (view.open[slot] === 1) {
-          opened = true;
           view.open[slot] = 0;
           setScore(view, slot, this.policy.score(slot, shape));
           if (view.score[slot] !== best) continue;
         }
-        if (winner < 0) winner = slot;
-        else {
-          winnerRank = this.cluster.firstRank(winner);
-          if (this.cluster.firstRank(slot) < winnerRank) winner = slot;
+        if (winner < 0) {
+          winner = slot;
+          continue;
+        }
+        if (winnerRank < 0) winnerRank = cluster.firstRank(winner);
+        const rank = cluster.firstRank(slot);
+        if (rank < winnerRank) {
+          winner = slot;
+          winnerRank = rank;
         }
       }
     }
-    return opened && winner < 0 ? -1 : winner;
+    return winner;
   }
 
   private view(shape: Shape): View {

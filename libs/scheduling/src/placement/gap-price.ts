@@ -216,7 +216,7 @@ function bestFill(
 /** The pieces of the best fill of some cells. */
 function unpack(last: Int32Array, widths: readonly number[], cells: number): [number, number][] {
   const copies = new Map<number, number>();
-  for (let at = cells; at > 0; ) {
+  for (let at = cells; at > 0;) {
     const piece = last[at]!;
     if (piece < 0) at--;
     else {

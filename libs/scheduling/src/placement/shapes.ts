@@ -103,8 +103,8 @@ export interface ShapeTable {
   readonly shapes: readonly Shape[];
   /** Registers a request that `checkRequest` accepts; throws RangeError for one it refuses. */
   intern(request: ResourceRequest): Shape;
-  /** The number of a tenant; "" is 0. */
-  ownerId(owner: string): number;
+  /** The tenant behind an `ownerId`. */
+  ownerName(ownerId: number): string;
 }
 
 /** Makes an empty table. */
@@ -113,12 +113,13 @@ export function createShapeTable(): ShapeTable {
   const byKey = new Map<string, Shape>();
   const classes = new Map<string, number>();
   const owners = new Map<string, number>([["", 0]]);
+  const ownerNames = [""];
 
   const ownerId = (owner: string): number => {
     const known = owners.get(owner);
     if (known !== undefined) return known;
     owners.set(owner, owners.size);
-    return owners.size - 1;
+    return ownerNames.push(owner) - 1;
   };
 
   const intern = (request: ResourceRequest): Shape => {
@@ -153,5 +154,6 @@ export function createShapeTable(): ShapeTable {
     byKey.set(key, shape);
     return shape;
   };
-  return { shapes, intern, ownerId };
+  const ownerName = (id: number): string => ownerNames[id] ?? "";
+  return { shapes, intern, ownerName };
 }
