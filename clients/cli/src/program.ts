@@ -6,6 +6,7 @@ import { addDataCommands } from "./commands/data.ts";
 import { type Outcome, addRunner } from "./commands/define.ts";
 import { addFleetCommands } from "./commands/fleet.ts";
 
+import { addPlatformCommands } from "./commands/platform.ts";
 import { addTaskCommands } from "./commands/task.ts";
 import type { CliContext } from "./context.ts";
 import { CliError } from "./errors/cli-error.ts";
@@ -54,6 +55,7 @@ export function buildProgram(context: CliContext, outcome: Outcome): Command {
 
   const runner = addRunner(program, context, outcome);
 
+  addPlatformCommands(runner);
   addConfigCommands(runner);
   addTaskCommands(runner);
   addFleetCommands(runner);

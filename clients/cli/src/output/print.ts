@@ -81,8 +81,8 @@ async function printForm(
     terminal.out(`${JSON.stringify(form, null, 2)}\n`);
     return;
   }
-  const { stringify } = await import("yaml");
-  terminal.out(stringify(form));
+  const { toYaml } = await import("./yaml.ts");
+  terminal.out(toYaml(form));
 }
 
 function columnsOf<T>(view: View<T>, format: "table" | "wide"): readonly Column<T>[] {

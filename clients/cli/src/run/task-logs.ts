@@ -59,8 +59,8 @@ async function recordWriter(
     return (record) => terminal.out(`${JSON.stringify(recordForm(record))}\n`);
   }
   if (options.format === "yaml") {
-    const { stringify } = await import("yaml");
-    return (record) => terminal.out(`---\n${stringify(recordForm(record))}`);
+    const { toYaml } = await import("../output/yaml.ts");
+    return (record) => terminal.out(`---\n${toYaml(recordForm(record))}`);
   }
   return options.timestamps === true ? timestampWriter(terminal) : rawLogWriter(terminal);
 }

@@ -42,8 +42,8 @@ async function changeWriter(
   const format = effectiveFormat(print);
   if (print.quiet) return () => undefined;
   if (format === "yaml") {
-    const { stringify } = await import("yaml");
-    return (task) => terminal.out(`---\n${stringify(view.json(task))}`);
+    const { toYaml } = await import("../output/yaml.ts");
+    return (task) => terminal.out(`---\n${toYaml(view.json(task))}`);
   }
   if (format === "json" || format === "ndjson") {
     return (task) => terminal.out(`${JSON.stringify(view.json(task))}\n`);

@@ -1,0 +1,6 @@
+import { stringify } from "yaml";
+
+/** A value as YAML; loaded only where YAML was asked for. */
+export function toYaml(value: unknown): string {
+  return stringify(value);
+}
