@@ -52,46 +52,69 @@ function tenantAllowed(shape: Shape, kind: GpuKind, freeMilli: number, owner: nu
   return owner === shape.ownerId || freeMilli >= kind.capacityMilli || kind.grade === migGrade;
 }
 
-/** Passes where at least `shape.gpus` GPUs of the state satisfy `test`. */
-function countingCheck(
-  reason: BlockReason,
-  test: (shape: Shape, kind: GpuKind, at: number, cluster: Cluster) => boolean,
-): Check {
-  return {
-    reason,
-    passes: (cluster, slot, shape) => {
-      const { states, kinds } = cluster;
-      const base = slot * states.stride;
-      let found = 0;
-      for (let at = base; at < base + states.gpus[slot]!; at++) {
-        if (test(shape, kinds.kinds[states.kind[at]!]!, at, cluster)) found++;
-      }
-      return found >= shape.gpus;
-    },
-  };
+type GpuTest = (shape: Shape, kind: GpuKind, at: number, cluster: Cluster) => boolean;
+
+/** GPUs of the state that satisfy `test`. */
+function countGpus(cluster: Cluster, slot: number, shape: Shape, test: GpuTest): number {
+  const { states, kinds } = cluster;
+  const base = slot * states.stride;
+  let found = 0;
+  for (let at = base; at < base + states.gpus[slot]!; at++) {
+    if (test(shape, kinds.kinds[states.kind[at]!]!, at, cluster)) found++;
+  }
+  return found;
 }
 
-/** Every check, in the order in which they are told. */
+function gpuCheck(reason: BlockReason, test: GpuTest): Check {
+  const passes: Check["passes"] = (cluster, slot, shape) =>
+    countGpus(cluster, slot, shape, test) >= shape.gpus;
+  return { reason, passes };
+}
+
+const hasRoom: GpuTest = (shape, kind, at, { states }) =>
+  kindAllowed(shape, kind) &&
+  states.freeMilli[at]! >= shape.gpuMilli &&
+  states.freeMib[at]! >= memoryTaken(shape, kind.memoryMib);
+
+const hasRoomAndTenant: GpuTest = (shape, kind, at, cluster) => {
+  const { freeMilli, owner } = cluster.states;
+  return (
+    hasRoom(shape, kind, at, cluster) && tenantAllowed(shape, kind, freeMilli[at]!, owner[at]!)
+  );
+};
+
+/** Checks of what the GPUs are, whoever uses them now. */
+const kindChecks: readonly Check[] = [
+  gpuCheck("gpu_model", modelAllowed),
+  gpuCheck("gpu_simulated", (shape, kind) => shape.allowSimulated || !kind.simulated),
+  gpuCheck("gpu_isolation", gradeAllowed),
+  gpuCheck("gpu_memory", (shape, kind) => kind.memoryMib >= shape.gpuMemoryMib),
+];
+
+/**
+ * Every check, in the order in which they are told; a state passes all exactly where the
+ * shape fits it. Each stands for itself, but for two: a node without the right GPUs is not
+ * called busy as well, nor a busy one closed to the tenant.
+ */
 export const checks: readonly Check[] = [
   { reason: "node_unschedulable", passes: ({ states }, slot) => states.schedulable[slot] === 1 },
   {
     reason: "gpu_count",
     passes: ({ states }, slot, shape) => states.gpus[slot]! >= shape.gpus,
   },
-  countingCheck("gpu_model", modelAllowed),
-  countingCheck("gpu_simulated", (shape, kind) => shape.allowSimulated || !kind.simulated),
-  countingCheck("gpu_isolation", gradeAllowed),
-  countingCheck("gpu_memory", (shape, kind) => kind.memoryMib >= shape.gpuMemoryMib),
-  countingCheck("gpu_shared_with_other_tenant", (shape, kind, at, { states }) =>
-    tenantAllowed(shape, kind, states.freeMilli[at]!, states.owner[at]!),
-  ),
-  countingCheck(
-    "gpu_busy",
-    (shape, kind, at, { states }) =>
-      kindAllowed(shape, kind) &&
-      states.freeMilli[at]! >= shape.gpuMilli &&
-      states.freeMib[at]! >= memoryTaken(shape, kind.memoryMib),
-  ),
+  ...kindChecks,
+  {
+    reason: "gpu_busy",
+    passes: (cluster, slot, shape) =>
+      countGpus(cluster, slot, shape, hasRoom) >= shape.gpus ||
+      kindChecks.some((check) => !check.passes(cluster, slot, shape)),
+  },
+  {
+    reason: "gpu_shared_with_other_tenant",
+    passes: (cluster, slot, shape) =>
+      countGpus(cluster, slot, shape, hasRoomAndTenant) >= shape.gpus ||
+      countGpus(cluster, slot, shape, hasRoom) < shape.gpus,
+  },
   {
     reason: "cpu",
     passes: ({ states }, slot, shape) => states.cpuMillis[slot]! >= shape.cpuMillis,
