@@ -1,3 +1,5 @@
+import type { ExitClass } from "@fastgpu/domain/states";
+
 /** CPU, memory and process limits of one attempt; 0 = no limit. */
 export interface Limits {
   readonly cpuMillis: number;
@@ -38,16 +40,7 @@ export interface Launch {
 }
 
 /** Why the worker stops an attempt: becomes its exit class once delivered. */
-export type StopReason =
-  | "cancelled"
-  | "preempted"
-  | "timeout"
-  | "deadline"
-  | "budget"
-  | "gang_stopped"
-  | "node_lost"
-  | "gpu_fault"
-  | "rejected";
+export type StopReason = ExitClass;
 
 /** Indexes as ascending, disjoint, half-open ranges. */
 export type IndexRanges = readonly (readonly [start: number, end: number])[];
