@@ -76,15 +76,15 @@ async function readAll(body: AsyncIterable<Uint8Array>): Promise<Buffer> {
   let size = 0;
   for await (const chunk of body) {
     size += chunk.length;
-    if (size > limits.messageBytes) {
-      throw new Fault("LIMIT_EXCEEDED", `the body has more than ${limits.messageBytes} bytes`, {
-        hint: "send less in one message, or use the streaming form of the call",
-        metadata: { limit_bytes: String(limits.messageBytes) },
-      });
-    }
-    chunks.push(chunk);
+    // Somewhat too much is read and thrown away, so that the refusal arrives; far too much breaks the connection.
+    if (size > limits.transportMessageBytes) break;
+    if (size <= limits.messageBytes) chunks.push(chunk);
   }
-  return Buffer.concat(chunks);
+  if (size <= limits.messageBytes) return Buffer.concat(chunks);
+  throw new Fault("LIMIT_EXCEEDED", `the body has more than ${limits.messageBytes} bytes`, {
+    hint: "send less in one message, or use the streaming form of the call",
+    metadata: { limit_bytes: String(limits.messageBytes) },
+  });
 }
 
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
