@@ -70,6 +70,9 @@ const settings: Readonly<Record<string, string>> = {
   max_wal_senders: "0",
   autovacuum_worker_slots: "2",
   autovacuum_max_workers: "2",
+  // After a crash: one call for the file system instead of one for each of 1,500 files (seconds).
+  recovery_init_sync_method: "syncfs",
+  log_checkpoints: "off",
   max_wal_size: "512MB",
   min_wal_size: "64MB",
   password_encryption: "scram-sha-256",
@@ -172,7 +175,7 @@ async function createCluster(options: {
     "--locale-provider=builtin",
     "--builtin-locale=C.UTF-8",
     "--no-locale",
-    ...(options.durable ? [] : ["--no-sync"]),
+    options.durable ? "--sync-method=syncfs" : "--no-sync",
   ];
   try {
     await run(options.binaries.initdb, args, {

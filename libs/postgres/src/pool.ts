@@ -95,7 +95,7 @@ export function openPool(options: PoolOptions): Pool {
   });
   // An idle connection that breaks is the pool's to replace; without a listener it would end the process.
   pool.on("error", (error) =>
-    options.log.warn({ err: error, pool: options.name }, "idle connection lost"),
+    options.log.warn({ reason: error.message, pool: options.name }, "idle connection lost"),
   );
 
   const withConnection = async <T>(use: (connection: Connection) => Promise<T>): Promise<T> => {

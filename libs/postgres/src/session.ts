@@ -24,7 +24,7 @@ export async function openSession(options: {
   const lost = new AbortController();
   const lose = (error?: Error): void => {
     if (!lost.signal.aborted && error !== undefined)
-      options.log.warn({ err: error, session: options.name }, "session lost");
+      options.log.warn({ reason: error.message, session: options.name }, "session lost");
     lost.abort();
   };
   client.on("error", lose);
