@@ -24,6 +24,8 @@ const contextSchema = z.strictObject({
   project: z.string().min(1).optional(),
   /** `organizations/{organization}`. */
   organization: z.string().min(1).optional(),
+  /** Data directory, where the platform was started on this machine. */
+  data: z.string().min(1).optional(),
 });
 
 const fileSchema = z.strictObject({

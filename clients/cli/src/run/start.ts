@@ -1,0 +1,120 @@
+import { type Api, withApi } from "../api/connect.ts";
+import { configPath } from "../config/file.ts";
+import { keepOwnContext, ownContext } from "../config/own-platform.ts";
+import type { CliContext } from "../context.ts";
+import { CliError } from "../errors/cli-error.ts";
+import { exitCodes } from "../errors/exit-codes.ts";
+import { shortDuration } from "../output/values.ts";
+import { VERSION } from "../version.ts";
+import { showFirstTask } from "./first-task.ts";
+import type { RunningPlatform } from "./platform-port.ts";
+import { exitCodeOfTask } from "./task-exit.ts";
+
+/** What `start` adds to starting: when it began, and what it was asked for. */
+export interface StartOptions {
+  startedMs: number;
+  once: boolean;
+  stopTasks: boolean;
+  signal: AbortSignal;
+}
+
+/**
+ * Shows a platform that serves: where it is, its key, its first task, and what to try next. Returns
+ * the exit code after `--once` or Ctrl-C; the platform is stopped by then.
+ */
+export async function showPlatform(
+  context: CliContext,
+  platform: RunningPlatform,
+  options: StartOptions,
+): Promise<number> {
+  const { terminal } = context;
+  const { once, stopTasks, signal } = options;
+  terminal.out(
+    `FastGPU ${VERSION} is ready after ${shortDuration(context.nowMs() - options.startedMs)}.\n`,
+  );
+  const key = introduce(context, platform);
+  let exitCode: number = exitCodes.ok;
+  try {
+    if (key !== undefined && (once || platform.firstKey !== undefined)) {
+      exitCode = await Promise.race([
+        firstTask({ context, platform, key, signal }),
+        platform.failed,
+      ]);
+    } else if (once) {
+      throw new CliError("there is no key for this platform", {
+        why: `its first start gave the key to a context of another configuration file than ${configPath(context.env)}`,
+        hint: "set FASTGPU_API_KEY, or FASTGPU_CONFIG to that file",
+        exitCode: exitCodes.notAllowed,
+      });
+    }
+    if (!once && !signal.aborted) {
+      tellNext(context);
+      await Promise.race([aborted(signal), platform.failed]);
+    }
+  } finally {
+    const leaving =
+      once || stopTasks ? "stopping" : "stopping; process tasks go on until their leases end";
+    terminal.err(`\n${leaving}\n`);
+    await platform.stop({ stopTasks: once || stopTasks });
+  }
+  return exitCode;
+}
+
+/** Prints where the platform is and keeps its key; returns the key to use. */
+function introduce(context: CliContext, platform: RunningPlatform): string | undefined {
+  const { terminal, env } = context;
+  const { address, dataDir, firstKey } = platform;
+  const path = configPath(env);
+  const kept = ownContext(path, dataDir);
+  const key = firstKey?.key ?? env["FASTGPU_API_KEY"] ?? kept?.context.key;
+  terminal.out(`  data      ${dataDir}\n`);
+  terminal.out(`  API       ${address}  gRPC, gRPC-Web, Connect and JSON on one port\n`);
+  terminal.out(`  console   http://${address}/\n`);
+  if (firstKey !== undefined) {
+    const { organization, project } = firstKey;
+    const name = keepOwnContext(path, dataDir, {
+      address,
+      key: firstKey.key,
+      organization,
+      project,
+    });
+    terminal.out(`  key       ${firstKey.key}\n`);
+    terminal.out(`            shown this once, and kept as context "${name}" in ${path}\n`);
+  } else if (kept !== undefined) {
+    const name = keepOwnContext(path, dataDir, { address });
+    terminal.out(`  key       that of context "${name}" in ${path}\n`);
+  }
+  return key;
+}
+
+async function firstTask(options: {
+  context: CliContext;
+  platform: RunningPlatform;
+  key: string;
+  signal: AbortSignal;
+}): Promise<number> {
+  const { context, platform, key, signal } = options;
+  const env = { ...context.env, FASTGPU_ADDRESS: platform.address, FASTGPU_API_KEY: key };
+  const show = async (api: Api): Promise<number> => {
+    const task = await showFirstTask({ api, terminal: context.terminal, signal });
+    return task === undefined ? exitCodes.interrupted : exitCodeOfTask(task);
+  };
+  return await withApi({ ...context, env }, {}, show);
+}
+
+function tellNext(context: CliContext): void {
+  context.terminal.out(
+    "\nTry next, in another terminal:\n" +
+      "  npx fastgpu task run --gpus 1 -- sh -c 'echo hello from $FASTGPU_TASK'\n" +
+      "  npx fastgpu task list\n" +
+      "  npx fastgpu billing usage -o wide\n" +
+      "docs/tour.md goes on from here. Ctrl-C stops the platform.\n",
+  );
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}
