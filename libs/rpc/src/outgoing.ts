@@ -9,6 +9,7 @@ import type { Span } from "@opentelemetry/api";
 import { fullNameOf } from "./adapter.ts";
 import type { Channel } from "./channel.ts";
 import type { CallOptions } from "./client.ts";
+import type { CallContext } from "./context.ts";
 import { statusToFault } from "./status.ts";
 
 /** Default time limit of a unary call, in milliseconds. */
@@ -40,7 +41,7 @@ export async function prepareCall(outgoing: OutgoingCall): Promise<PreparedCall>
   const token =
     channel.token === undefined
       ? undefined
-      : await channel.token({ onBehalfOf: parent?.principal.onBehalfOf ?? parent?.principal.id });
+      : await channel.token({ onBehalfOf: parent === undefined ? undefined : actorOf(parent) });
   const context = options.trace ?? parent?.trace ?? ROOT_CONTEXT;
   const span = channel.tracing.tracer.startSpan(
     fullNameOf(method),
@@ -64,6 +65,11 @@ export async function prepareCall(outgoing: OutgoingCall): Promise<PreparedCall>
     signal: mergeSignals(parent?.signal, options.signal),
     finish: (fault) => finishSpan(span, fault),
   };
+}
+
+/** For whom a call made within another one is made. */
+function actorOf({ principal }: CallContext): string | undefined {
+  return principal.onBehalfOf ?? (principal.kind === "anonymous" ? undefined : principal.id);
 }
 
 function deadlineOf(method: DescMethod, options: CallOptions): number {

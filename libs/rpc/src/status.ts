@@ -43,6 +43,18 @@ export interface ReceivedStatus {
  * link. INTERNAL carries the request id and nothing else; its cause is for the server's log.
  */
 export function faultToStatus(fault: Fault, requestId: string): WireStatus {
+  try {
+    return encodeFault(fault, requestId);
+  } catch (error) {
+    // Metadata that is no text, say: a caller must get an answer all the same.
+    return encodeFault(
+      new Fault("INTERNAL", "a fault could not be encoded", { cause: error }),
+      requestId,
+    );
+  }
+}
+
+function encodeFault(fault: Fault, requestId: string): WireStatus {
   const code = grpcStatus[fault.code];
   const internal = fault.reason === "INTERNAL";
   const message = internal ? `internal error; quote request ${requestId}` : fault.message;

@@ -29,6 +29,8 @@ const notPassedOn = new Set([
   "proxy-connection",
   "transfer-encoding",
   "upgrade",
+  "http2-settings",
+  "te",
   "host",
   "authorization",
   "x-request-id",
@@ -95,7 +97,7 @@ function pass(options: PassOptions): void {
   };
   host.open.add(call);
   up.on("response", (response, flags) => {
-    if (down.destroyed || down.headersSent) return;
+    if (down.destroyed || down.closed || down.headersSent) return;
     const answer = { ...withoutConnection(response), "x-request-id": passage.requestId };
     if ((flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0) {
       passage.end(statusNameOf(response["grpc-status"]));
@@ -131,6 +133,7 @@ function upstreamHeaders({ headers, passage, authorization }: PassOptions): Outg
   const passed: OutgoingHttpHeaders = {
     ":method": "POST",
     ":path": headers[":path"] ?? "/",
+    te: "trailers",
     "x-request-id": passage.requestId,
     traceparent: passage.traceparent,
     ...(authorization === undefined ? {} : { authorization }),
@@ -154,9 +157,9 @@ export function lostUpstream(): Fault {
 }
 
 /** Ends a gRPC stream with a fault: before the answer began as a response without body, later as trailers. */
-export function answerFault(down: ServerHttp2Stream, fault: Fault, passage: Passage): void {
+function answerFault(down: ServerHttp2Stream, fault: Fault, passage: Passage): void {
   passage.end(fault.code);
-  if (down.destroyed || down.writableEnded) return;
+  if (down.destroyed || down.closed || down.writableEnded) return;
   const trailers = faultTrailers(fault, passage.requestId);
   if (down.headersSent) {
     down.removeAllListeners("wantTrailers");
