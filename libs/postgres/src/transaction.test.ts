@@ -134,8 +134,12 @@ test("provisioning again changes passwords and adds services, and racing starts 
   const database = new URL(db.adminUrl).pathname.slice(1);
   const server = atDatabase(db.adminUrl, "postgres");
   const make = (services: string[], salt: string) =>
-    provision({ adminUrl: server, database, services, // The auditor belongs to the whole run: it keeps its password.
-      password: (role) => (role === "auditor" ? "test" : `${role}${salt} /%ü`) });
+    provision({
+      adminUrl: server,
+      database,
+      services, // The auditor belongs to the whole run: it keeps its password.
+      password: (role) => (role === "auditor" ? "test" : `${role}${salt} /%ü`),
+    });
   const login = async (url: string): Promise<string> => {
     const client = new pg.Client({ connectionString: url });
     await client.connect();
@@ -155,7 +159,6 @@ test("provisioning again changes passwords and adds services, and racing starts 
   expect(await login(second.urls["alpha1"]!.owner)).toBe("alpha1");
   await expect(login(first.urls["alpha1"]!.api)).rejects.toThrow(/authentication failed/);
   await expect(make(["Robert'); --"], "c")).rejects.toThrow(RangeError);
-});
 });
 
 test("a restore raises the incarnation, never below its floor", async () => {
