@@ -1,0 +1,23 @@
+import type { ArtifactService } from "@fastgpu/contracts/fastgpu/storage/v1/storage_service_pb";
+import { Fault } from "@fastgpu/domain/fault";
+import { transaction, withTenant } from "@fastgpu/postgres/transaction";
+import type { Handler } from "@fastgpu/rpc/handlers";
+import { tenantOf } from "../names.ts";
+import type { StorageParts } from "../parts.ts";
+import { getManifestFiles } from "../store/manifests.ts";
+import { manifestMessage } from "./messages.ts";
+
+/** The files of a manifest, by path. */
+export function getManifest(
+  parts: StorageParts,
+): Handler<typeof ArtifactService.method.getManifest> {
+  return async ({ digest }, context) => {
+    const tenant = tenantOf(context);
+    const files = await transaction(parts.db.api, async (tx) => {
+      await withTenant(tx, tenant);
+      return getManifestFiles(tx, tenant.project, digest);
+    });
+    if (files === undefined) throw Fault.notFound(`manifest ${digest}`);
+    return manifestMessage(digest, files);
+  };
+}

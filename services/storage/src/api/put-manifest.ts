@@ -1,0 +1,73 @@
+import type {
+  AttemptStorageService,
+  PutManifestRequest,
+} from "@fastgpu/contracts/fastgpu/storage/v1/storage_service_pb";
+import { Fault } from "@fastgpu/domain/fault";
+import { transaction, withTenant } from "@fastgpu/postgres/transaction";
+import type { Tx } from "@fastgpu/postgres/transaction";
+import type { Handler } from "@fastgpu/rpc/handlers";
+import { canonicalManifest } from "../manifest.ts";
+import { artifactName, parseArtifactName, tenantOfWorker } from "../names.ts";
+import type { ProjectTenant } from "../names.ts";
+import type { StorageParts } from "../parts.ts";
+import { getArtifacts } from "../store/artifacts.ts";
+import { insertManifest } from "../store/manifests.ts";
+import { manifestMessage } from "./messages.ts";
+
+/** Keeps the list of what an attempt left. Each file must be stored in the project, with this size and SHA-256. */
+export function putManifest(
+  parts: StorageParts,
+): Handler<typeof AttemptStorageService.method.putManifest> {
+  return async (request) => {
+    const tenant = await tenantOfWorker(parts, request.parent);
+    const manifest = canonicalManifest(
+      request.files.map(({ path, sizeBytes, sha256, artifact }) => ({
+        path,
+        sizeBytes: Number(sizeBytes),
+        sha256,
+        artifact,
+      })),
+    );
+    if (manifest.kind === "refused") {
+      throw Fault.invalid(`files[${manifest.index}].path`, manifest.why);
+    }
+    await transaction(parts.db.api, async (tx) => {
+      await withTenant(tx, tenant);
+      await requireStored(tx, tenant, request);
+      await insertManifest(tx, {
+        orgId: tenant.org,
+        projectId: tenant.project,
+        digest: manifest.digest,
+        attempt: request.attempt,
+        files: manifest.files,
+        createdMs: parts.clock.nowMs(),
+      });
+    });
+    return manifestMessage(manifest.digest, manifest.files);
+  };
+}
+
+async function requireStored(
+  tx: Tx,
+  { project }: ProjectTenant,
+  request: PutManifestRequest,
+): Promise<void> {
+  const named = request.files.map((file, index) => {
+    const name = parseArtifactName(file.artifact);
+    if (name.project === project) return name.artifact;
+    throw Fault.invalid(`files[${index}].artifact`, "must be in the manifest's project");
+  });
+  const stored = new Map(
+    (await getArtifacts(tx, project, [...new Set(named)])).map((artifact) => [
+      artifactName(project, artifact.artifactId),
+      artifact,
+    ]),
+  );
+  for (const [index, file] of request.files.entries()) {
+    const artifact = stored.get(file.artifact);
+    if (artifact === undefined) throw Fault.notFound(file.artifact);
+    if (artifact.sha256 !== file.sha256 || BigInt(artifact.sizeBytes) !== file.sizeBytes) {
+      throw Fault.invalid(`files[${index}].sha256`, "is not that of the stored artifact");
+    }
+  }
+}

@@ -1,0 +1,47 @@
+import { z } from "zod";
+
+const HOUR_MS = 3_600_000;
+
+/** Configuration of the storage service. */
+export const storageConfig = z.strictObject({
+  /** Where it serves: a unix socket, or a TCP port. */
+  listen: z.union([
+    z.strictObject({ path: z.string().min(1) }),
+    z.strictObject({ host: z.string().min(1), port: z.number().int().min(0).max(65_535) }),
+  ]),
+  /** Connection strings of the service's roles. */
+  database: z.strictObject({ api: z.string().min(1), core: z.string().min(1) }),
+  /** NATS server. */
+  natsUrl: z.string().min(1),
+  /** First word of all subjects; installations that share a NATS server have one each. */
+  natsPrefix: z.string().min(1).default("fastgpu"),
+  /** File of the master key; made at the first start. */
+  masterKeyFile: z.string().min(1),
+  /** Directory of the chunks; made if missing. Replicas share it. */
+  directory: z.string().min(1),
+  /** Public keys (PEM) of the services that may call, by their names. */
+  serviceKeys: z.record(z.string(), z.string()).default({}),
+  /** This service's own private key (PEM), for calls to auth. */
+  privateKeyPem: z.string().min(1),
+  /** Address of auth: keys that verify tokens, and whose a project is. */
+  auth: z.string().min(1),
+  /** Greatest size of a file, in bytes; 1 TiB. */
+  maxArtifactBytes: z
+    .number()
+    .int()
+    .positive()
+    .max(2 ** 50)
+    .default(2 ** 40),
+  /** An upload without progress for this long is given up, in milliseconds. */
+  uploadIdleMs: z
+    .number()
+    .int()
+    .positive()
+    .default(24 * HOUR_MS),
+  /** How often what nothing names is removed, in milliseconds. */
+  collectEveryMs: z.number().int().positive().default(HOUR_MS),
+  /** Allows clear text on an address that other machines reach. */
+  insecure: z.boolean().default(false),
+});
+
+export type StorageConfig = z.output<typeof storageConfig>;

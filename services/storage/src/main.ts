@@ -1,0 +1,135 @@
+import type { JSONWebKeySet } from "jose";
+import { ProjectService, TokenService } from "@fastgpu/contracts/fastgpu/auth/v1/auth_service_pb";
+import { Fault } from "@fastgpu/domain/fault";
+import { deniedCallsToOutbox, startDeniedCalls } from "@fastgpu/events/denied-calls";
+import { openNatsBus } from "@fastgpu/events/nats-bus";
+import { startBusRelay } from "@fastgpu/events/relay";
+import { wallClock } from "@fastgpu/lifecycle/clock";
+import { startLoop } from "@fastgpu/lifecycle/loop";
+import { openMasterKey } from "@fastgpu/lifecycle/master-key";
+import type { ServiceContext } from "@fastgpu/lifecycle/service";
+import { openDatabase } from "@fastgpu/postgres/database";
+import type { Pool } from "@fastgpu/postgres/pool";
+import { createAuthenticator } from "@fastgpu/rpc/authenticator";
+import type { Authenticator } from "@fastgpu/rpc/authenticator";
+import { createChannel } from "@fastgpu/rpc/channel";
+import type { Channel } from "@fastgpu/rpc/channel";
+import { createClient } from "@fastgpu/rpc/client";
+import { createPageTokens } from "@fastgpu/rpc/page-token";
+import { cachedProjects } from "@fastgpu/rpc/projects";
+import { startServer } from "@fastgpu/rpc/server";
+import { createServiceIdentity } from "@fastgpu/rpc/tokens";
+import { storageServices } from "./api/services.ts";
+import { openChunkStore } from "./chunks/chunk-store.ts";
+import type { ChunkStore } from "./chunks/chunk-store.ts";
+import { openDataKeys } from "./chunks/data-keys.ts";
+import { collect } from "./collect.ts";
+import type { StorageConfig } from "./config.ts";
+
+/** A chunk's file is left alone for this long after its last write, in milliseconds. */
+const FILE_GRACE_MS = 3_600_000;
+
+/** Runs the storage service until the context stops it. The database has been migrated. */
+export async function main(config: StorageConfig, context: ServiceContext): Promise<void> {
+  const { clock, log, stop, tracing } = context;
+  const master = await openMasterKey(config.masterKeyFile);
+  const store = await openChunkStore(config.directory);
+  await using db = openDatabase({ service: "storage", urls: config.database, log });
+  const { core } = db;
+  const nats = { url: config.natsUrl, prefix: config.natsPrefix };
+  await using bus = openNatsBus({ ...nats, name: "storage", log });
+  await using relay = startBusRelay({ producer: "storage", core, clock, log, stop, bus });
+  const wakeRelay = (): void => relay.wake();
+  const write = deniedCallsToOutbox({ core, clock, wakeRelay });
+  await using denied = startDeniedCalls({ write, log, stop });
+  await using _collector = startCollector(config, context, { core, store });
+  using closing = new DisposableStack();
+  const auth = closing.adopt(dialAuth(config, context), (channel) => channel.close());
+  const authenticator = authenticatorOf(config, context, auth);
+  const server = await startServer({
+    listen: config.listen,
+    services: storageServices({
+      db,
+      store,
+      clock,
+      dataKeys: openDataKeys({ core, master, clock }),
+      pageTokens: createPageTokens(master.derive("storage/page-tokens")),
+      maxArtifactBytes: config.maxArtifactBytes,
+      resolveProject: authenticator.resolveProject,
+      wakeRelay,
+    }),
+    auth: authenticator,
+    clock,
+    log,
+    tracing,
+    stop,
+    insecure: config.insecure,
+    observe: (call) => denied.observe(call),
+  });
+  log.info({ address: server.address, directory: config.directory }, "storage serves");
+  context.ready();
+  await server.closed;
+}
+
+function dialAuth(config: StorageConfig, { clock, tracing }: ServiceContext): Channel {
+  const { privateKeyPem } = config;
+  const identity = createServiceIdentity({ name: "storage", privateKeyPem, clock });
+  return createChannel({
+    address: config.auth,
+    tracing,
+    token: ({ onBehalfOf }) => identity.token({ audience: "auth", onBehalfOf }),
+  });
+}
+
+function authenticatorOf(
+  config: StorageConfig,
+  { clock }: ServiceContext,
+  auth: Channel,
+): Authenticator {
+  const tokens = createClient(TokenService, auth);
+  const projects = createClient(ProjectService, auth);
+  return createAuthenticator({
+    service: "storage",
+    clock,
+    serviceKeys: config.serviceKeys,
+    loadKeys: async () => JSON.parse((await tokens.getJwks({})).jwksJson) as JSONWebKeySet,
+    resolveProject: cachedProjects({
+      clock,
+      load: async (id) => {
+        try {
+          const { organization } = await projects.resolveProject({ name: `projects/${id}` });
+          return organization.slice("organizations/".length);
+        } catch (error) {
+          if (Fault.from(error).reason === "NOT_FOUND") return undefined;
+          throw error;
+        }
+      },
+    }),
+  });
+}
+
+/** Removes what nothing names any more, now and then. */
+function startCollector(
+  config: StorageConfig,
+  { clock, log, stop }: ServiceContext,
+  own: { core: Pool; store: ChunkStore },
+): AsyncDisposable {
+  return startLoop({
+    name: "storage collector",
+    stop,
+    log,
+    idleMs: config.collectEveryMs,
+    step: async () => {
+      const collected = await collect({
+        ...own,
+        uploadsBeforeMs: clock.nowMs() - config.uploadIdleMs,
+        filesBeforeMs: wallClock.nowMs() - FILE_GRACE_MS,
+        stop,
+      });
+      if (collected.uploads + collected.drafts + collected.chunks > 0) {
+        log.info(collected, "collected");
+      }
+      return "idle";
+    },
+  });
+}
