@@ -1,0 +1,295 @@
+import { IntHeap } from "./heap.ts";
+import type { Slot } from "./jobs.ts";
+import type { OrderQueue } from "./queue.ts";
+import type { Candidate, Room } from "./room.ts";
+import { ShareDraft } from "./share-draft.ts";
+
+/** One job to start, and who must stop for it. */
+export interface Decision {
+  readonly slot: Slot;
+  /** Running jobs to stop first; empty where there was room. */
+  readonly victims: readonly Slot[];
+  /** It starts in the aged lane: tell `OrderQueue.jobs.setLane`, it is no victim while it runs. */
+  readonly lane: boolean;
+}
+
+/** What limits one call. */
+export interface DecideOptions {
+  /** False: only start what fits; a caller with a large fleet looks for victims less often than it starts. */
+  readonly preempt?: boolean;
+  /** Greatest number of decisions; default: no bound. */
+  readonly maxDecisions?: number;
+}
+
+/** Added to the score of who is entitled to a guarantee: before everybody else. */
+const entitledMd = -1e9;
+
+/**
+ * Decides who starts now and who stops for it. Pure but for the room, which is a draft: the queue is left as it was.
+ * The ideal is the best set of jobs by score over all subsets that fit; the walk is greedy in score order instead,
+ * one shape of one queue at a time, and ends after `blockedGroups` of them found no room, which keeps GPUs together
+ * for wide gangs ahead of it.
+ *
+ * The caller commits each decision with `stop` of the victims (`leave`, and later `stop`, where stopping takes time),
+ * `setLane` and `start`. Calling again at the same time decides nothing more: no cycle.
+ */
+export function decide(
+  queue: OrderQueue,
+  room: Room,
+  nowMs: number,
+  options: DecideOptions = {},
+): readonly Decision[] {
+  const walk = new Walk({ queue, room, nowMs, options });
+  try {
+    walk.agedLane();
+    walk.inScoreOrder();
+  } finally {
+    walk.putBack();
+  }
+  return walk.decisions;
+}
+
+/** A running job, with what does not change during the plan. */
+interface Runner {
+  readonly slot: Slot;
+  readonly leaf: number;
+  readonly gpusMilli: number;
+  readonly baseMd: number;
+  readonly lossGpuMs: number;
+}
+
+class Walk {
+  readonly decisions: Decision[] = [];
+  private readonly queue: OrderQueue;
+  private readonly room: Room;
+  private readonly nowMs: number;
+  private readonly preempt: boolean;
+  private readonly maxDecisions: number;
+  private readonly shares: ShareDraft;
+  /** Who may be stopped in this plan; found when first needed. */
+  private runners: Map<Slot, Runner> | undefined;
+  /** Jobs taken out of their group's heap during the walk, to be put back. */
+  private readonly taken: Slot[] = [];
+  private laneMilli = 0;
+
+  constructor(from: {
+    readonly queue: OrderQueue;
+    readonly room: Room;
+    readonly nowMs: number;
+    readonly options: DecideOptions;
+  }) {
+    this.queue = from.queue;
+    this.room = from.room;
+    this.nowMs = from.nowMs;
+    this.preempt = from.options.preempt ?? true;
+    this.maxDecisions = from.options.maxDecisions ?? Number.POSITIVE_INFINITY;
+    this.shares = new ShareDraft(from.queue.policy, from.queue.tree, from.room.capacityMilli);
+  }
+
+  /** The oldest job past the aged threshold enters the lane, alone, while the lane has room (or is empty). */
+  agedLane(): void {
+    const { queue, room, nowMs } = this;
+    const { jobs } = queue;
+    const slot = queue.oldestAged(nowMs);
+    if (slot < 0) return;
+    for (const other of queue.running) {
+      if (jobs.inLane(other)) this.laneMilli += jobs.gpusMilli[other]!;
+    }
+    const milli = jobs.gpusMilli[slot]!;
+    const laneCap = (room.capacityMilli * queue.policy.agedShareMilli) / 1000;
+    if (queue.policy.agedShareMilli === 0) return;
+    if (this.laneMilli > 0 && this.laneMilli + milli > laneCap) return;
+    if (this.shares.limitedBy(jobs.leaf[slot]!, milli) >= 0) return;
+    const started = room.place(slot)
+      ? []
+      : this.preempt
+        ? this.makeRoom(slot, Number.NEGATIVE_INFINITY, true)
+        : undefined;
+    if (started === undefined) return;
+    this.takeOut(slot);
+    this.accept(slot, started, true);
+  }
+
+  /** Groups in the order of the score of their first job; a group whose first job finds no room is done with. */
+  inScoreOrder(): void {
+    const { queue, room } = this;
+    const { jobs, groups, policy } = queue;
+    const scores = new Float64Array(groups.length);
+    const places = new Int32Array(groups.length);
+    const heap = new IntHeap({
+      before: (a, b) => scores[a]! < scores[b]! || (scores[a] === scores[b] && this.earlier(a, b)),
+      places: () => places,
+    });
+    for (const [at, group] of groups.entries()) {
+      if (group.heap.size === 0) continue;
+      scores[at] = this.groupScore(at);
+      heap.push(at);
+    }
+    let blocked = 0;
+    while (heap.size > 0 && blocked < policy.blockedGroups) {
+      if (this.decisions.length >= this.maxDecisions) return;
+      const at = heap.pop();
+      const score = this.groupScore(at);
+      if (score > scores[at]!) {
+        // Its queue got something since: it goes back to where it belongs now.
+        scores[at] = score;
+        heap.push(at);
+        continue;
+      }
+      const slot = groups[at]!.heap.peek();
+      const milli = jobs.gpusMilli[slot]!;
+      if (this.shares.limitedBy(groups[at]!.leaf, milli) >= 0) continue;
+      let victims: readonly Slot[] | undefined;
+      if (milli <= room.freeMilli() && room.place(slot)) victims = [];
+      else if (this.preempt) victims = this.makeRoom(slot, score, false);
+      if (victims === undefined) {
+        blocked++;
+        continue;
+      }
+      this.takeOut(slot);
+      this.accept(slot, victims, false);
+      if (victims.length > 0) this.rescore(heap, scores);
+      if (groups[at]!.heap.size > 0) {
+        scores[at] = this.groupScore(at);
+        heap.push(at);
+      }
+    }
+  }
+
+  /** Puts the jobs that the walk took out back into their heaps: the queue is as it was. */
+  putBack(): void {
+    const { jobs, groups } = this.queue;
+    for (const slot of this.taken) groups[jobs.group[slot]!]!.heap.push(slot);
+  }
+
+  private takeOut(slot: Slot): void {
+    const { jobs, groups } = this.queue;
+    groups[jobs.group[slot]!]!.heap.remove(slot);
+    this.taken.push(slot);
+  }
+
+  private accept(slot: Slot, victims: readonly Slot[], lane: boolean): void {
+    const { jobs } = this.queue;
+    for (const victim of victims) {
+      this.shares.change(jobs.leaf[victim]!, -jobs.gpusMilli[victim]!);
+      this.runners?.delete(victim);
+    }
+    this.shares.change(jobs.leaf[slot]!, jobs.gpusMilli[slot]!);
+    this.decisions.push({ slot, victims, lane });
+  }
+
+  /** Stops whoever must go for this job, on the draft; answers who, or undefined with the draft as it was. */
+  private makeRoom(slot: Slot, scoreMd: number, aged: boolean): readonly Slot[] | undefined {
+    const candidates = this.candidates(slot, scoreMd, aged);
+    if (candidates.length === 0) return undefined;
+    const { room } = this;
+    const chosen = room.victims(slot, candidates);
+    if (chosen === undefined) return undefined;
+    for (const victim of chosen) room.release(victim);
+    if (!room.place(slot)) return this.undo(chosen);
+    const needed = chosen.filter((victim) => !room.restore(victim));
+    if (!aged && this.wouldTurnBack(slot, needed)) {
+      room.release(slot);
+      return this.undo(needed);
+    }
+    return needed;
+  }
+
+  private undo(released: readonly Slot[]): undefined {
+    for (const victim of released) {
+      if (!this.room.restore(victim)) throw new Error(`job ${victim} lost its place in a trial`);
+    }
+    return undefined;
+  }
+
+  /** Who may be stopped for this job: by gap of scores, or because its queue has borrowed what the job's is owed. */
+  private candidates(slot: Slot, scoreMd: number, aged: boolean): Candidate[] {
+    const { queue, shares } = this;
+    const leaf = queue.jobs.leaf[slot]!;
+    const entitled = shares.entitled(leaf, queue.jobs.gpusMilli[slot]!);
+    const plain = entitled ? scoreMd - entitledMd : scoreMd;
+    const { gapMd } = queue.policy;
+    const found: Candidate[] = [];
+    for (const runner of this.allRunners().values()) {
+      const runnerMd = runner.baseMd + shares.termMd(runner.leaf);
+      const borrowed = entitled && runner.leaf !== leaf;
+      if (!aged && !borrowed && runnerMd - plain < gapMd) continue;
+      if (shares.protects(runner.leaf, runner.gpusMilli, leaf)) continue;
+      found.push({
+        slot: runner.slot,
+        gpusMilli: runner.gpusMilli,
+        lossGpuMs: runner.lossGpuMs,
+        scoreMd: runnerMd,
+      });
+    }
+    return found;
+  }
+
+  /**
+   * Whether the swap would change the shares so much that a victim could claim its place back. Refusing such swaps,
+   * beside the minimum run time, is what makes preemption free of cycles.
+   */
+  private wouldTurnBack(slot: Slot, victims: readonly Slot[]): boolean {
+    const { queue, shares, nowMs } = this;
+    const { jobs } = queue;
+    const leaf = jobs.leaf[slot]!;
+    if (shares.entitled(leaf, jobs.gpusMilli[slot]!)) return false;
+    const shift = (sign: 1 | -1): void => {
+      for (const victim of victims) {
+        shares.change(jobs.leaf[victim]!, -sign * jobs.gpusMilli[victim]!);
+      }
+      shares.change(leaf, sign * jobs.gpusMilli[slot]!);
+    };
+    shift(1);
+    const scoreMd = queue.baseScoreMd(slot, nowMs) + shares.termMd(leaf);
+    const back = victims.some(
+      (victim) => queue.baseScoreMd(victim, nowMs) + shares.termMd(jobs.leaf[victim]!) < scoreMd,
+    );
+    shift(-1);
+    return back;
+  }
+
+  private allRunners(): Map<Slot, Runner> {
+    if (this.runners !== undefined) return this.runners;
+    const { queue, nowMs } = this;
+    const { jobs, policy } = queue;
+    const runners = new Map<Slot, Runner>();
+    for (const slot of queue.running) {
+      if (!queue.mayBeVictim(slot, nowMs)) continue;
+      runners.set(slot, {
+        slot,
+        leaf: jobs.leaf[slot]!,
+        gpusMilli: jobs.gpusMilli[slot]!,
+        baseMd: queue.baseScoreMd(slot, nowMs),
+        lossGpuMs: jobs.lossAt(slot, nowMs, policy.restoreChargeMs),
+      });
+    }
+    this.runners = runners;
+    return runners;
+  }
+
+  private groupScore(at: number): number {
+    const { queue, shares } = this;
+    const group = queue.groups[at]!;
+    const entitled = shares.entitled(group.leaf, group.gpusMilli) ? entitledMd : 0;
+    const base = queue.baseScoreMd(group.heap.peek(), this.nowMs);
+    return base + shares.termMd(group.leaf) + entitled;
+  }
+
+  private rescore(heap: IntHeap, scores: Float64Array): void {
+    const waiting: number[] = [];
+    for (let at = heap.pop(); at >= 0; at = heap.pop()) waiting.push(at);
+    for (const at of waiting) {
+      scores[at] = this.groupScore(at);
+      heap.push(at);
+    }
+  }
+
+  private earlier(a: number, b: number): boolean {
+    const { jobs, groups } = this.queue;
+    const first = groups[a]!.heap.peek();
+    const second = groups[b]!.heap.peek();
+    const gap = jobs.submitMs[first]! - jobs.submitMs[second]!;
+    return gap < 0 || (gap === 0 && jobs.tie[first]! < jobs.tie[second]!);
+  }
+}

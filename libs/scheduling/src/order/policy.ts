@@ -1,0 +1,88 @@
+/**
+ * Parameters of the queue order. Sizes and scores are integers in **millidoublings**: 1000 × log2 of a service in
+ * GPU-seconds, so that 1000 more means twice the service. A lower score goes first.
+ */
+export interface OrderPolicy {
+  /** Service below this is all alike, in GPU-seconds: short tasks never preempt each other. */
+  readonly minServiceGpuSeconds: number;
+  /** A gang of at least this many GPUs is wide. */
+  readonly wideGpus: number;
+  /** Taken off the score of a wide gang, in millidoublings: what it loses by waiting for many GPUs at once. */
+  readonly wideBonusMd: number;
+  /** Weight of the share term, in millidoublings per doubling of allocated over fair. */
+  readonly shareWeightMd: number;
+  /** Added to both sides of allocated : fair, in GPUs, so that a small queue is not ruled by rounding. */
+  readonly shareSlackGpus: number;
+  /** Bound on |log2(allocated : fair)|, in millidoublings. */
+  readonly shareClampMd: number;
+  /** One priority class is worth so much, in millidoublings. */
+  readonly priorityMd: number;
+  /** Preempt only across at least this gap, in millidoublings. */
+  readonly gapMd: number;
+  /** A victim has run at least this long since it was last restored, in milliseconds. */
+  readonly minRunMs: number;
+  /** Preemptions that every task must bear … */
+  readonly allowanceBase: number;
+  /** … and one more for each such piece of attained run time, in milliseconds. */
+  readonly allowancePerMs: number;
+  /** Run time that one preemption costs its victim on restore, in milliseconds. */
+  readonly restoreChargeMs: number;
+  /** Queueing time after which a task may use the aged lane, in milliseconds. */
+  readonly agedAfterMs: number;
+  /** Part of the capacity that the aged lane may hold, in thousandths. */
+  readonly agedShareMilli: number;
+  /** The walk ends after this many groups (queue × shape) that found no room. */
+  readonly blockedGroups: number;
+}
+
+/** The shipped parameters. Measured in docs/decisions/queue-order.md. */
+export const defaultOrderPolicy: OrderPolicy = {
+  minServiceGpuSeconds: 600,
+  wideGpus: 8,
+  wideBonusMd: 0,
+  shareWeightMd: 500,
+  shareSlackGpus: 4,
+  shareClampMd: 4000,
+  priorityMd: 2000,
+  gapMd: 2000,
+  minRunMs: 600_000,
+  allowanceBase: 3,
+  allowancePerMs: 4 * 3_600_000,
+  restoreChargeMs: 120_000,
+  agedAfterMs: 168 * 3_600_000,
+  agedShareMilli: 50,
+  blockedGroups: 6,
+};
+
+/** Ranges in which a parameter makes sense: [least, greatest]. */
+const ranges: Readonly<Record<keyof OrderPolicy, readonly [number, number]>> = {
+  minServiceGpuSeconds: [1, 1e9],
+  wideGpus: [1, 1e6],
+  wideBonusMd: [0, 20_000],
+  shareWeightMd: [0, 10_000],
+  shareSlackGpus: [0.001, 1e6],
+  shareClampMd: [0, 20_000],
+  priorityMd: [0, 20_000],
+  gapMd: [1, 20_000],
+  minRunMs: [1_000, 1e10],
+  allowanceBase: [0, 1e6],
+  allowancePerMs: [1_000, 1e12],
+  restoreChargeMs: [0, 1e9],
+  agedAfterMs: [1_000, 1e12],
+  agedShareMilli: [0, 1_000],
+  blockedGroups: [1, 1e9],
+};
+
+/** The first parameter that is out of its range, or undefined. What a policy file is checked with. */
+export function checkOrderPolicy(
+  policy: OrderPolicy,
+): { readonly field: keyof OrderPolicy; readonly problem: string } | undefined {
+  for (const field of Object.keys(ranges) as (keyof OrderPolicy)[]) {
+    const [least, greatest] = ranges[field];
+    const value = policy[field];
+    if (!(value >= least && value <= greatest)) {
+      return { field, problem: `${value} is not in [${least}, ${greatest}]` };
+    }
+  }
+  return undefined;
+}

@@ -1,0 +1,218 @@
+import { IntHeap } from "./heap.ts";
+import { JobTable, jobState } from "./jobs.ts";
+import type { NewJob, Slot } from "./jobs.ts";
+import type { OrderPolicy } from "./policy.ts";
+import { allowance, sizeMd } from "./score.ts";
+import { ShareTree } from "./shares.ts";
+import type { ShareNode } from "./shares.ts";
+
+/** Waiting jobs of one leaf, shape and priority: where the first finds no room, none of the others does. */
+export interface Group {
+  readonly leaf: number;
+  readonly shape: number;
+  readonly priority: number;
+  readonly gpusMilli: number;
+  readonly heap: IntHeap;
+}
+
+/**
+ * The queue between cycles: all jobs as columns, the waiting ones in heaps by group, the running ones in a list, and
+ * what each queue of the tree holds and wants. Each change costs O(log n); a cycle (`decide` in decide.ts) costs
+ * O(groups + running), whatever the number of waiting jobs. No clock: every time is given.
+ */
+export class OrderQueue {
+  readonly policy: OrderPolicy;
+  readonly tree: ShareTree;
+  readonly jobs = new JobTable();
+  readonly groups: Group[] = [];
+  /** Jobs that run or leave, in the order of their start. */
+  readonly running = new Set<Slot>();
+  private readonly groupIndex = new Map<string, number>();
+  private readonly byAge: IntHeap;
+  private waitingJobs = 0;
+
+  constructor(policy: OrderPolicy, queues: readonly ShareNode[]) {
+    this.policy = policy;
+    this.tree = new ShareTree(queues);
+    const { jobs } = this;
+    const base = (slot: Slot): number => jobs.sinceMs[slot]! - jobs.queuedMs[slot]!;
+    this.byAge = new IntHeap({
+      before: (a, b) => base(a) < base(b) || (base(a) === base(b) && jobs.tie[a]! < jobs.tie[b]!),
+      places: () => jobs.agePlace,
+    });
+  }
+
+  /** Number of jobs that wait. */
+  get waiting(): number {
+    return this.waitingJobs;
+  }
+
+  /** Adds a job that waits from now on. Throws RangeError for one that is not valid. */
+  add(job: NewJob, nowMs: number): Slot {
+    const { jobs, tree } = this;
+    if (!(job.gpusMilli >= 0) || !Number.isInteger(job.gpusMilli) || job.attainedGpuMs < 0) {
+      throw new RangeError(`not a valid job: ${JSON.stringify(job)}`);
+    }
+    if (tree.nodes[job.leaf] === undefined) throw new RangeError(`no queue ${job.leaf}`);
+    const slot = jobs.take();
+    jobs.leaf[slot] = job.leaf;
+    jobs.group[slot] = this.groupOf(job);
+    jobs.gpusMilli[slot] = job.gpusMilli;
+    jobs.flags[slot] = job.preemptible ? 1 : 0;
+    jobs.preemptions[slot] = Math.min(65_535, job.preemptions ?? 0);
+    jobs.submitMs[slot] = job.submitMs;
+    jobs.attainedGpuMs[slot] = job.attainedGpuMs;
+    jobs.queuedMs[slot] = job.queuedMs ?? 0;
+    jobs.predictedS[slot] = Math.min(2 ** 31 - 1, Math.ceil(job.predictedMs / 1000));
+    jobs.tie[slot] = job.tie;
+    tree.want(job.leaf, job.gpusMilli);
+    this.toWaiting(slot, nowMs);
+    return slot;
+  }
+
+  /** A job began to hold its GPUs; it does useful work from `usefulMs` on (after the restore). */
+  start(slot: Slot, nowMs: number, usefulMs: number = nowMs): void {
+    const { jobs, tree } = this;
+    this.assertState(slot, [jobState.waiting, jobState.promised], "start");
+    const queued = jobs.queuedAt(slot, nowMs);
+    if (jobs.state[slot] === jobState.waiting) this.unlist(slot);
+    jobs.queuedMs[slot] = queued;
+    jobs.state[slot] = jobState.running;
+    jobs.sinceMs[slot] = nowMs;
+    jobs.usefulMs[slot] = usefulMs;
+    jobs.savedMs[slot] = usefulMs;
+    tree.allocate(jobs.leaf[slot]!, jobs.gpusMilli[slot]!);
+    this.running.add(slot);
+  }
+
+  /** A job was asked to stop for another: it holds its GPUs until `stop` or `remove`. */
+  leave(slot: Slot): void {
+    this.assertState(slot, [jobState.running], "leave");
+    this.jobs.state[slot] = jobState.leaving;
+  }
+
+  /** GPUs are being freed for this waiting job: it is out of the walk until `start` or `wait`. */
+  promise(slot: Slot): void {
+    this.assertState(slot, [jobState.waiting], "promise");
+    this.unlist(slot);
+    this.jobs.state[slot] = jobState.promised;
+  }
+
+  /** A running job lost its GPUs and waits again; `preempted` counts against its allowance. */
+  stop(slot: Slot, nowMs: number, preempted: boolean): void {
+    const { jobs } = this;
+    this.assertState(slot, [jobState.running, jobState.leaving], "stop");
+    jobs.attainedGpuMs[slot] = jobs.attainedAt(slot, nowMs);
+    if (preempted) jobs.preemptions[slot] = Math.min(65_535, jobs.preemptions[slot]! + 1);
+    this.vacate(slot);
+    this.toWaiting(slot, nowMs);
+  }
+
+  /** A promise came to nothing: the job waits again. */
+  wait(slot: Slot, nowMs: number): void {
+    this.assertState(slot, [jobState.promised], "wait");
+    this.jobs.queuedMs[slot] = this.jobs.queuedAt(slot, nowMs);
+    this.toWaiting(slot, nowMs);
+  }
+
+  /** A running job saved its state at this time: a stop now loses nothing before it. */
+  saved(slot: Slot, atMs: number): void {
+    this.jobs.savedMs[slot] = atMs;
+  }
+
+  /** A job ended or was cancelled. */
+  remove(slot: Slot): void {
+    const { jobs, tree } = this;
+    const state = jobs.state[slot]!;
+    if (state === jobState.none) throw new RangeError(`job ${slot} is not in the queue`);
+    if (state === jobState.waiting) this.unlist(slot);
+    if (state === jobState.running || state === jobState.leaving) this.vacate(slot);
+    tree.want(jobs.leaf[slot]!, -jobs.gpusMilli[slot]!);
+    jobs.state[slot] = jobState.none;
+    jobs.free(slot);
+  }
+
+  /** The job that has queued longest, if that is at least the aged threshold; -1 otherwise. */
+  oldestAged(nowMs: number): Slot {
+    const slot = this.byAge.peek();
+    return slot >= 0 && this.jobs.queuedAt(slot, nowMs) >= this.policy.agedAfterMs ? slot : -1;
+  }
+
+  /** Score without the share term, at a time, in millidoublings. */
+  baseScoreMd(slot: Slot, nowMs: number): number {
+    const { jobs, policy } = this;
+    const priority = this.groups[jobs.group[slot]!]!.priority * policy.priorityMd;
+    if (jobs.state[slot] === jobState.waiting) return jobs.sizeMd[slot]! - priority;
+    const gpus = jobs.gpusMilli[slot]! / 1000;
+    return sizeMd(policy, jobs.attainedAt(slot, nowMs), gpus) - priority;
+  }
+
+  /** Whether the rules let a running job be stopped at all now: it can resume, has run long enough, may bear more. */
+  mayBeVictim(slot: Slot, nowMs: number): boolean {
+    const { jobs, policy } = this;
+    if (jobs.state[slot] !== jobState.running || !jobs.preemptible(slot) || jobs.inLane(slot)) {
+      return false;
+    }
+    if (nowMs - jobs.sinceMs[slot]! < policy.minRunMs) return false;
+    const attained = jobs.attainedAt(slot, nowMs);
+    const runMs = (attained * 1000) / Math.max(1, jobs.gpusMilli[slot]!);
+    return jobs.preemptions[slot]! + 1 <= allowance(policy, runMs);
+  }
+
+  private toWaiting(slot: Slot, nowMs: number): void {
+    const { jobs, policy } = this;
+    const attained = jobs.preemptible(slot) ? jobs.attainedGpuMs[slot]! : this.expected(slot);
+    jobs.state[slot] = jobState.waiting;
+    jobs.sinceMs[slot] = nowMs;
+    jobs.sizeMd[slot] = sizeMd(policy, attained, jobs.gpusMilli[slot]! / 1000);
+    this.groups[jobs.group[slot]!]!.heap.push(slot);
+    this.byAge.push(slot);
+    this.waitingJobs++;
+  }
+
+  /** What cannot be stopped takes all its service at once: it is ordered by what it is expected to take. */
+  private expected(slot: Slot): number {
+    const { jobs } = this;
+    const predicted = jobs.predictedS[slot]! * jobs.gpusMilli[slot]!;
+    return Math.max(jobs.attainedGpuMs[slot]!, predicted);
+  }
+
+  /** Takes a waiting job out of the heaps; its keys may change afterwards. */
+  private unlist(slot: Slot): void {
+    this.groups[this.jobs.group[slot]!]!.heap.remove(slot);
+    this.byAge.remove(slot);
+    this.waitingJobs--;
+  }
+
+  private vacate(slot: Slot): void {
+    const { jobs, tree } = this;
+    this.running.delete(slot);
+    jobs.setLane(slot, false);
+    tree.allocate(jobs.leaf[slot]!, -jobs.gpusMilli[slot]!);
+  }
+
+  private groupOf(job: NewJob): number {
+    const { leaf, shape, priority, gpusMilli } = job;
+    const key = `${leaf} ${shape} ${priority} ${gpusMilli}`;
+    const known = this.groupIndex.get(key);
+    if (known !== undefined) return known;
+    const { jobs } = this;
+    const heap = new IntHeap({
+      before: (a, b) =>
+        jobs.sizeMd[a]! < jobs.sizeMd[b]! ||
+        (jobs.sizeMd[a] === jobs.sizeMd[b] &&
+          (jobs.submitMs[a]! < jobs.submitMs[b]! ||
+            (jobs.submitMs[a] === jobs.submitMs[b] && jobs.tie[a]! < jobs.tie[b]!))),
+      places: () => jobs.groupPlace,
+    });
+    this.groups.push({ leaf, shape, priority, gpusMilli, heap });
+    this.groupIndex.set(key, this.groups.length - 1);
+    return this.groups.length - 1;
+  }
+
+  private assertState(slot: Slot, allowed: readonly number[], what: string): void {
+    if (!allowed.includes(this.jobs.state[slot]!)) {
+      throw new RangeError(`cannot ${what} job ${slot} in state ${this.jobs.state[slot]}`);
+    }
+  }
+}

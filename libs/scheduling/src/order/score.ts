@@ -1,0 +1,29 @@
+import type { OrderPolicy } from "./policy.ts";
+
+/**
+ * The size of a task: 1000 × log2(max(attained GPU-seconds, least)), an integer. Least attained service first
+ * (Nuyens and Wierman, "The foreground–background queue", 2008; with GPUs × time as in Tiresias, NSDI '19): run
+ * times are heavy-tailed, so that what has run least is likely to end soonest, and nobody has to predict anything.
+ * Counting in doublings bounds the rate: a task is passed over only by what has had a fraction of its service.
+ */
+export function sizeMd(policy: OrderPolicy, attainedGpuMs: number, gpus: number): number {
+  const seconds = Math.max(attainedGpuMs / 1000, policy.minServiceGpuSeconds);
+  const size = Math.round(1000 * Math.log2(seconds));
+  return gpus >= policy.wideGpus ? size - policy.wideBonusMd : size;
+}
+
+/**
+ * The share term of one queue: weight × log2((allocated + slack) / (fair + slack)) in millidoublings, bounded. Over
+ * its share a queue's tasks look larger, under it smaller: fairness and order trade in the same unit.
+ */
+export function shareMd(policy: OrderPolicy, allocatedMilli: number, fairMilli: number): number {
+  const slack = policy.shareSlackGpus * 1000;
+  const over = 1000 * Math.log2((allocatedMilli + slack) / (fairMilli + slack));
+  const bounded = Math.min(policy.shareClampMd, Math.max(-policy.shareClampMd, over));
+  return Math.round((policy.shareWeightMd * bounded) / 1000);
+}
+
+/** How many preemptions a task must bear by now: the allowance grows with the run time it has attained. */
+export function allowance(policy: OrderPolicy, attainedRunMs: number): number {
+  return policy.allowanceBase + attainedRunMs / policy.allowancePerMs;
+}

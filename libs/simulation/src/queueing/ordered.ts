@@ -1,0 +1,83 @@
+import { decide } from "@fastgpu/scheduling/order/decide";
+import type { OrderPolicy } from "@fastgpu/scheduling/order/policy";
+import { OrderQueue } from "@fastgpu/scheduling/order/queue";
+import type { Room } from "@fastgpu/scheduling/order/room";
+import type { Pool } from "./pool.ts";
+import type { QueuePolicy, World } from "./world.ts";
+
+/** Settings of the shipped order in a simulation. */
+export interface OrderedOptions {
+  readonly policy: OrderPolicy;
+  /** Longest time between two plans while jobs wait, in milliseconds. */
+  readonly tickMs: number;
+}
+
+/** The shipped order (libs/scheduling/src/order) over a world: each tenant is one queue of weight 1. */
+export function orderedPolicy(world: World, options: OrderedOptions): QueuePolicy {
+  const tenants = [...new Set(world.jobs.map((job) => job.tenant))].toSorted();
+  const leafOf = new Map(tenants.map((tenant, leaf) => [tenant, leaf]));
+  const queue = new OrderQueue(
+    options.policy,
+    tenants.map(() => ({
+      parent: -1,
+      weight: 1,
+      guaranteedMilli: 0,
+      limitMilli: Number.POSITIVE_INFINITY,
+    })),
+  );
+  const jobOf: number[] = [];
+  const slotOf: number[] = [];
+  const room = roomOf(world.pool, jobOf, slotOf);
+  return {
+    tickMs: options.tickMs,
+    arrive(job, nowMs) {
+      const { gpus, submitMs, tenant } = world.jobs[job]!;
+      const slot = queue.add(
+        {
+          leaf: leafOf.get(tenant)!,
+          shape: gpus,
+          gpusMilli: gpus * 1000,
+          priority: 0,
+          submitMs,
+          attainedGpuMs: 0,
+          preemptible: true,
+          predictedMs: 0,
+          tie: job,
+        },
+        nowMs,
+      );
+      jobOf[slot] = job;
+      slotOf[job] = slot;
+    },
+    end(job) {
+      queue.remove(slotOf[job]!);
+    },
+    plan(nowMs) {
+      for (const { slot, victims, lane } of decide(queue, room, nowMs)) {
+        for (const victim of victims) {
+          queue.stop(victim, nowMs, true);
+          world.stopped(jobOf[victim]!);
+        }
+        queue.jobs.setLane(slot, lane);
+        queue.start(slot, nowMs, world.began(jobOf[slot]!));
+        // A simulated job saves its state when asked to stop: only the restore is lost.
+        queue.saved(slot, Number.POSITIVE_INFINITY);
+      }
+    },
+  };
+}
+
+/** The pool, with jobs named by their slot in the queue instead of their index in the trace. */
+function roomOf(pool: Pool, jobOf: readonly number[], slotOf: readonly number[]): Room {
+  return {
+    capacityMilli: pool.capacityMilli,
+    freeMilli: () => pool.freeMilli(),
+    place: (slot) => pool.place(jobOf[slot]!),
+    release: (slot) => pool.release(jobOf[slot]!),
+    restore: (slot) => pool.restore(jobOf[slot]!),
+    victims(slot, candidates) {
+      const byJob = candidates.map((candidate) => ({ ...candidate, slot: jobOf[candidate.slot]! }));
+      return pool.victims(jobOf[slot]!, byJob)?.map((job) => slotOf[job]!);
+    },
+  };
+}
