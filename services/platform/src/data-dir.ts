@@ -1,5 +1,13 @@
 import { createHash, createPrivateKey, createPublicKey, randomBytes } from "node:crypto";
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -12,7 +20,7 @@ import { generateServiceKeys } from "@fastgpu/rpc/tokens";
 const layoutVersion = 1;
 
 /** Services that own a schema in the database. */
-export const databaseServices = ["auth", "scheduler", "billing", "monitor", "storage"] as const;
+export const databaseServices = ["auth", "scheduler", "billing", "storage"] as const;
 
 /** Services that call or are called with a key of their own. */
 const keyedServices = ["auth", "scheduler", "billing", "monitor", "storage"] as const;
@@ -144,7 +152,9 @@ function serviceKeys(path: string): Record<string, string> {
 }
 
 function publicPem(privatePem: string): string {
-  return createPublicKey(createPrivateKey(privatePem)).export({ type: "spki", format: "pem" }).toString();
+  return createPublicKey(createPrivateKey(privatePem))
+    .export({ type: "spki", format: "pem" })
+    .toString();
 }
 
 /** A unix socket's path has at most 107 bytes: a deep DATA gets its sockets a place of their own. */

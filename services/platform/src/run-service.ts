@@ -12,6 +12,8 @@ export interface RunOptions {
   readonly logLevel: string;
   /** Address of an OTLP/HTTP collector; missing: nothing is exported. */
   readonly otlpUrl?: string | undefined;
+  /** One clock for all services of a process; missing: the service gets its own. */
+  readonly clock?: Clock | undefined;
   /** Keeps finished spans; for tests. */
   readonly spans?: InMemorySpanExporter | undefined;
 }
@@ -49,7 +51,7 @@ async function run(
   const tracing: Tracing = await createTracing({ service: name, otlpUrl, memory });
   await using resources = new AsyncDisposableStack();
   resources.defer(() => tracing.shutdown());
-  const clock = await clockOf(name, config, { stop, log, resources });
+  const clock = options.clock ?? (await clockOf(name, config, { stop, log, resources }));
   const main = await services[name].main();
   // Each entry pairs a main with the schema that its config was parsed with.
   await main(config as never, { stop, ready, log, clock, tracing });

@@ -12,38 +12,38 @@ export interface ServiceEntry {
 /** Every service, in the order in which they start. */
 export const services = {
   auth: {
-    schema: async () => (await import("../../auth/src/config.ts")).authConfig,
-    main: async () => (await import("../../auth/src/main.ts")).main,
+    schema: async () => (await import("@fastgpu/auth/config")).authConfig,
+    main: async () => (await import("@fastgpu/auth/main")).main,
     database: true,
   },
   storage: {
-    schema: async () => (await import("../../storage/src/config.ts")).storageConfig,
-    main: async () => (await import("../../storage/src/main.ts")).main,
+    schema: async () => (await import("@fastgpu/storage/config")).storageConfig,
+    main: async () => (await import("@fastgpu/storage/main")).main,
     database: true,
   },
   billing: {
-    schema: async () => (await import("../../billing/src/config.ts")).billingConfig,
-    main: async () => (await import("../../billing/src/main.ts")).main,
+    schema: async () => (await import("@fastgpu/billing/config")).billingConfig,
+    main: async () => (await import("@fastgpu/billing/main")).main,
     database: true,
   },
   monitor: {
-    schema: async () => (await import("../../monitor/src/config.ts")).monitorConfig,
-    main: async () => (await import("../../monitor/src/main.ts")).main,
+    schema: async () => (await import("@fastgpu/monitor/config")).monitorConfig,
+    main: async () => (await import("@fastgpu/monitor/main")).main,
     database: false,
   },
   scheduler: {
-    schema: async () => (await import("../../scheduler/src/config.ts")).schedulerConfig,
-    main: async () => (await import("../../scheduler/src/main.ts")).main,
+    schema: async () => (await import("@fastgpu/scheduler/config")).schedulerConfig,
+    main: async () => (await import("@fastgpu/scheduler/main")).main,
     database: true,
   },
   gateway: {
-    schema: async () => (await import("../../gateway/src/config.ts")).gatewayConfig,
-    main: async () => (await import("../../gateway/src/main.ts")).main,
+    schema: async () => (await import("@fastgpu/gateway/config")).gatewayConfig,
+    main: async () => (await import("@fastgpu/gateway/main")).main,
     database: false,
   },
   worker: {
-    schema: async () => (await import("../../worker/src/config.ts")).workerConfig,
-    main: async () => (await import("../../worker/src/main.ts")).main,
+    schema: async () => (await import("@fastgpu/worker/config")).workerConfig,
+    main: async () => (await import("@fastgpu/worker/main")).main,
     database: false,
   },
 } as const satisfies Record<string, ServiceEntry>;
