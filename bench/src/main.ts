@@ -8,6 +8,10 @@ interface Experiment {
 }
 
 const experiments: Readonly<Record<string, Experiment>> = {
+  decisions: {
+    about: "placement decisions a second on one core (goal G1)",
+    load: () => import("./decisions.ts"),
+  },
   placement: {
     about: "GPU allocation on openb-format traces, by policy (goal G2)",
     load: () => import("./placement.ts"),

@@ -5,6 +5,7 @@
  * 2. Among equals, keep the node as useful as possible for the classes still to come,
  *    each weighted by how often it arrives and how scarce the places are that it can use.
  */
+import type { WeightParameters } from "./class-weights.ts";
 import { gapPrices } from "./gap-price.ts";
 import type { GapPrices, GapStock } from "./gap-price.ts";
 import { NodeWorth } from "./node-worth.ts";
@@ -12,11 +13,7 @@ import type { Policy, PolicyContext } from "./policy.ts";
 import type { Shape } from "./shapes.ts";
 
 /** The policy's constants: one set for every workload. */
-export interface DefaultParameters {
-  /** Scarcity weight = ((free + offset) / (usable + offset)) ** power, within [1, cap]. */
-  readonly scarcityOffsetMilli: number;
-  readonly scarcityPower: number;
-  readonly scarcityCap: number;
+export interface DefaultParameters extends WeightParameters {
   /** Slack granted to CPU and memory before they limit a node's worth. */
   readonly cpuSlack: number;
   readonly memorySlack: number;
@@ -34,11 +31,13 @@ export const defaultParameters: DefaultParameters = {
   scarcityOffsetMilli: 8000,
   scarcityPower: 1.5,
   scarcityCap: 50,
+  reserveWeight: 0.3,
+  reservePower: 2,
   cpuSlack: 1.75,
   memorySlack: 2,
   horizonPart: 0.05,
-  refreshAllocatedPart: 0.02,
-  refreshArrivalsPart: 0.02,
+  refreshAllocatedPart: 0.01,
+  refreshArrivalsPart: 0.01,
   refreshArrivalsFactor: 1.25,
 };
 

@@ -1,3 +1,5 @@
+import { classWeights } from "./class-weights.ts";
+import type { WeightedClass } from "./class-weights.ts";
 import type { Cluster } from "./cluster.ts";
 import type { DefaultParameters } from "./default-policy.ts";
 import type { GapPrices } from "./gap-price.ts";
@@ -17,11 +19,6 @@ interface ModelTable {
   /** Gap worth that one thousandth of a core, or one MiB, carries for the class. */
   readonly perCpu: Float64Array;
   readonly perMib: Float64Array;
-}
-
-interface WeightedClass {
-  readonly shape: Shape;
-  weight: number;
 }
 
 /** U: what a node's free resources are worth to the classes still to come. */
@@ -44,19 +41,10 @@ export class NodeWorth {
 
   /** Takes in a mix and prices, with scarcity as it is now. */
   rebuild(mix: Mix, prices: GapPrices): void {
-    const { scarcityOffsetMilli: offset, scarcityPower, scarcityCap } = this.parameters;
-    const { supply, kinds } = this.cluster;
     this.epoch++;
     this.prices = prices;
-    const weighted = mix.classes
-      .filter(({ shape }) => shape.gpus > 0)
-      .map(({ shape, count }) => {
-        const scarcity = (supply.freeMilli + offset) / (supply.usableMilli(shape) + offset);
-        const factor = Math.min(scarcityCap, Math.max(1, scarcity ** scarcityPower));
-        const gpus = (shape.gpus * shape.gpuMilli) / 1000;
-        return { shape, weight: (count / mix.total / gpus) * factor };
-      });
-    this.tables = kinds.models.map((model) => this.table(weighted, model));
+    const weighted = classWeights(this.cluster, mix, this.parameters);
+    this.tables = this.cluster.kinds.models.map((model) => this.table(weighted, model));
   }
 
   /** U of the state in a slot. */
