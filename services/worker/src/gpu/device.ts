@@ -32,4 +32,6 @@ export interface GpuInventory extends Disposable {
   readonly devices: readonly GpuDevice[];
   /** Newest figures of the device at `index`. */
   read(index: number): GpuFigures;
+  /** The last XID of the device at `index` and when it was seen; undefined where there was none. */
+  lastXid(index: number): { readonly xid: number; readonly atBootMs: number } | undefined;
 }

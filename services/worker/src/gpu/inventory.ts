@@ -1,3 +1,4 @@
+import { bootMs } from "../boot-time.ts";
 import type { GpuInventory } from "./device.ts";
 import { openNvml } from "./nvml.ts";
 import { createSimulatedGpus } from "./simulated.ts";
@@ -8,6 +9,7 @@ const none: GpuInventory = {
   read: () => {
     throw new RangeError("no GPU");
   },
+  lastXid: () => undefined,
   [Symbol.dispose]: () => undefined,
 };
 
@@ -36,18 +38,24 @@ export async function openInventory(options: {
 
 /** Adds to each GPU's figures the last XID that the kernel's log named it with. */
 function withXids(inventory: GpuInventory): GpuInventory {
-  const last = new Map<number, number>();
+  const last = new Map<number, { xid: number; atBootMs: number }>();
   const watch = openXidWatch((error) => {
     const device = inventory.devices.find(
       ({ pciBusId }) => pciBusId !== undefined && samePciDevice(pciBusId, error.pciBusId),
     );
-    if (device !== undefined) last.set(device.index, error.xid);
+    if (device !== undefined) {
+      last.set(device.index, { xid: error.xid, atBootMs: bootMs() });
+    }
   });
   return {
     devices: inventory.devices,
     read(index) {
       watch.poll();
-      return { ...inventory.read(index), xid: last.get(index) ?? 0 };
+      return { ...inventory.read(index), xid: last.get(index)?.xid ?? 0 };
+    },
+    lastXid(index) {
+      watch.poll();
+      return last.get(index);
     },
     [Symbol.dispose]() {
       watch[Symbol.dispose]();

@@ -60,6 +60,7 @@ export async function openNvml(library = "libnvidia-ml.so.1"): Promise<GpuInvent
   return {
     devices,
     read: (index) => readFigures(nvml, handles[index]),
+    lastXid: () => undefined,
     [Symbol.dispose]() {
       nvml.shutdown();
     },

@@ -28,6 +28,7 @@ export function createSimulatedGpus(options: {
   return {
     devices,
     read: (index) => figuresOf(options.load(index)),
+    lastXid: () => undefined,
     [Symbol.dispose]: () => undefined,
   };
 }

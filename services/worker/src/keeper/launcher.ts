@@ -30,7 +30,11 @@ type Launched =
 /** Turns a launch file into a running attempt and its end into an exit file. */
 export interface Launcher {
   /** What is already known of an attempt, so that starting twice starts once. */
-  known(files: AttemptFiles, live: boolean, op: "start" | "watch"): StartResult | undefined;
+  known(
+    files: AttemptFiles,
+    live: boolean,
+    op: "start" | "watch",
+  ): Promise<StartResult | undefined>;
   start(name: string, files: AttemptFiles): Promise<Launched>;
   watch(name: string, files: AttemptFiles, engine: EngineAddress): Promise<Launched>;
 }
@@ -113,11 +117,13 @@ export function createLauncher(options: {
   };
 
   return {
-    known(files, live, op) {
+    async known(files, live, op) {
       const started = readStarted(files);
+      const over = readOutcome(files) !== undefined;
       // A container goes on without its keeper: watching it again is no second start.
-      const again = op === "watch" && readOutcome(files) === undefined;
-      if (!live && (started === undefined || again)) return undefined;
+      if (!live && (started === undefined || (op === "watch" && !over))) return undefined;
+      // A process died with the keeper that had it: that is its end, and no second start either.
+      if (!live && !over) await recordLost(files);
       const { isolation = [], bootMs: at = bootMs() } = started ?? {};
       return { kind: "started", isolation, bootMs: at };
     },

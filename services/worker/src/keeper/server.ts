@@ -109,7 +109,7 @@ class Keeper {
   async #begin(request: Extract<KeeperRequest, { op: "start" | "watch" }>): Promise<KeeperResult> {
     const { name } = request;
     const files = attemptFiles(this.#options.files, name);
-    const known = this.#launcher.known(files, this.#live.has(name), request.op);
+    const known = await this.#launcher.known(files, this.#live.has(name), request.op);
     if (known !== undefined) return { kind: "start", start: known };
     if (request.killAtBootMs <= bootMs()) {
       const message = "the lease ended before the start";

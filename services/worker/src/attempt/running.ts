@@ -1,0 +1,557 @@
+import { chmod, mkdir, stat } from "node:fs/promises";
+import { join } from "node:path";
+import type { Lease } from "@fastgpu/contracts/fastgpu/worker/v1/worker_session_pb";
+import type { AttemptState, ExitClass } from "@fastgpu/domain/states";
+import type { Logger } from "@fastgpu/telemetry/log";
+import type { Tracing } from "@fastgpu/telemetry/tracing";
+import { contextFromTraceparent } from "@fastgpu/telemetry/trace-context";
+import { type Span, SpanStatusCode, trace } from "@opentelemetry/api";
+import { bootMs } from "../boot-time.ts";
+import type { GpuDevice } from "../gpu/device.ts";
+import type { LeaseBook } from "../lease/book.ts";
+import { readLogRange } from "../log/reader.ts";
+import type { AttemptStorage, Owner } from "../outputs/storage.ts";
+import type { Launch, Outcome, Runtime, StopRequest } from "../runtime/port.ts";
+import { rangesFromWire } from "../session/wire.ts";
+import { type End, type EndFacts, judgeEnd } from "./classify.ts";
+import { folders, launchOf, refusalOf } from "./launch.ts";
+import { type Effect, type Kept, type Life, type LifeEvent, nothingKept, step } from "./machine.ts";
+import type { Records } from "./records.ts";
+
+/** What attempts share. */
+export interface AttemptContext {
+  readonly records: Records;
+  readonly leases: LeaseBook;
+  readonly storage: AttemptStorage;
+  readonly tracing: Tracing;
+  readonly log: Logger;
+  /** Grace of a stop because the lease ends, in milliseconds. */
+  readonly leaseGraceMs: number;
+  /** The runtime for a lease, undefined where this worker has none that fits. */
+  runtimeFor(lease: Lease): Runtime | undefined;
+  /** This worker's devices with these ids. */
+  gpusOf(ids: readonly string[]): readonly GpuDevice[];
+  /** A hardware XID on one of these devices since then. */
+  faultOf(gpus: readonly GpuDevice[], sinceBootMs: number): number | undefined;
+  /** Where the attempt's log file is. */
+  logPath(attempt: string): string;
+  /** Makes a report durable; resolves with its id. */
+  journalled(
+    effect: Extract<Effect, { do: "report" | "reportRunning" | "reportEnded" }>,
+  ): Promise<bigint>;
+}
+
+/** One attempt in this worker's hands. */
+export interface RunningAttempt {
+  readonly lease: Lease;
+  readonly phase: AttemptState;
+  readonly endReportId: bigint | undefined;
+  readonly graceMs: number;
+  /** Resolves once its end is journalled. */
+  readonly ended: Promise<void>;
+  begin(): void;
+  /** Goes on after a restart of the worker, from where its record stands. */
+  resume(): void;
+  stop(reason: ExitClass, graceMs: number): void;
+  exited(outcome: Outcome): void;
+  /** It is not ours any more: kills it and forgets it without a report. */
+  abandon(): void;
+  /** Removes all traces; its end is acknowledged. */
+  forget(): Promise<void>;
+  /** The worker leaves: nothing more is started or stored, what runs goes on. */
+  detach(): void;
+  /** Resolves when what is being done for it is done. */
+  settled(): Promise<void>;
+}
+
+/** What makes one attempt. */
+export interface AttemptStart {
+  readonly lease: Lease;
+  readonly life: Life | undefined;
+  readonly endReportId: bigint | undefined;
+  onForgotten(): void;
+}
+
+export function createRunningAttempt(context: AttemptContext, start: AttemptStart): RunningAttempt {
+  return new Running(context, start);
+}
+
+class Running implements RunningAttempt {
+  readonly lease: Lease;
+  readonly ended: Promise<void>;
+  readonly #context: AttemptContext;
+  readonly #start: AttemptStart;
+  readonly #runtime: Runtime | undefined;
+  readonly #gpus: readonly GpuDevice[];
+  readonly #launch: Launch | undefined;
+  readonly #span: Span;
+  readonly #leaving = new AbortController();
+  readonly #stopped = new AbortController();
+  readonly #startedBootMs = bootMs();
+  #life: Life;
+  #endReportId: bigint | undefined;
+  #abandoned = false;
+  #forgetting: Promise<void> | undefined;
+  /** Effects are done one after the other, in the order of the steps that asked for them. */
+  #work: Promise<void> = Promise.resolve();
+  #markEnded: () => void = () => undefined;
+
+  constructor(context: AttemptContext, start: AttemptStart) {
+    this.#context = context;
+    this.#start = start;
+    this.lease = start.lease;
+    this.#life = start.life ?? { phase: "LEASED" };
+    this.#endReportId = start.endReportId;
+    this.#runtime = context.runtimeFor(start.lease);
+    this.#gpus = context.gpusOf(start.lease.gpus);
+    this.#launch =
+      this.#runtime === undefined ? undefined : launchOf(start.lease, this.#gpus, this.#runtime);
+    this.ended = new Promise((resolve) => {
+      this.#markEnded = resolve;
+    });
+    if (start.endReportId !== undefined) this.#markEnded();
+    const parent = contextFromTraceparent(start.lease.traceparent);
+    this.#span = context.tracing.tracer.startSpan(
+      "attempt.run",
+      { attributes: attributesOf(start.lease) },
+      parent,
+    );
+  }
+
+  get phase(): AttemptState {
+    return this.#life.phase;
+  }
+
+  get endReportId(): bigint | undefined {
+    return this.#endReportId;
+  }
+
+  get graceMs(): number {
+    return this.#launch?.graceMs ?? 0;
+  }
+
+  begin(): void {
+    const refusal =
+      this.#runtime === undefined
+        ? "this worker has no runtime for the task"
+        : refusalOf(this.lease, this.#gpus);
+    if (refusal === undefined) this.#apply({ kind: "take" });
+    else this.#apply({ kind: "refused", end: this.#endOf("rejected", refusal) });
+  }
+
+  resume(): void {
+    switch (this.#life.phase) {
+      case "LEASED":
+        return this.begin();
+      case "STARTING":
+        // Starting is idempotent by name: whatever came of the first try is found again.
+        return this.#enqueue({ do: "start" });
+      case "RUNNING":
+      case "STOPPING":
+        return this.#enqueue({ do: "start" });
+      case "FINALIZING":
+        return this.#enqueue({ do: "keep", end: this.#life.end });
+      case "ENDED": {
+        const { end, kept } = this.#life;
+        if (this.#endReportId === undefined) this.#enqueue({ do: "reportEnded", end, kept });
+        return;
+      }
+    }
+  }
+
+  stop(reason: ExitClass, graceMs: number): void {
+    const request: StopRequest = {
+      reason,
+      signal: this.#launch?.stopSignal ?? "SIGTERM",
+      graceMs,
+    };
+    this.#stopped.abort();
+    this.#apply({ kind: "stop", request, nowBootMs: bootMs() });
+  }
+
+  exited(outcome: Outcome): void;
+  /** It is not ours any more: kills it and forgets it without a report. */
+  abandon(): void;
+  /** Removes all traces; its end is acknowledged. */
+  forget(): Promise<void>;
+  /** The worker leaves: nothing more is started or stored, what runs goes on. */
+  detach(): void;
+  /** Resolves when what is being done for it is done. */
+  settled(): Promise<void>;
+}
+
+/** What makes one attempt. */
+export interface AttemptStart {
+  readonly lease: Lease;
+  readonly life: Life | undefined;
+  readonly endReportId: bigint | undefined;
+  onForgotten(): void;
+}
+
+export function createRunningAttempt(context: AttemptContext, start: AttemptStart): RunningAttempt {
+  return new Running(context, start);
+}
+
+class Running implements RunningAttempt {
+  readonly lease: Lease;
+  readonly ended: Promise<void>;
+  readonly #context: AttemptContext;
+  readonly #start: AttemptStart;
+  readonly #runtime: Runtime | undefined;
+  readonly #gpus: readonly GpuDevice[];
+  readonly #launch: Launch | undefined;
+  readonly #span: Span;
+  readonly #leaving = new AbortController();
+  readonly #stopped = new AbortController();
+  readonly #startedBootMs = bootMs();
+  #life: Life;
+  #endReportId: bigint | undefined;
+  #abandoned = false;
+  #forgetting: Promise<void> | undefined;
+  /** Effects are done one after the other, in the order of the steps that asked for them. */
+  #work: Promise<void> = Promise.resolve();
+  #markEnded: () => void = () => undefined;
+
+  constructor(context: AttemptContext, start: AttemptStart) {
+    this.#context = context;
+    this.#start = start;
+    this.lease = start.lease;
+    this.#life = start.life ?? { phase: "LEASED" };
+    this.#endReportId = start.endReportId;
+    this.#runtime = context.runtimeFor(start.lease);
+    this.#gpus = context.gpusOf(start.lease.gpus);
+    this.#launch =
+      this.#runtime === undefined ? undefined : launchOf(start.lease, this.#gpus, this.#runtime);
+    this.ended = new Promise((resolve) => {
+      this.#markEnded = resolve;
+    });
+    if (start.endReportId !== undefined) this.#markEnded();
+    const parent = contextFromTraceparent(start.lease.traceparent);
+    this.#span = context.tracing.tracer.startSpan(
+      "attempt.run",
+      { attributes: attributesOf(start.lease) },
+      parent,
+    );
+  }
+
+  get phase(): AttemptState {
+    return this.#life.phase;
+  }
+
+  get endReportId(): bigint | undefined {
+    return this.#endReportId;
+  }
+
+  get graceMs(): number {
+    return this.#launch?.graceMs ?? 0;
+  }
+
+  begin(): void {
+    const refusal =
+      this.#runtime === undefined
+        ? "this worker has no runtime for the task"
+        : refusalOf(this.lease, this.#gpus);
+    if (refusal === undefined) this.#apply({ kind: "take" });
+    else this.#apply({ kind: "refused", end: this.#endOf("rejected", refusal) });
+  }
+
+  resume(): void {
+    switch (this.#life.phase) {
+      case "LEASED":
+        return this.begin();
+      case "STARTING":
+        // Starting is idempotent by name: whatever came of the first try is found again.
+        return this.#enqueue({ do: "start" });
+      case "RUNNING":
+      case "STOPPING":
+        return this.#enqueue({ do: "start" });
+      case "FINALIZING":
+        return this.#enqueue({ do: "keep", end: this.#life.end });
+      case "ENDED": {
+        const { end, kept } = this.#life;
+        if (this.#endReportId === undefined) this.#enqueue({ do: "reportEnded", end, kept });
+        return;
+      }
+    }
+  }
+
+  stop(reason: ExitClass, graceMs: number): void {
+    const request: StopRequest = {
+      reason,
+      signal: this.#launch?.stopSignal ?? "SIGTERM",
+      graceMs,
+    };
+    this.#stopped.abort();
+    this.#apply({ kind: "stop", request, nowBootMs: bootMs() });
+  }
+
+  #maxGraceMs(): number {
+    return 3_600_000;
+  }
+
+  exited(outcome: Outcome): void {
+    if (this.#abandoned) return void this.forget();
+    // Read before the step: the log is complete when the exit is told.
+    const facts = this.#factsOf(outcome);
+    this.#work = this.#work.then(async () => {
+      const end = judgeEnd(await facts, this.#leased());
+      this.#apply({ kind: "exited", end });
+    });
+  }
+
+  abandon(): void {
+    this.#abandoned = true;
+    this.#stopped.abort();
+    this.#leaving.abort();
+    const kill = { reason: "node_lost", signal: "SIGKILL", graceMs: 0 } as const;
+    const delivered = this.#runtime?.stop(this.lease.attempt, kill) ?? Promise.resolve(false);
+    // A live one is forgotten at its exit.
+    void delivered.then((live) => (live ? undefined : this.forget())).catch(() => this.forget());
+  }
+
+  forget(): Promise<void> {
+    this.#forgetting ??= this.#removeAll();
+    return this.#forgetting;
+  }
+
+  detach(): void {
+    this.#leaving.abort();
+    this.#stopped.abort();
+  }
+
+  settled(): Promise<void> {
+    return this.#work.catch(() => undefined);
+  }
+
+  async #removeAll(): Promise<void> {
+    const { records, log } = this.#context;
+    const { attempt } = this.lease;
+    await this.#runtime?.remove(attempt).catch((error: unknown) => {
+      log.warn({ err: error, attempt }, "an ended attempt could not be removed");
+    });
+    if (this.#isDurable()) records.remove(attempt);
+    this.#start.onForgotten();
+  }
+
+  /** A no-op attempt leaves nothing to adopt, and is not worth a file. */
+  #isDurable(): boolean {
+    return this.#runtime?.kind !== "noop";
+  }
+
+  #leased(): ReturnType<typeof rangesFromWire> | undefined {
+    const { elements } = this.lease;
+    return elements.length === 0 ? undefined : rangesFromWire(elements);
+  }
+
+  #endOf(exitClass: ExitClass, message: string): End {
+    return { exitClass, exitCode: undefined, message, goneBootMs: bootMs(), elements: [] };
+  }
+
+  /** The end with every leased index in it: a range that never ran ends whole. */
+  #whole(end: End): End {
+    const ranges = this.#leased();
+    if (ranges === undefined || end.elements.length > 0) return end;
+    return { ...end, elements: [{ exitClass: end.exitClass, ranges }] };
+  }
+
+  async #factsOf(outcome: Outcome): Promise<EndFacts> {
+    const hasGpus = this.#gpus.length > 0;
+    const failed = outcome.cause === "exit" && outcome.exitCode !== 0;
+    const errorTail =
+      failed && hasGpus ? await tailOf(this.#context.logPath(this.lease.attempt)) : "";
+    const faultXid = this.#context.faultOf(this.#gpus, this.#startedBootMs);
+    return { outcome, errorTail, hasGpus, faultXid };
+  }
+
+  /** One step: the new state is kept on disk, then its effects are done in order. */
+  #apply(event: LifeEvent): void {
+    const next = step(this.#life, event);
+    this.#life = next.life;
+    if (next.effects.length > 0) this.#save();
+    for (const effect of next.effects) this.#enqueue(effect);
+  }
+
+  #save(): void {
+    if (this.#abandoned || !this.#isDurable()) return;
+    const { lease } = this;
+    this.#context.records.save({ lease, life: this.#life, endReportId: this.#endReportId });
+  }
+
+  #enqueue(effect: Effect): void {
+    this.#work = this.#work
+      .then(() => (this.#abandoned ? undefined : this.#perform(effect)))
+      .catch((error: unknown) => this.#failed(effect, error));
+  }
+
+  #failed(effect: Effect, error: unknown): void {
+    const { attempt } = this.lease;
+    this.#context.log.error({ err: error, attempt, effect: effect.do }, "attempt step failed");
+  }
+
+  async #perform(effect: Effect): Promise<void> {
+    switch (effect.do) {
+      case "start":
+        return this.#startIt();
+      case "stop":
+        return this.#deliver(effect.request);
+      case "keep":
+        return this.#keep(effect.end);
+      case "report":
+      case "reportRunning":
+        // Not waited for: the journal keeps the order, and sends nothing before it is durable.
+        void this.#context
+          .journalled(effect)
+          .catch((error: unknown) => this.#failed(effect, error));
+        return;
+      case "reportEnded":
+        this.#endReportId = await this.#context.journalled({
+          ...effect,
+          end: this.#whole(effect.end),
+        });
+        this.#save();
+        this.#closeSpan(effect.end);
+        this.#markEnded();
+    }
+  }
+
+  async #startIt(): Promise<void> {
+    const { attempt } = this.lease;
+    const runtime = this.#runtime;
+    const launch = this.#launch;
+    if (runtime === undefined || launch === undefined) return;
+    const fresh = this.#life.phase === "STARTING";
+    const { leases } = this.#context;
+    if (fresh && !(await leases.untilStartable(attempt, this.#stopped.signal))) {
+      if (this.#leaving.signal.aborted) return;
+      return this.#apply({
+        kind: "refused",
+        end: this.#endOf("node_lost", "the lease ended before the start"),
+      });
+    }
+    try {
+      if (fresh && runtime.kind !== "noop") await this.#prepare(launch, runtime);
+      const started = await runtime.start(launch, leases.killTime(attempt));
+      if (started.kind === "refused") {
+        if (fresh)
+          this.#apply({ kind: "refused", end: this.#endOf(started.exitClass, started.message) });
+        return;
+      }
+      await this.#verifyDevices();
+      const isolation = `${runtime.kind}: ${started.isolation.join(", ")}`;
+      this.#apply({ kind: "running", isolation });
+    } catch (error) {
+      if (this.#leaving.signal.aborted) return;
+      await runtime
+        .stop(attempt, { reason: "rejected", signal: "SIGKILL", graceMs: 0 })
+        .catch(() => false);
+      this.#apply({ kind: "refused", end: this.#endOf("start_failed", messageOf(error)) });
+    }
+  }
+
+  /** Input and output folders, open to the users that a container may have. */
+  async #prepare(launch: Launch, runtime: Runtime): Promise<void> {
+    const { host } = runtime.workFolder(launch.name);
+    for (const folder of [folders.inputs, folders.outputs]) {
+      const path = join(host, folder);
+      await mkdir(path, { recursive: true, mode: 0o700 });
+      if (launch.image !== undefined) await chmod(path, 0o777);
+    }
+    for (const input of this.lease.spec?.inputs ?? []) {
+      await this.#context.storage.fetchInput(this.#owner(), input, join(host, folders.inputs));
+    }
+  }
+
+  /** A process sees the host's devices: those promised must be there before it counts as running. */
+  async #verifyDevices(): Promise<void> {
+    if (this.#runtime?.kind !== "process") return;
+    for (const { devicePath, simulated, uuid } of this.#gpus) {
+      if (simulated) continue;
+      const found =
+        devicePath === undefined ? undefined : await stat(devicePath).catch(() => undefined);
+      if (found?.isCharacterDevice() !== true) throw new Error(`the device of ${uuid} is missing`);
+    }
+  }
+
+  async #deliver(request: StopRequest): Promise<void> {
+    const delivered = await this.#runtime?.stop(this.lease.attempt, request);
+    if (delivered === true) this.#apply({ kind: "delivered" });
+  }
+
+  async #keep(end: End): Promise<void> {
+    if (this.#runtime?.kind === "noop") return this.#apply({ kind: "kept", kept: nothingKept });
+    try {
+      const kept = await this.#store(end);
+      this.#apply({ kind: "kept", kept });
+    } catch (error) {
+      // Left by the worker: the next one keeps the outputs.
+      if (this.#leaving.signal.aborted) return;
+      this.#apply({ kind: "keepFailed", message: `outputs were not kept: ${messageOf(error)}` });
+    }
+  }
+
+  async #store(end: End): Promise<Kept> {
+    const { storage, logPath, log } = this.#context;
+    const { attempt, spec } = this.lease;
+    const path = logPath(attempt);
+    const size = (await stat(path).catch(() => undefined))?.size ?? 0;
+    // A lost log does not spoil a result.
+    const logArtifact =
+      size === 0
+        ? ""
+        : await storage.storeFile(this.#owner(), path, "output.log").catch((error: unknown) => {
+            log.warn({ err: error, attempt }, "the log was not kept");
+            return "";
+          });
+    if (end.exitClass !== "ok" || this.#runtime === undefined) {
+      return { manifestDigest: "", logArtifact };
+    }
+    const folder = join(this.#runtime.workFolder(attempt).host, folders.outputs);
+    const manifestDigest = await storage.storeOutputs(this.#owner(), folder, spec?.outputs ?? []);
+    return { manifestDigest, logArtifact };
+  }
+
+  #owner(): Owner {
+    const parent = contextFromTraceparent(this.lease.traceparent);
+    return {
+      project: this.lease.project,
+      attempt: this.lease.attempt,
+      trace: trace.setSpan(parent, this.#span),
+      signal: this.#leaving.signal,
+    };
+  }
+
+  #closeSpan(end: End): void {
+    this.#span.setAttribute("fastgpu.exit_class", end.exitClass);
+    if (end.exitClass !== "ok") {
+      this.#span.setStatus({ code: SpanStatusCode.ERROR, message: end.message });
+    }
+    this.#span.end();
+  }
+}
+
+function attributesOf(lease: Lease): Record<string, string> {
+  return {
+    "fastgpu.task": lease.task,
+    "fastgpu.attempt": lease.attempt,
+    "fastgpu.project": lease.project,
+  };
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+const tailBytes = 16 * 1024;
+
+/** The end of what a task wrote to standard error. */
+async function tailOf(path: string): Promise<string> {
+  let text = "";
+  for (let offset = 0; ;) {
+    const range = await readLogRange(path, offset, 1024 * 1024);
+    if (range.frames.length === 0) return text;
+    const stderr = range.frames.filter((frame) => frame.record.stream === "stderr");
+    text += stderr.map((frame) => Buffer.from(frame.record.data).toString()).join("");
+    text = text.slice(-tailBytes);
+    offset = range.nextOffset;
+  }
+}

@@ -1,0 +1,52 @@
+import { z } from "zod";
+
+/** Settings of a worker: the section `worker` of `fastgpu.yaml`. */
+export const workerConfigSchema = z.strictObject({
+  /** Where this worker keeps its identity, journal and attempts; one worker each. */
+  dataDir: z.string().min(1),
+  /** Name of the machine for people; empty = the host's name. */
+  displayName: z.string().max(128).default(""),
+  /** `host:port` or `unix:/path`. */
+  schedulerAddress: z.string().min(1),
+  authAddress: z.string().min(1),
+  storageAddress: z.string().min(1),
+  /** Where samples go; empty = none are published. */
+  natsUrl: z.string().default(""),
+  /** Single-use token of a worker's first start. */
+  joinToken: z.string().default(""),
+  /** PEM file of the authority that the services' certificates come from; empty = clear text. */
+  tlsCaFile: z.string().default(""),
+  /**
+   * `auto`: containers where there is an engine, and processes. `process`, `container`: only these. `noop`: executes
+   * nothing (simulated).
+   */
+  runtime: z.enum(["auto", "process", "container", "noop"]).default("auto"),
+  /** A container engine's socket; by default podman's or Docker's is found, or podman is started. */
+  engine: z
+    .strictObject({ kind: z.enum(["podman", "docker"]), socket: z.string().min(1) })
+    .optional(),
+  /** `auto`: what NVML finds, else none. `simulated`: as many as `simulatedGpus`. `off`: none. */
+  gpus: z.enum(["auto", "simulated", "off"]).default("auto"),
+  simulatedGpus: z.int().min(0).max(64).default(2),
+  /** CPU offered, in thousandths of a core; 0 = all of the machine's. */
+  cpuMillis: z.int().min(0).default(0),
+  /** Memory offered, in MiB; 0 = all of the machine's. */
+  memoryMib: z.int().min(0).default(0),
+  /** Time that a stop at a lease's end and its kill may take, in milliseconds. */
+  leaseMarginMs: z.int().min(200).max(60_000).default(2_000),
+  /** Interval of samples, in milliseconds. */
+  sampleIntervalMs: z.int().min(100).default(2_000),
+  /** Greatest log of one attempt, in bytes. */
+  logMaxBytes: z.int().min(1_024).default(1_073_741_824),
+  /** Folders that process tasks must not see, beside the worker's own. */
+  hidePaths: z.array(z.string()).default([]),
+  /** The keeper leaves after this long with nothing to keep, in milliseconds. */
+  keeperIdleMs: z.int().min(100).default(15_000),
+  /** The keeper's program where the worker is bundled; empty = the one beside the source. */
+  keeperProgram: z.string().default(""),
+  /** End tasks when the worker stops, instead of leaving them to the keeper. */
+  stopTasks: z.boolean().default(false),
+});
+
+/** Parsed settings. */
+export type WorkerConfig = z.output<typeof workerConfigSchema>;

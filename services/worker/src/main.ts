@@ -1,0 +1,270 @@
+import { createHash } from "node:crypto";
+import { readFile, statfs } from "node:fs/promises";
+import { createServer } from "node:net";
+import { availableParallelism, hostname, totalmem } from "node:os";
+import { join, resolve } from "node:path";
+import { Fault } from "@fastgpu/domain/fault";
+import type { ServiceContext } from "@fastgpu/lifecycle/service";
+import { aborted } from "@fastgpu/lifecycle/signals";
+import { type Channel, createChannel } from "@fastgpu/rpc/channel";
+import { type Attempts, createAttempts } from "./attempt/attempts.ts";
+import { isHardwareXid } from "./attempt/classify.ts";
+import { openRecords } from "./attempt/records.ts";
+import { bootId } from "./boot-time.ts";
+import type { WorkerConfig } from "./config.ts";
+import type { GpuDevice, GpuInventory } from "./gpu/device.ts";
+import { openInventory } from "./gpu/inventory.ts";
+import { openIdentity } from "./identity/identity.ts";
+import { openJournal } from "./journal/journal.ts";
+import { attemptFiles, prepareWorkerFiles, workerFiles } from "./keeper/files.ts";
+import { createLeaseBook } from "./lease/book.ts";
+import { createAttemptStorage } from "./outputs/storage.ts";
+import { type Runtimes, openRuntimes } from "./runtimes.ts";
+import { startSamples } from "./samples/publish.ts";
+import { serveLogs } from "./session/log-server.ts";
+import { startSession } from "./session/session.ts";
+
+const version = "0.1.0";
+/** Longest wait for tasks that are told to stop with the worker, beyond their own grace, in milliseconds. */
+const stopTasksMs = 60_000;
+
+/**
+ * Runs one worker until `context.stop`. Stopping detaches: processes go on under the keeper and containers under
+ * their engine until their leases end, and a worker that starts before that takes them up again.
+ */
+export async function main(config: WorkerConfig, context: ServiceContext): Promise<void> {
+  const { log, stop } = context;
+  const files = workerFiles(resolve(config.dataDir));
+  prepareWorkerFiles(files);
+  await using _lock = await lockDataDir(files.root);
+  const displayName = config.displayName === "" ? hostname() : config.displayName;
+  const channels = await openChannels(
+    config,
+    context,
+    displayName,
+    join(files.private, "identity.json"),
+  );
+  const ids: { node: string; gpus: readonly string[] } = { node: channels.node, gpus: [] };
+  let attempts: Attempts | undefined;
+  using gpus = await openInventory({
+    mode: config.gpus,
+    simulatedCount: config.simulatedGpus,
+    seed: files.root,
+    load: () => Math.min(1, (attempts?.size ?? 0) / Math.max(1, config.simulatedGpus)),
+  });
+  await using runtimes = await openRuntimes(config, files, undefined);
+  await using journal = await openJournal(join(files.private, "journal.log"));
+  const leases = createLeaseBook({ marginMs: config.leaseMarginMs });
+  const logPath = (attempt: string): string => attemptFiles(files, attempt).log;
+  const flushed = { flush: (): void => undefined };
+  await using running = await createAttempts({
+    records: openRecords(join(files.private, "records")),
+    journal: {
+      ...journal,
+      append: async (report) => {
+        const entry = await journal.append(report);
+        flushed.flush();
+        return entry;
+      },
+    },
+    leases,
+    storage: createAttemptStorage(channels.storage),
+    tracing: context.tracing,
+    log,
+    leaseGraceMs: Math.floor(config.leaseMarginMs / 2),
+    runtimes: runtimes.all,
+    runtimeFor: (lease) => runtimes.runtimeFor(lease),
+    gpusOf: (wanted) => wanted.flatMap((id) => deviceOf(gpus, ids.gpus, id)),
+    faultOf: (held, sinceBootMs) => faultOf(gpus, held, sinceBootMs),
+    logPath,
+  });
+  attempts = running;
+  const machine = await machineOf(config, files.root);
+  const session = startSession({
+    channel: channels.scheduler,
+    attempts: running,
+    journal,
+    leases,
+    log,
+    stop: channels.closing,
+    random: Math.random,
+    hello: () => ({
+      displayName,
+      workerVersion: version,
+      bootId: bootId(),
+      ...machine,
+      runtimes: [...runtimes.names],
+      gpus: gpus.devices.map(toInventory),
+    }),
+    onWelcome(welcome) {
+      ids.node = welcome.node;
+      ids.gpus = welcome.gpus;
+      context.ready();
+    },
+    onLeases: () => pushDeadlines(runtimes, leases.killTimes(), context),
+  });
+  flushed.flush = () => session.flush();
+  const logs = serveLogs({
+    channel: channels.scheduler,
+    attempts: running,
+    log,
+    stop: channels.closing,
+    logPath,
+    random: Math.random,
+  });
+  await using _samples = await openSamples(config, context, gpus, () => ids);
+  await aborted(stop);
+  session.drain();
+  if (config.stopTasks) await stopTasks(running, journal.pending);
+  channels.close();
+  await Promise.all([session.done, logs]);
+}
+
+function toInventory({ index, uuid, model, memoryMib, simulated }: GpuDevice): {
+  index: number;
+  uuid: string;
+  model: string;
+  memoryMib: bigint;
+  simulated: boolean;
+} {
+  return { index, uuid, model, memoryMib: BigInt(memoryMib), simulated };
+}
+
+function deviceOf(gpus: GpuInventory, ids: readonly string[], id: string): GpuDevice[] {
+  const device = gpus.devices[ids.indexOf(id)];
+  return device === undefined ? [] : [device];
+}
+
+function faultOf(
+  gpus: GpuInventory,
+  held: readonly GpuDevice[],
+  sinceBootMs: number,
+): number | undefined {
+  for (const { index } of held) {
+    const last = gpus.lastXid(index);
+    if (last !== undefined && last.atBootMs >= sinceBootMs && isHardwareXid(last.xid)) {
+      return last.xid;
+    }
+  }
+  return undefined;
+}
+
+function pushDeadlines(
+  runtimes: Runtimes,
+  killTimes: ReadonlyMap<string, number>,
+  { log }: ServiceContext,
+): void {
+  runtimes.setDeadlines(killTimes).catch((error: unknown) => {
+    // The keeper then ends attempts at the deadlines it has: too early is safe.
+    log.warn({ err: error }, "deadlines were not passed to the keeper");
+  });
+}
+
+/** Ends every task and waits until the scheduler has their ends; bounded. */
+async function stopTasks(attempts: Attempts, pending: () => readonly unknown[]): Promise<void> {
+  const limit = AbortSignal.timeout(stopTasksMs);
+  await Promise.race([attempts.stopAll(), aborted(limit)]);
+  while ((attempts.size > 0 || pending().length > 0) && !limit.aborted) {
+    await new Promise((next) => setTimeout(next, 20));
+  }
+}
+
+interface Channels {
+  readonly node: string;
+  readonly scheduler: Channel;
+  readonly storage: Channel;
+  /** Aborted by `close`: the streams end. */
+  readonly closing: AbortSignal;
+  close(): void;
+}
+
+async function openChannels(
+  config: WorkerConfig,
+  context: ServiceContext,
+  displayName: string,
+  identityPath: string,
+): Promise<Channels> {
+  const caPem = config.tlsCaFile === "" ? undefined : await readFile(config.tlsCaFile, "utf8");
+  const tls = caPem === undefined ? {} : { tls: { caPem } };
+  const { tracing } = context;
+  const auth = createChannel({ address: config.authAddress, tracing, ...tls });
+  const identity = await openIdentity({
+    path: identityPath,
+    channel: auth,
+    joinToken: config.joinToken === "" ? undefined : config.joinToken,
+    displayName,
+    stop: context.stop,
+  });
+  const common = { token: () => identity.token(), tracing, ...tls };
+  const scheduler = createChannel({ address: config.schedulerAddress, ...common });
+  const storage = createChannel({ address: config.storageAddress, ...common });
+  const closing = new AbortController();
+  return {
+    node: identity.node,
+    scheduler,
+    storage,
+    closing: closing.signal,
+    close() {
+      closing.abort();
+      for (const channel of [scheduler, storage, auth]) channel.close();
+    },
+  };
+}
+
+/** What the machine offers, in the Hello's units. */
+async function machineOf(
+  config: WorkerConfig,
+  root: string,
+): Promise<{ cpuMillis: bigint; memoryMib: bigint; diskMib: bigint }> {
+  const { bavail, bsize } = await statfs(root);
+  const cpuMillis = config.cpuMillis === 0 ? availableParallelism() * 1_000 : config.cpuMillis;
+  const memoryMib = config.memoryMib === 0 ? Math.floor(totalmem() / 1_048_576) : config.memoryMib;
+  return {
+    cpuMillis: BigInt(cpuMillis),
+    memoryMib: BigInt(memoryMib),
+    diskMib: BigInt(Math.floor((bavail * bsize) / 1_048_576)),
+  };
+}
+
+async function openSamples(
+  config: WorkerConfig,
+  context: ServiceContext,
+  gpus: GpuInventory,
+  names: () => { node: string; gpus: readonly string[] } | undefined,
+): Promise<AsyncDisposable> {
+  if (config.natsUrl === "") return { [Symbol.asyncDispose]: () => Promise.resolve() };
+  const { openNatsBus } = await import("@fastgpu/events/nats-bus");
+  const bus = openNatsBus({ url: config.natsUrl, name: "worker", log: context.log });
+  const samples = startSamples({
+    bus,
+    gpus,
+    intervalMs: config.sampleIntervalMs,
+    log: context.log,
+    names,
+  });
+  return {
+    async [Symbol.asyncDispose]() {
+      samples[Symbol.dispose]();
+      await bus[Symbol.asyncDispose]();
+    },
+  };
+}
+
+/** Two workers on one directory would fight over its attempts: the name vanishes with its holder. */
+async function lockDataDir(root: string): Promise<AsyncDisposable> {
+  const name = createHash("sha256").update(root).digest("hex").slice(0, 32);
+  const server = createServer((socket) => socket.destroy());
+  await new Promise<void>((held, failed) => {
+    server.once("error", () => {
+      failed(
+        new Fault("ILLEGAL_STATE", `another worker uses ${root}`, {
+          hint: "stop it, or give this one another worker.dataDir",
+        }),
+      );
+    });
+    server.listen(`\0fastgpu-worker-${name}`, held);
+  });
+  return {
+    [Symbol.asyncDispose]: () => new Promise((done) => server.close(() => done())),
+  };
+}

@@ -1,0 +1,183 @@
+import { createHash } from "node:crypto";
+import { constants } from "node:fs";
+import { type FileHandle, mkdir, open, readdir } from "node:fs/promises";
+import { dirname, join, relative, resolve, sep } from "node:path";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import {
+  AttemptStorageService,
+  type ManifestFileSchema,
+  type UploadArtifactRequestSchema,
+} from "@fastgpu/contracts/fastgpu/storage/v1/storage_service_pb";
+import { Fault } from "@fastgpu/domain/fault";
+import { sleep } from "@fastgpu/lifecycle/signals";
+import type { Channel } from "@fastgpu/rpc/channel";
+import { type Client, createClient } from "@fastgpu/rpc/client";
+import type { Context } from "@fastgpu/telemetry/trace-context";
+import { matches } from "./glob.ts";
+
+/** Whose files are stored. */
+export interface Owner {
+  readonly project: string;
+  readonly attempt: string;
+  readonly trace: Context;
+  readonly signal: AbortSignal;
+}
+
+/** The worker's view of storage. */
+export interface AttemptStorage {
+  /** Stores one file; returns its artifact's resource name. */
+  storeFile(owner: Owner, path: string, displayName: string): Promise<string>;
+  /** Stores what matches below `folder`; returns the manifest's digest, empty where nothing matched. */
+  storeOutputs(owner: Owner, folder: string, patterns: readonly string[]): Promise<string>;
+  /** Fetches an artifact to a path below `folder`. */
+  fetchInput(
+    owner: Owner,
+    input: { artifact: string; path: string },
+    folder: string,
+  ): Promise<void>;
+}
+
+type StorageClient = Client<typeof AttemptStorageService>;
+type UploadPart = MessageInitShape<typeof UploadArtifactRequestSchema>;
+
+const chunkBytes = 512 * 1024;
+const maxFiles = 10_000;
+const tries = 6;
+
+/** Storage over gRPC. A broken upload is begun again: its id is made of attempt and path, so it stays one artifact. */
+export function createAttemptStorage(channel: Channel): AttemptStorage {
+  const client = createClient(AttemptStorageService, channel);
+  return {
+    storeFile: async (owner, path, displayName) =>
+      (await store(client, owner, path, displayName)).artifact,
+    async storeOutputs(owner, folder, patterns) {
+      const paths = (await listFiles(folder)).filter(
+        (path) => patterns.length === 0 || patterns.some((pattern) => matches(pattern, path)),
+      );
+      if (paths.length === 0) return "";
+      if (paths.length > maxFiles) {
+        throw new Fault("LIMIT_EXCEEDED", `more than ${maxFiles} output files`);
+      }
+      const files: MessageInitShape<typeof ManifestFileSchema>[] = [];
+      for (const path of paths) files.push(await store(client, owner, join(folder, path), path));
+      const request = { parent: `projects/${owner.project}`, attempt: owner.attempt, files };
+      const manifest = await persist(owner, () =>
+        client.putManifest(request, { signal: owner.signal, trace: owner.trace }),
+      );
+      return manifest.digest;
+    },
+    fetchInput: (owner, input, folder) => fetchInput(client, owner, input, folder),
+  };
+}
+
+async function store(
+  client: StorageClient,
+  owner: Owner,
+  path: string,
+  displayName: string,
+): Promise<{ path: string; sizeBytes: bigint; sha256: string; artifact: string }> {
+  // Never through a link: a task could name a file of the host.
+  await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  const { sha256, sizeBytes } = await digest(file);
+  const header = {
+    parent: `projects/${owner.project}`,
+    displayName,
+    uploadId: uploadIdOf(`${owner.attempt}/${displayName}`),
+    offset: 0n,
+    sha256,
+    attempt: owner.attempt,
+  };
+  const artifact = await persist(owner, () =>
+    client.storeArtifact(parts(file, header), { signal: owner.signal, trace: owner.trace }),
+  );
+  return { path: displayName, sizeBytes, sha256, artifact: artifact.name };
+}
+
+async function* parts(
+  file: FileHandle,
+  header: Extract<NonNullable<UploadPart["part"]>, { case: "header" }>["value"],
+): AsyncGenerator<UploadPart> {
+  yield { part: { case: "header", value: header } };
+  for await (const data of read(file)) yield { part: { case: "data", value: data } };
+}
+
+async function* read(file: FileHandle): AsyncGenerator<Uint8Array> {
+  for (let position = 0; ;) {
+    const buffer = Buffer.allocUnsafe(chunkBytes);
+    const { bytesRead } = await file.read(buffer, 0, chunkBytes, position);
+    if (bytesRead === 0) return;
+    position += bytesRead;
+    yield buffer.subarray(0, bytesRead);
+  }
+}
+
+async function digest(file: FileHandle): Promise<{ sha256: string; sizeBytes: bigint }> {
+  const hash = createHash("sha256");
+  let sizeBytes = 0n;
+  for await (const data of read(file)) {
+    hash.update(data);
+    sizeBytes += BigInt(data.length);
+  }
+  return { sha256: hash.digest("hex"), sizeBytes };
+}
+
+/** Repeats what failed for a reason that may pass, with growing pauses; about 15 s in all. */
+async function persist<T>(owner: Owner, work: () => Promise<T>): Promise<T> {
+  for (let left = tries, pauseMs = 250; ; left -= 1, pauseMs *= 2) {
+    try {
+      return await work();
+    } catch (error) {
+      const fault = Fault.from(error);
+      const passing = ["UNAVAILABLE", "DRAINING", "DEADLINE_EXCEEDED", "RATE_LIMITED"];
+      if (left <= 1 || owner.signal.aborted || !passing.includes(fault.reason)) throw fault;
+      await sleep(pauseMs, owner.signal);
+    }
+  }
+}
+
+/** Plain files below a folder, as sorted relative paths. Links are not followed, whatever they are to. */
+async function listFiles(folder: string): Promise<string[]> {
+  const found: string[] = [];
+  const walk = async (dir: string): Promise<void> => {
+    const entries = await readdir(dir, { withFileTypes: true }).catch(() => []);
+    for (const entry of entries) {
+      const path = join(dir, entry.name);
+      if (entry.isDirectory()) await walk(path);
+      else if (entry.isFile()) found.push(relative(folder, path).split(sep).join("/"));
+    }
+  };
+  await walk(folder);
+  return found.toSorted();
+}
+
+async function fetchInput(
+  client: StorageClient,
+  owner: Owner,
+  input: { artifact: string; path: string },
+  folder: string,
+): Promise<void> {
+  const target = resolve(folder, input.path);
+  if (!target.startsWith(resolve(folder) + sep)) {
+    throw Fault.invalid("inputs.path", "leaves the input directory");
+  }
+  await mkdir(dirname(target), { recursive: true });
+  await persist(owner, async () => {
+    await using file = await open(target, "w", 0o644);
+    const options = { signal: owner.signal, trace: owner.trace };
+    const pieces = client.fetchArtifact({ name: input.artifact, offset: 0n }, options);
+    for await (const { data } of pieces) await file.write(data);
+  });
+}
+
+/** A UUID (version 8: made of a hash) that names an upload of an attempt, the same at each try. */
+function uploadIdOf(name: string): string {
+  const hex = createHash("sha256").update(name).digest("hex");
+  const variant = "89ab".charAt(Number.parseInt(hex.charAt(16), 16) % 4);
+  return [
+    hex.slice(0, 8),
+    hex.slice(8, 12),
+    `8${hex.slice(13, 16)}`,
+    `${variant}${hex.slice(17, 20)}`,
+    hex.slice(20, 32),
+  ].join("-");
+}
