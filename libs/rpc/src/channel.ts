@@ -1,8 +1,11 @@
 import type { Tracing } from "@fastgpu/telemetry/tracing";
 import { passiveTracing } from "@fastgpu/telemetry/tracing";
-import { Client, credentials } from "@grpc/grpc-js";
+import { Client, credentials, logVerbosity, setLogVerbosity } from "@grpc/grpc-js";
 import type { ChannelCredentials } from "@grpc/grpc-js";
 import { limits } from "./limits.ts";
+
+// What goes wrong in the transport reaches our callers as faults; grpc-js itself would write to standard error.
+setLogVerbosity(logVerbosity.NONE);
 
 /** For which call a token is wanted. */
 export interface TokenRequest {

@@ -222,6 +222,8 @@ async function* admittedRequests(
     await nextTurn();
     throw open.faultOf(faultOfStop("caller"));
   }
+  // A reset of the stream reads like its end; that the caller went away is told only afterwards, in the same turn.
+  await nextTurn();
   if (open.ended) throw open.faultOf(faultOfStop("caller"));
 }
 

@@ -3,7 +3,7 @@ import { Fault } from "@fastgpu/domain/fault";
 import { sleep } from "@fastgpu/lifecycle/signals";
 import type { Logger } from "@fastgpu/telemetry/log";
 import type { Tracing } from "@fastgpu/telemetry/tracing";
-import { Server, ServerCredentials } from "@grpc/grpc-js";
+import { Server, ServerCredentials, logVerbosity, setLogVerbosity } from "@grpc/grpc-js";
 import type { UntypedServiceImplementation } from "@grpc/grpc-js";
 import { toServiceDefinition } from "./adapter.ts";
 import type { Authenticator } from "./authenticator.ts";
@@ -17,6 +17,9 @@ import type { FinishedCall } from "./open-call.ts";
 import { reflectionServices } from "./reflection.ts";
 import { serveMethod } from "./serve.ts";
 import type { ServeHost } from "./serve.ts";
+
+// What goes wrong in the transport reaches our callers as faults; grpc-js itself would write to standard error.
+setLogVerbosity(logVerbosity.NONE);
 
 /** A certificate with its key, and whose certificates clients must show. All PEM. */
 export interface ServerTls {

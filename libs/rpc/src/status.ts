@@ -46,7 +46,7 @@ export function faultToStatus(fault: Fault, requestId: string): WireStatus {
   try {
     return encodeFault(fault, requestId);
   } catch (error) {
-    // Metadata that is no text, say: a caller must get an answer all the same.
+    // A wait that is no number, say: a caller must get an answer all the same.
     return encodeFault(
       new Fault("INTERNAL", "a fault could not be encoded", { cause: error }),
       requestId,

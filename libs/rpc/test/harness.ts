@@ -4,7 +4,7 @@ import {
   loadSigningKey,
   signAccessToken,
 } from "../src/tokens.ts";
-import type { AccessClaims } from "../src/tokens.ts";
+import type { AccessClaims, ServiceTokenOptions } from "../src/tokens.ts";
 import { createAuthenticator } from "../src/authenticator.ts";
 import type { Authenticator } from "../src/authenticator.ts";
 import { createLogger } from "@fastgpu/telemetry/log";
@@ -21,7 +21,7 @@ export const log = createLogger({ service: "test", level: "silent" });
 export interface Authority {
   readonly authenticator: Authenticator;
   token(claims: AccessClaims, ttlMs?: number): Promise<string>;
-  serviceToken(name: string): Promise<string>;
+  serviceToken(name: string, options?: ServiceTokenOptions): Promise<string>;
 }
 
 /** Projects that exist: id → organisation id. */
@@ -53,9 +53,11 @@ export async function createAuthority(): Promise<Authority> {
         nowMs: clock.nowMs(),
         ...(ttlMs === undefined ? {} : { ttlMs }),
       }),
-    serviceToken(name) {
+    serviceToken(name, options) {
       const keys = services[name as keyof typeof services] ?? generateServiceKeys();
-      return createServiceIdentity({ name, privateKeyPem: keys.privateKeyPem, clock }).token();
+      return createServiceIdentity({ name, privateKeyPem: keys.privateKeyPem, clock }).token(
+        options,
+      );
     },
   };
 }
