@@ -1,33 +1,39 @@
 import { z } from "zod";
 
 /** Settings of a worker: the section `worker` of `fastgpu.yaml`. */
-export const workerConfigSchema = z.strictObject({
+export const workerConfig = z.strictObject({
   /** Where this worker keeps its identity, journal and attempts; one worker each. */
-  dataDir: z.string().min(1),
+  directory: z.string().min(1),
   /** Name of the machine for people; empty = the host's name. */
-  displayName: z.string().max(128).default(""),
+  name: z.string().max(128).default(""),
   /** `host:port` or `unix:/path`. */
-  schedulerAddress: z.string().min(1),
-  authAddress: z.string().min(1),
-  storageAddress: z.string().min(1),
+  scheduler: z.string().min(1),
+  auth: z.string().min(1),
+  storage: z.string().min(1),
   /** Where samples go; empty = none are published. */
   natsUrl: z.string().default(""),
+  /** First word of all subjects; installations that share a NATS server have one each. */
+  natsPrefix: z.string().min(1).default("fastgpu"),
   /** Single-use token of a worker's first start. */
   joinToken: z.string().default(""),
   /** PEM file of the authority that the services' certificates come from; empty = clear text. */
   tlsCaFile: z.string().default(""),
   /**
-   * `auto`: containers where there is an engine, and processes. `process`, `container`: only these. `noop`: executes
-   * nothing (simulated).
+   * `auto`: containers where there is an engine, and processes. Else a list with commas of `container`, `process` and
+   * `noop`, which executes nothing (simulated) and then takes every task.
    */
-  runtime: z.enum(["auto", "process", "container", "noop"]).default("auto"),
+  runtime: z
+    .string()
+    .regex(/^(auto|(container|process|noop)(,(container|process|noop))*)$/)
+    .default("auto"),
   /** A container engine's socket; by default podman's or Docker's is found, or podman is started. */
   engine: z
     .strictObject({ kind: z.enum(["podman", "docker"]), socket: z.string().min(1) })
     .optional(),
-  /** `auto`: what NVML finds, else none. `simulated`: as many as `simulatedGpus`. `off`: none. */
-  gpus: z.enum(["auto", "simulated", "off"]).default("auto"),
-  simulatedGpus: z.int().min(0).max(64).default(2),
+  /** Look for real GPUs; without this none are announced but simulated ones. */
+  realGpus: z.boolean().default(true),
+  /** Simulated GPUs to announce where no real one is found; 0 = none. */
+  simulatedGpus: z.int().min(0).max(64).default(0),
   /** CPU offered, in thousandths of a core; 0 = all of the machine's. */
   cpuMillis: z.int().min(0).default(0),
   /** Memory offered, in MiB; 0 = all of the machine's. */
@@ -49,4 +55,4 @@ export const workerConfigSchema = z.strictObject({
 });
 
 /** Parsed settings. */
-export type WorkerConfig = z.output<typeof workerConfigSchema>;
+export type WorkerConfig = z.output<typeof workerConfig>;

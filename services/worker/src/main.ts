@@ -34,10 +34,10 @@ const stopTasksMs = 60_000;
  */
 export async function main(config: WorkerConfig, context: ServiceContext): Promise<void> {
   const { log, stop } = context;
-  const files = workerFiles(resolve(config.dataDir));
+  const files = workerFiles(resolve(config.directory));
   prepareWorkerFiles(files);
   await using _lock = await lockDataDir(files.root);
-  const displayName = config.displayName === "" ? hostname() : config.displayName;
+  const displayName = config.name === "" ? hostname() : config.name;
   const channels = await openChannels(
     config,
     context,
@@ -47,7 +47,7 @@ export async function main(config: WorkerConfig, context: ServiceContext): Promi
   const ids: { node: string; gpus: readonly string[] } = { node: channels.node, gpus: [] };
   let attempts: Attempts | undefined;
   using gpus = await openInventory({
-    mode: config.gpus,
+    real: config.realGpus,
     simulatedCount: config.simulatedGpus,
     seed: files.root,
     load: () => Math.min(1, (attempts?.size ?? 0) / Math.max(1, config.simulatedGpus)),
@@ -187,7 +187,7 @@ async function openChannels(
   const caPem = config.tlsCaFile === "" ? undefined : await readFile(config.tlsCaFile, "utf8");
   const tls = caPem === undefined ? {} : { tls: { caPem } };
   const { tracing } = context;
-  const auth = createChannel({ address: config.authAddress, tracing, ...tls });
+  const auth = createChannel({ address: config.auth, tracing, ...tls });
   const identity = await openIdentity({
     path: identityPath,
     channel: auth,
@@ -196,8 +196,8 @@ async function openChannels(
     stop: context.stop,
   });
   const common = { token: () => identity.token(), tracing, ...tls };
-  const scheduler = createChannel({ address: config.schedulerAddress, ...common });
-  const storage = createChannel({ address: config.storageAddress, ...common });
+  const scheduler = createChannel({ address: config.scheduler, ...common });
+  const storage = createChannel({ address: config.storage, ...common });
   const closing = new AbortController();
   return {
     node: identity.node,
@@ -234,7 +234,12 @@ async function openSamples(
 ): Promise<AsyncDisposable> {
   if (config.natsUrl === "") return { [Symbol.asyncDispose]: () => Promise.resolve() };
   const { openNatsBus } = await import("@fastgpu/events/nats-bus");
-  const bus = openNatsBus({ url: config.natsUrl, name: "worker", log: context.log });
+  const bus = openNatsBus({
+    url: config.natsUrl,
+    prefix: config.natsPrefix,
+    name: "worker",
+    log: context.log,
+  });
   const samples = startSamples({
     bus,
     gpus,
@@ -258,7 +263,7 @@ async function lockDataDir(root: string): Promise<AsyncDisposable> {
     server.once("error", () => {
       failed(
         new Fault("ILLEGAL_STATE", `another worker uses ${root}`, {
-          hint: "stop it, or give this one another worker.dataDir",
+          hint: "stop it, or give this one another worker.directory",
         }),
       );
     });

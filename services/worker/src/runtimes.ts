@@ -36,7 +36,7 @@ export async function openRuntimes(
   return {
     all,
     // A no-op worker takes both kinds of task: that is what it pretends to be.
-    names: config.runtime === "noop" ? ["noop", "process", "container"] : [...byKind.keys()],
+    names: byKind.has("noop") ? ["noop", "process", "container"] : [...byKind.keys()],
     runtimeFor(lease) {
       const wanted = lease.spec?.runtime.case;
       return byKind.get("noop") ?? (wanted === undefined ? undefined : byKind.get(wanted));
@@ -56,25 +56,20 @@ async function select(
   keeper: KeeperClient,
   runtimeDir: string | undefined,
 ): Promise<Runtime[]> {
-  switch (config.runtime) {
-    case "noop":
-      return [createNoopRuntime()];
-    case "process":
-      return [createProcessRuntime({ files, keeper })];
-    case "container":
-    case "auto": {
-      const container = await openContainers(config, files, keeper, runtimeDir);
-      if (config.runtime === "auto") {
-        return [createProcessRuntime({ files, keeper }), ...(container ? [container] : [])];
-      }
-      if (container === undefined) {
-        throw new Fault("ILLEGAL_STATE", "no container engine on this machine", {
-          hint: "install podman or docker, or set worker.runtime to process",
-        });
-      }
-      return [container];
+  const wanted = config.runtime === "auto" ? ["process", "container"] : config.runtime.split(",");
+  if (wanted.includes("noop")) return [createNoopRuntime()];
+  const all: Runtime[] = [];
+  if (wanted.includes("process")) all.push(createProcessRuntime({ files, keeper }));
+  if (wanted.includes("container")) {
+    const container = await openContainers(config, files, keeper, runtimeDir);
+    if (container !== undefined) all.push(container);
+    else if (config.runtime !== "auto") {
+      throw new Fault("ILLEGAL_STATE", "no container engine on this machine", {
+        hint: "install podman or docker, or set worker.runtime to process",
+      });
     }
   }
+  return all;
 }
 
 async function openContainers(

@@ -18,7 +18,7 @@ describe.skipIf(compiler === undefined)("NVML", () => {
     const built = spawnSync(compiler ?? "cc", ["-shared", "-fPIC", "-o", library, source]);
     expect(built.stderr.toString()).toBe("");
     using inventory = await openInventory({
-      mode: "auto",
+      real: true,
       simulatedCount: 0,
       seed: "x",
       load: () => 0,
@@ -44,12 +44,12 @@ describe.skipIf(compiler === undefined)("NVML", () => {
 
 test("a missing library means no GPUs, not an error, and nothing is simulated unasked", async () => {
   expect(await openNvml("libfastgpu-no-such-library.so.1")).toBeUndefined();
-  const common = { simulatedCount: 2, seed: "x", load: () => 0.5 };
-  using none = await openInventory({ mode: "auto", ...common, library: "libnothing.so" });
+  const common = { real: true, seed: "x", load: () => 0.5, library: "libnothing.so" };
+  using none = await openInventory({ ...common, simulatedCount: 0 });
   expect(none.devices).toEqual([]);
-  using simulated = await openInventory({ mode: "simulated", ...common });
+  using simulated = await openInventory({ ...common, simulatedCount: 2 });
   expect(simulated.devices.map((d) => d.simulated)).toEqual([true, true]);
-  using again = await openInventory({ mode: "simulated", ...common });
+  using again = await openInventory({ ...common, simulatedCount: 2 });
   expect(again.devices.map((d) => d.uuid)).toEqual(simulated.devices.map((d) => d.uuid));
 });
 

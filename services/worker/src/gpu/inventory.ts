@@ -14,26 +14,20 @@ const none: GpuInventory = {
 };
 
 /**
- * The GPUs that this worker announces: real ones through NVML where there are some; simulated ones only where asked
- * for; none otherwise. `off` looks for none.
+ * The GPUs that this worker announces: real ones through NVML where there are some; else as many simulated ones as
+ * were asked for, which may be none.
  */
 export async function openInventory(options: {
-  mode: "auto" | "simulated" | "off";
+  real: boolean;
   simulatedCount: number;
   seed: string;
   load(index: number): number;
   library?: string;
 }): Promise<GpuInventory> {
-  switch (options.mode) {
-    case "off":
-      return none;
-    case "simulated":
-      return createSimulatedGpus({ ...options, count: options.simulatedCount });
-    case "auto": {
-      const real = await openNvml(options.library);
-      return real === undefined || real.devices.length === 0 ? none : withXids(real);
-    }
-  }
+  const real = options.real ? await openNvml(options.library) : undefined;
+  if (real !== undefined && real.devices.length > 0) return withXids(real);
+  if (options.simulatedCount === 0) return none;
+  return createSimulatedGpus({ ...options, count: options.simulatedCount });
 }
 
 /** Adds to each GPU's figures the last XID that the kernel's log named it with. */
