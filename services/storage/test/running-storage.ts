@@ -35,6 +35,8 @@ export interface StorageWorld extends AsyncDisposable {
   readonly clock: ManualClock;
   readonly db: Database;
   newTenant(): Tenant;
+  /** A token in a role of a tenant. */
+  tokenOf(role: Role, tenant?: Tenant): Promise<string>;
   /** A client in a role of a tenant; `worker` has none. */
   as<S extends DescService>(service: S, role: Role, tenant?: Tenant): Client<S>;
 }
@@ -62,6 +64,10 @@ export async function storageWorld(overrides: Partial<StorageConfig> = {}): Prom
     auth: auth.address,
     ...overrides,
   });
+  const tokenOf = (role: Role, tenant?: Tenant): Promise<string> => {
+    const sub = role === "worker" ? "node-01" : "key-01";
+    return auth.tokenOf({ sub, role, ...(tenant === undefined ? {} : { org: tenant.org }) });
+  };
   const stack = starting.move();
   return {
     config,
@@ -72,10 +78,9 @@ export async function storageWorld(overrides: Partial<StorageConfig> = {}): Prom
       auth.projects.set(tenant.project, tenant.org);
       return { ...tenant, parent: `projects/${tenant.project}` };
     },
+    tokenOf,
     as(service, role, tenant) {
-      const sub = role === "worker" ? "node-01" : "key-01";
-      const claims = { sub, role, ...(tenant === undefined ? {} : { org: tenant.org }) };
-      const token = (): Promise<string> => auth.tokenOf(claims);
+      const token = (): Promise<string> => tokenOf(role, tenant);
       const channel = createChannel({ address: `unix:${path}`, token });
       stack.defer(() => channel.close());
       return createClient(service, channel);
