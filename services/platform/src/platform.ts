@@ -1,6 +1,6 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
-import { availableParallelism } from "node:os";
+import { availableParallelism, totalmem } from "node:os";
 import { join } from "node:path";
 import { bootstrap, type Bootstrapped } from "@fastgpu/auth/bootstrap";
 import { inviteWorker } from "@fastgpu/auth/workers";
@@ -203,17 +203,19 @@ function workerSection(
   const { data, n, ports } = of;
   const count = options.workers ?? 1;
   return {
-    directory: join(data.path, `worker-${n}`),
-    name: count === 1 ? "local" : `local-${n}`,
-    scheduler: `127.0.0.1:${ports.workers}`,
-    auth: `unix:${socketOf(data, "auth")}`,
-    storage: `unix:${socketOf(data, "storage")}`,
+    dataDir: join(data.path, `worker-${n}`),
+    displayName: count === 1 ? "local" : `local-${n}`,
+    schedulerAddress: `127.0.0.1:${ports.workers}`,
+    authAddress: `unix:${socketOf(data, "auth")}`,
+    storageAddress: `unix:${socketOf(data, "storage")}`,
     natsUrl: of.natsUrl,
     joinToken: of.joinToken,
+    gpus: (options.simulatedGpus ?? 0) > 0 ? "simulated" : "auto",
     ...(options.simulatedGpus === undefined ? {} : { simulatedGpus: options.simulatedGpus }),
     ...(options.runtime === undefined ? {} : { runtime: options.runtime }),
     // Workers of one machine share its cores; each offers its part.
     cpuMillis: Math.max(1_000, Math.floor((availableParallelism() * 1_000) / count)),
+    memoryMib: Math.floor(totalmem() / 2 ** 20 / count),
   };
 }
 

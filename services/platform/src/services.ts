@@ -42,7 +42,7 @@ export const services = {
     database: false,
   },
   worker: {
-    schema: async () => (await import("@fastgpu/worker/config")).workerConfig,
+    schema: async () => (await import("@fastgpu/worker/config")).workerConfigSchema,
     main: async () => (await import("@fastgpu/worker/main")).main,
     database: false,
   },

@@ -78,8 +78,8 @@ function toAnswer(outcome: HoldOutcome): HoldAnswer {
       return { kind: "closed" };
     case HoldStatus.NO_PRICE:
       return { kind: "refused", message: "the price book has no price for these GPUs" };
-    case HoldStatus.BUDGET_EXHAUSTED:
-    case HoldStatus.UNSPECIFIED:
+    // A status that a newer billing may send gives no hold.
+    default:
       return {
         kind: "refused",
         message:
