@@ -1,3 +1,5 @@
+import { reserveStart } from "./backfill.ts";
+import type { StartReservation } from "./backfill.ts";
 import { IntHeap } from "./heap.ts";
 import type { Slot } from "./jobs.ts";
 import type { OrderQueue } from "./queue.ts";
@@ -17,6 +19,12 @@ export interface Decision {
 export interface DecideOptions {
   /** False: only start what fits; a caller with a large fleet looks for victims less often than it starts. */
   readonly preempt?: boolean;
+  /**
+   * When a job that starts now, or runs, is expected to end at the latest (Infinity: not known). With it, the start of
+   * the first job that finds no room is reserved, and nothing that starts past it may delay it: for fleets whose jobs
+   * cannot be stopped. Without it, past starts are on loan: the gap and the minimum run time bound the delay.
+   */
+  readonly expectedEndMs?: (slot: Slot) => number;
   /** Greatest number of decisions; default: no bound. */
   readonly maxDecisions?: number;
 }
@@ -65,6 +73,8 @@ class Walk {
   private readonly nowMs: number;
   private readonly preempt: boolean;
   private readonly maxDecisions: number;
+  private readonly expectedEndMs: ((slot: Slot) => number) | undefined;
+  private reservation: StartReservation | undefined;
   private readonly shares: ShareDraft;
   /** Who may be stopped in this plan; found when first needed. */
   private runners: Map<Slot, Runner> | undefined;
@@ -82,6 +92,7 @@ class Walk {
     this.room = from.room;
     this.nowMs = from.nowMs;
     this.preempt = from.options.preempt ?? true;
+    this.expectedEndMs = from.options.expectedEndMs;
     this.maxDecisions = from.options.maxDecisions ?? Number.POSITIVE_INFINITY;
     this.shares = new ShareDraft(from.queue.policy, from.queue.tree, from.room.capacityMilli);
   }
@@ -112,7 +123,7 @@ class Walk {
 
   /** Groups in the order of the score of their first job; a group whose first job finds no room is done with. */
   inScoreOrder(): void {
-    const { queue, room } = this;
+    const { queue } = this;
     const { jobs, groups, policy } = queue;
     const scores = new Float64Array(groups.length);
     const places = new Int32Array(groups.length);
@@ -139,11 +150,10 @@ class Walk {
       const slot = groups[at]!.heap.peek();
       const milli = jobs.gpusMilli[slot]!;
       if (this.shares.limitedBy(groups[at]!.leaf, milli) >= 0) continue;
-      let victims: readonly Slot[] | undefined;
-      if (milli <= room.freeMilli() && room.place(slot)) victims = [];
-      else if (this.preempt) victims = this.makeRoom(slot, score, false);
+      const victims = this.tryStart(slot, score);
       if (victims === undefined) {
         blocked++;
+        if (this.expectedEndMs !== undefined) this.reservation ??= this.reserve(milli);
         continue;
       }
       this.takeOut(slot);
@@ -154,6 +164,37 @@ class Walk {
         heap.push(at);
       }
     }
+  }
+
+  /** Places a job where there is room, or makes room; answers who must stop, or undefined where it cannot start. */
+  private tryStart(slot: Slot, scoreMd: number): readonly Slot[] | undefined {
+    const { room, reservation } = this;
+    const milli = this.queue.jobs.gpusMilli[slot]!;
+    const endMs = this.expectedEndMs?.(slot) ?? Number.POSITIVE_INFINITY;
+    if (reservation !== undefined && !reservation.may(endMs, milli)) return undefined;
+    if (milli <= room.freeMilli() && room.place(slot)) {
+      reservation?.took(endMs, milli);
+      return [];
+    }
+    return this.preempt && reservation === undefined
+      ? this.makeRoom(slot, scoreMd, false)
+      : undefined;
+  }
+
+  /** Reserves the start of a job that found no room, by the expected ends of what runs (or starts in this plan). */
+  private reserve(needMilli: number): StartReservation {
+    const { jobs, running } = this.queue;
+    const victims = new Set(this.decisions.flatMap((decision) => decision.victims));
+    const holding = [...running].filter((slot) => !victims.has(slot));
+    for (const { slot } of this.decisions) holding.push(slot);
+    return reserveStart({
+      needMilli,
+      freeMilli: this.room.freeMilli(),
+      running: holding.map((slot) => ({
+        endMs: this.expectedEndMs!(slot),
+        gpusMilli: jobs.gpusMilli[slot]!,
+      })),
+    });
   }
 
   /** Puts the jobs that the walk took out back into their heaps: the queue is as it was. */

@@ -14,6 +14,13 @@ export interface QueuePolicy {
   plan(nowMs: number): void;
 }
 
+/** What a tenant has and wants at one time. */
+export interface TenantUse {
+  runningGpus: number;
+  /** Running and waiting. */
+  wantedGpus: number;
+}
+
 /** Settings of a world. */
 export interface WorldOptions {
   readonly jobs: readonly SimJob[];
@@ -33,6 +40,7 @@ export class World {
   readonly clock: VirtualClock;
   readonly restoreChargeMs: number;
   readonly outcomes: (JobOutcome | undefined)[];
+  readonly tenants = new Map<string, TenantUse>();
   waiting = 0;
   waitingGpus = 0;
   /** GPU-milliseconds spent on restores. */
@@ -98,6 +106,7 @@ export class World {
     this.endEvent.set(job, this.events.add(endMs, { kind: "end", job }));
     this.waiting--;
     this.waitingGpus -= gpus;
+    this.use(job, gpus, 0);
     return usefulMs;
   }
 
@@ -111,6 +120,18 @@ export class World {
     this.preemptions++;
     this.waiting++;
     this.waitingGpus += this.jobs[job]!.gpus;
+    this.use(job, -this.jobs[job]!.gpus, 0);
+  }
+
+  private use(job: number, running: number, wanted: number): void {
+    const { tenant } = this.jobs[job]!;
+    let use = this.tenants.get(tenant);
+    if (use === undefined) {
+      use = { runningGpus: 0, wantedGpus: 0 };
+      this.tenants.set(tenant, use);
+    }
+    use.runningGpus += running;
+    use.wantedGpus += wanted;
   }
 
   private happen(event: WorldEvent, policy: QueuePolicy): void {
@@ -120,11 +141,13 @@ export class World {
       case "arrive":
         this.waiting++;
         this.waitingGpus += this.jobs[job]!.gpus;
+        this.use(job, 0, this.jobs[job]!.gpus);
         policy.arrive(job, nowMs);
         return;
       case "end":
         this.endEvent.delete(job);
         this.pool.release(job);
+        this.use(job, -this.jobs[job]!.gpus, -this.jobs[job]!.gpus);
         this.outcomes[job] = {
           endMs: nowMs,
           firstStartMs: this.firstStartMs[job]!,

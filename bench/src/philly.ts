@@ -1,0 +1,183 @@
+import { createWriteStream } from "node:fs";
+import { readFile, writeFile } from "node:fs/promises";
+import { once } from "node:events";
+import { parseArgs } from "node:util";
+import { describeProblem } from "@fastgpu/simulation/openb/csv";
+import { readPhilly } from "@fastgpu/simulation/philly/trace";
+import type { SimJob } from "@fastgpu/simulation/queueing/job";
+import { queuePolicies } from "@fastgpu/simulation/queueing/policies";
+import { replay, tooWide } from "@fastgpu/simulation/queueing/replay";
+import type { ReplayResult } from "@fastgpu/simulation/queueing/replay";
+import { syntheticJobs } from "@fastgpu/simulation/synthetic";
+import { renderQueueReport } from "@fastgpu/simulation/report/queue-report";
+
+const usage = `usage: npm run bench -- philly --trace FILE [flags]
+
+Replays a Philly-format trace (CSV: timestamp, duration, num_gpus, cluster) under queue policies (goal G3).
+The public source: https://github.com/msr-fiddle/philly-traces (CC BY 4.0).
+
+  --trace FILE      the trace; or --synthetic for a made-up load
+  --synthetic N     N jobs of seeded random load instead of a trace
+  --seed N          seed of the synthetic load (default 42)
+  --gpus LIST       sizes of the pool, comma-separated (default 512)
+  --nodes N         GPUs of each node; 0: a flat pool (default 0)
+  --policies LIST   of: ${Object.keys(queuePolicies).join(", ")} (default: all)
+  --json FILE       writes one JSON object a line
+  --html FILE       writes a self-contained page with plots over time
+`;
+
+interface Row {
+  readonly policy: string;
+  readonly gpus: number;
+  readonly gpusPerNode: number;
+  readonly result: ReplayResult;
+  readonly seconds: number;
+}
+
+function fail(problem: string): number {
+  process.stderr.write(`error: ${problem}\n\n${usage}`);
+  return 2;
+}
+
+function parse(args: readonly string[]) {
+  return parseArgs({
+    args: [...args],
+    options: {
+      trace: { type: "string" },
+      synthetic: { type: "string" },
+      seed: { type: "string", default: "42" },
+      gpus: { type: "string", default: "512" },
+      nodes: { type: "string", default: "0" },
+      policies: { type: "string", default: Object.keys(queuePolicies).join(",") },
+      json: { type: "string" },
+      html: { type: "string" },
+      help: { type: "boolean", default: false },
+    },
+  }).values;
+}
+
+type Flags = ReturnType<typeof parse>;
+
+async function readJobs(flags: Flags): Promise<readonly SimJob[] | string> {
+  if (flags.synthetic !== undefined) {
+    const count = Number(flags.synthetic);
+    if (!Number.isInteger(count) || count < 1) return `--synthetic ${flags.synthetic}: not a count`;
+    return syntheticJobs({ count, seed: Number(flags.seed) });
+  }
+  if (flags.trace === undefined) return "--trace FILE is missing";
+  let text: string;
+  try {
+    text = await readFile(flags.trace, "utf8");
+  } catch (error) {
+    return `cannot read ${flags.trace}: ${error instanceof Error ? error.message : String(error)}`;
+  }
+  const table = readPhilly(flags.trace, text);
+  return table.kind === "bad" ? describeProblem(table) : table.rows;
+}
+
+/** Entry of the experiment; answers the exit status. */
+export async function main(args: readonly string[]): Promise<number> {
+  let flags: Flags;
+  try {
+    flags = parse(args);
+  } catch (error) {
+    return fail(error instanceof Error ? error.message : String(error));
+  }
+  if (flags.help) {
+    process.stdout.write(usage);
+    return 0;
+  }
+  const sizes = flags.gpus.split(",").map(Number);
+  const gpusPerNode = Number(flags.nodes);
+  if (!Number.isInteger(gpusPerNode) || gpusPerNode < 0) return fail(`--nodes ${flags.nodes}`);
+  for (const gpus of sizes) {
+    if (!Number.isInteger(gpus) || gpus < 1) return fail(`--gpus ${flags.gpus}: not a size`);
+    if (gpusPerNode > 0 && gpus % gpusPerNode !== 0) {
+      return fail(`--gpus ${gpus} is not a whole number of ${gpusPerNode}-GPU nodes`);
+    }
+  }
+  const names = flags.policies.split(",");
+  const unknown = names.find((name) => !Object.hasOwn(queuePolicies, name));
+  if (unknown !== undefined) return fail(`there is no policy "${unknown}"`);
+  const jobs = await readJobs(flags);
+  if (typeof jobs === "string") return fail(jobs);
+  const smallest = Math.min(...sizes);
+  const [wide] = tooWide(jobs, smallest);
+  if (wide !== undefined) return fail(`a job wants ${wide.gpus} GPUs, the pool has ${smallest}`);
+  const rows = runAll({ jobs, sizes, gpusPerNode, names });
+  if (flags.json !== undefined) await writeJson(flags.json, rows);
+  if (flags.html !== undefined) {
+    const runs = rows.map(({ policy, gpus, result }) => ({
+      name: `${policy} · ${gpus} GPUs`,
+      result,
+    }));
+    await writeFile(flags.html, renderQueueReport({ title: "Queue replay", runs }));
+  }
+  return 0;
+}
+
+function runAll(options: {
+  readonly jobs: readonly SimJob[];
+  readonly sizes: readonly number[];
+  readonly gpusPerNode: number;
+  readonly names: readonly string[];
+}): readonly Row[] {
+  const { jobs, gpusPerNode } = options;
+  const work = jobs.reduce((sum, job) => sum + job.gpus * job.durationMs, 0) / 3_600_000;
+  const kind = gpusPerNode > 0 ? `${gpusPerNode}-GPU nodes` : "flat pool";
+  process.stdout.write(`${jobs.length} jobs, ${Math.round(work)} GPU-hours, ${kind}\n`);
+  const header = [
+    "gpus",
+    "policy",
+    "mean h",
+    "p99 h",
+    "wait max",
+    "ratio",
+    "wide h",
+    "preempt",
+    "s",
+  ];
+  print(header);
+  const rows: Row[] = [];
+  for (const gpus of options.sizes) {
+    for (const name of options.names) {
+      const started = performance.now();
+      const result = replay({ jobs, gpus, gpusPerNode, policy: queuePolicies[name]! });
+      const seconds = (performance.now() - started) / 1000;
+      rows.push({ policy: name, gpus, gpusPerNode, result, seconds });
+      const { summary } = result;
+      print([
+        String(gpus),
+        name,
+        summary.meanHours.toFixed(2),
+        summary.p99Hours.toFixed(1),
+        summary.longestWaitHours.toFixed(0),
+        summary.tenantRatio.toFixed(2),
+        summary.wideMeanHours.toFixed(1),
+        String(summary.preemptions),
+        seconds.toFixed(1),
+      ]);
+    }
+  }
+  return rows;
+}
+
+function print(cells: readonly string[]): void {
+  const widths = [5, 17, 8, 7, 9, 7, 8, 8, 6];
+  const line = cells.map((cell, at) =>
+    at === 1 ? cell.padEnd(widths[at] ?? 0) : cell.padStart(widths[at] ?? 0),
+  );
+  process.stdout.write(`${line.join(" ")}\n`);
+}
+
+async function writeJson(file: string, rows: readonly Row[]): Promise<void> {
+  const out = createWriteStream(file);
+  for (const { policy, gpus, gpusPerNode, result, seconds } of rows) {
+    const { summary, chargedGpuHours } = result;
+    out.write(
+      `${JSON.stringify({ policy, gpus, gpusPerNode, ...summary, chargedGpuHours, seconds })}\n`,
+    );
+  }
+  out.end();
+  await once(out, "close");
+}
