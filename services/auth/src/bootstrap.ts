@@ -33,7 +33,13 @@ export interface Bootstrapped {
   readonly org: OrgId;
   readonly project: ProjectId;
   /** The operator's first key with its secret: at the first start only. */
-  readonly firstKey: { readonly keyId: ApiKeyId; readonly secret: string } | undefined;
+  readonly firstKey: NewKey | undefined;
+}
+
+/** A key with its secret text, which is kept nowhere. */
+export interface NewKey {
+  readonly keyId: ApiKeyId;
+  readonly secret: string;
 }
 
 const lock = statement(
@@ -59,31 +65,53 @@ export async function bootstrap(options: BootstrapOptions): Promise<Bootstrapped
 }
 
 async function firstStart(tx: Tx, options: BootstrapOptions): Promise<Bootstrapped> {
-  const { master, nowMs } = options;
+  const { nowMs } = options;
   const orgId = freshId("org", nowMs);
   const projectId = freshId("proj", nowMs);
   const named = { displayName: "default", createdMs: nowMs };
   await addOrganization(tx, { orgId, ...named }, "");
   await addProject(tx, { orgId, projectId, ...named }, "");
+  await appendAudit(tx, orgId, [
+    fact(nowMs, "OrganizationService/CreateOrganization", organizationName(orgId)),
+    fact(nowMs, "ProjectService/CreateProject", projectName(projectId), projectId),
+  ]);
+  const firstKey = await addOperatorKey(tx, { ...options, org: orgId, displayName: "first key" });
+  return { org: orgId, project: projectId, firstKey };
+}
+
+/**
+ * Makes another operator's key, for whoever holds the master key and the database but has lost every key. Recorded in
+ * the audit log as made by {@link bootstrapPrincipal}.
+ */
+export async function recoverOperatorKey(
+  options: BootstrapOptions & { readonly org: OrgId },
+): Promise<NewKey> {
+  return transaction(options.core, (tx) =>
+    addOperatorKey(tx, { ...options, displayName: "recovered key" }),
+  );
+}
+
+async function addOperatorKey(
+  tx: Tx,
+  options: BootstrapOptions & { readonly org: OrgId; readonly displayName: string },
+): Promise<NewKey> {
+  const { master, nowMs, org, displayName } = options;
   const parts = newApiKeyParts(options.env, freshId("key", nowMs));
+  const { keyId } = parts;
   await insertApiKey(tx, {
-    keyId: parts.keyId,
-    orgId,
+    keyId,
+    orgId: org,
     projectId: undefined,
-    displayName: "first key",
+    displayName,
     role: "platform_operator",
     mac: apiKeyMac(master.derive(keyPurposes.apiKeys), parts),
     createdBy: bootstrapPrincipal,
     createdMs: nowMs,
     expiresMs: undefined,
   });
-  await appendAudit(tx, orgId, [
-    fact(nowMs, "OrganizationService/CreateOrganization", organizationName(orgId)),
-    fact(nowMs, "ProjectService/CreateProject", projectName(projectId), projectId),
-    fact(nowMs, "ApiKeyService/CreateApiKey", apiKeyName(orgId, parts.keyId)),
-  ]);
-  const firstKey = { keyId: parts.keyId, secret: formatApiKey(parts) };
-  return { org: orgId, project: projectId, firstKey };
+  const name = apiKeyName(org, keyId);
+  await appendAudit(tx, org, [fact(nowMs, "ApiKeyService/CreateApiKey", name)]);
+  return { keyId, secret: formatApiKey(parts) };
 }
 
 function fact(nowMs: number, method: string, resource: string, project: string = ""): AuditFact {

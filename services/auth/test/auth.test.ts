@@ -11,7 +11,7 @@ import {
 import { EventLogService } from "@fastgpu/contracts/fastgpu/events/v1/events_pb";
 import { generateServiceKeys, loadSigningKey, signAccessToken } from "@fastgpu/rpc/tokens";
 import { eventually } from "@fastgpu/testkit/signals";
-import { bootstrap } from "../src/bootstrap.ts";
+import { bootstrap, recoverOperatorKey } from "../src/bootstrap.ts";
 import { formatApiKey, parseApiKey } from "../src/keys/api-key.ts";
 import { rotateSigningKey } from "../src/tokens/signing-keys.ts";
 import { faultOf, startAuth } from "./running-auth.ts";
@@ -72,6 +72,20 @@ describe("first start", () => {
       organization: `organizations/${auth.first.org}`,
       project: `projects/${auth.first.project}`,
     });
+  });
+
+  test("who has lost every key but not the master key gets a new operator's key", async () => {
+    await using own = await startAuth();
+    const { org } = own.first;
+    const options = {
+      core: own.db.core,
+      master: own.master,
+      nowMs: own.clock.nowMs(),
+      env: "test",
+    };
+    const { secret } = await recoverOperatorKey({ ...options, org });
+    const { organizations } = await own.as(OrganizationService, secret).listOrganizations({});
+    expect(organizations.length).toBe(1);
   });
 
   test("no secret is in the database", async () => {
@@ -242,6 +256,37 @@ describe("roles", () => {
     expect(fault.reason).toBe("INVALID_FIELD");
     const second = await keys.createApiKey({ parent: `organizations/${auth.first.org}`, apiKey });
     expect((await exchange(second.secret)).role).toBe("platform_operator");
+  });
+});
+
+describe("names for people", () => {
+  test("with control characters are refused by field and nothing is made", async () => {
+    const parent = `organizations/${auth.first.org}`;
+    const displayName = "a\u0000b";
+    const refused: [() => Promise<unknown>, string][] = [
+      [
+        () =>
+          auth
+            .as(OrganizationService, operatorKey)
+            .createOrganization({ organization: { displayName } }),
+        "organization.display_name",
+      ],
+      [
+        () =>
+          auth.as(ProjectService, operatorKey).createProject({ parent, project: { displayName } }),
+        "project.display_name",
+      ],
+      [
+        () =>
+          auth
+            .as(ApiKeyService, operatorKey)
+            .createApiKey({ parent, apiKey: { displayName, role: "project_viewer" } }),
+        "api_key.display_name",
+      ],
+    ];
+    for (const [call, field] of refused) {
+      expect((await faultOf(call())).violations[0]?.field).toBe(field);
+    }
   });
 });
 

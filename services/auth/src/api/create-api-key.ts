@@ -7,6 +7,7 @@ import { Fault } from "@fastgpu/domain/fault";
 import { parseId } from "@fastgpu/domain/ids";
 import type { OrgId, ProjectId } from "@fastgpu/domain/ids";
 import { permissionsOfRole } from "@fastgpu/domain/roles";
+import { plainText } from "@fastgpu/domain/text";
 import { transaction, withTenant } from "@fastgpu/postgres/transaction";
 import type { Tx } from "@fastgpu/postgres/transaction";
 import type { CallContext } from "@fastgpu/rpc/context";
@@ -44,7 +45,7 @@ export function createApiKey(parts: AuthParts): Handler<typeof ApiKeyService.met
         keyId: secretParts.keyId,
         orgId,
         projectId,
-        displayName: wanted.displayName,
+        displayName: plainText("api_key.display_name", wanted.displayName),
         role,
         mac: apiKeyMac(parts.master.derive(keyPurposes.apiKeys), secretParts),
         createdBy: context.principal.id,

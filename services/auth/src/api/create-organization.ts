@@ -4,6 +4,7 @@ import {
   OrganizationSchema,
 } from "@fastgpu/contracts/fastgpu/auth/v1/auth_service_pb";
 import type { OrganizationService } from "@fastgpu/contracts/fastgpu/auth/v1/auth_service_pb";
+import { plainText } from "@fastgpu/domain/text";
 import { transaction, withTenant } from "@fastgpu/postgres/transaction";
 import type { Handler } from "@fastgpu/rpc/handlers";
 import { factOf } from "../audit/fact.ts";
@@ -23,7 +24,10 @@ export function createOrganization(
     const nowMs = parts.clock.nowMs();
     const caller = callerOrg(context);
     const orgId = freshId("org", nowMs);
-    const displayName = request.organization?.displayName ?? "";
+    const displayName = plainText(
+      "organization.display_name",
+      request.organization?.displayName ?? "",
+    );
     const name = organizationName(orgId);
     const answer = await transaction(parts.db.api, async (tx) => {
       await withTenant(tx, { org: caller, project: "all" });

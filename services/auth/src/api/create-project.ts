@@ -4,6 +4,7 @@ import {
   ProjectSchema,
 } from "@fastgpu/contracts/fastgpu/auth/v1/auth_service_pb";
 import type { ProjectService } from "@fastgpu/contracts/fastgpu/auth/v1/auth_service_pb";
+import { plainText } from "@fastgpu/domain/text";
 import { transaction, withTenant } from "@fastgpu/postgres/transaction";
 import type { Handler } from "@fastgpu/rpc/handlers";
 import { factOf } from "../audit/fact.ts";
@@ -26,7 +27,7 @@ export function createProject(
     const project = {
       projectId: freshId("proj", nowMs),
       orgId,
-      displayName: request.project?.displayName ?? "",
+      displayName: plainText("project.display_name", request.project?.displayName ?? ""),
       createdMs: nowMs,
     };
     const answer = await transaction(parts.db.api, async (tx) => {

@@ -1,4 +1,5 @@
 import type { WorkerIdentityService } from "@fastgpu/contracts/fastgpu/auth/v1/auth_service_pb";
+import { plainText } from "@fastgpu/domain/text";
 import type { Handler } from "@fastgpu/rpc/handlers";
 import type { AuthParts } from "../parts.ts";
 import { joinWorker as join } from "../workers.ts";
@@ -13,7 +14,7 @@ export function joinWorker(
       nowMs: parts.clock.nowMs(),
       joinToken: request.joinToken,
       publicKey: request.publicKey,
-      displayName: request.displayName,
+      displayName: plainText("display_name", request.displayName),
       requestId: context.requestId,
     }),
   });
