@@ -32,13 +32,15 @@ export interface NatsBusOptions {
   readonly log: Logger;
   /** First word of all subjects and of the stream's name; tests use one each. */
   readonly prefix?: string;
+  /** Most bytes of events that the server keeps; 1 GiB. The server reserves them at once. */
+  readonly streamBytes?: number;
   /** Work with a server older than the floor. */
   readonly allowOldServer?: boolean;
 }
 
 /** How long the stream keeps messages: longer absences are filled from the producers' logs. */
 const STREAM_AGE_MS = 24 * 3_600_000;
-const STREAM_BYTES = 1024 * 1024 * 1024;
+const STREAM_BYTES = 1024 ** 3;
 const ACK_WAIT_MS = 30_000;
 const REDELIVER_MS = 500;
 /** Deliveries that a consumer holds at once. */
@@ -147,7 +149,7 @@ async function openLink(options: NatsBusOptions, prefix: string): Promise<Link> 
     const jsm = await jetstreamManager(connection, { checkAPI: false });
     let ready: Promise<void> | undefined;
     const ensureStream = async (): Promise<void> => {
-      ready ??= makeStream(jsm, prefix);
+      ready ??= makeStream(jsm, prefix, options.streamBytes ?? STREAM_BYTES);
       await ready.catch((error: unknown) => {
         ready = undefined;
         throw error;
@@ -175,7 +177,7 @@ function streamName(prefix: string): string {
   return `${prefix}_events`;
 }
 
-async function makeStream(jsm: JetStreamManager, prefix: string): Promise<void> {
+async function makeStream(jsm: JetStreamManager, prefix: string, bytes: number): Promise<void> {
   const name = streamName(prefix);
   const subjects = [`${prefix}.events.*`];
   const found = await jsm.streams.info(name).catch(() => undefined);
@@ -184,7 +186,7 @@ async function makeStream(jsm: JetStreamManager, prefix: string): Promise<void> 
     name,
     subjects,
     max_age: nanos(STREAM_AGE_MS),
-    max_bytes: STREAM_BYTES,
+    max_bytes: bytes,
     discard: DiscardPolicy.Old,
     duplicate_window: nanos(120_000),
   });

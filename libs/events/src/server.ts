@@ -85,6 +85,7 @@ export async function startNatsServer(options: NatsServerOptions): Promise<NatsS
   };
 }
 
+/** The store's limit is nominal: what bounds the disk is each stream's own. */
 function configText(at: {
   port: number;
   store: string;
@@ -95,7 +96,7 @@ function configText(at: {
     `listen: "127.0.0.1:${at.port}"`,
     `server_name: "${at.serverName}"`,
     `max_payload: 8MB`,
-    `jetstream { store_dir: ${JSON.stringify(at.store)}, max_memory_store: 64MB, max_file_store: 4GB }`,
+    `jetstream { store_dir: ${JSON.stringify(at.store)}, max_memory_store: 64MB, max_file_store: 64GB }`,
     `authorization { users: [ { user: "fastgpu", password: ${JSON.stringify(at.password)} } ] }`,
     "",
   ].join("\n");

@@ -1,11 +1,11 @@
-import { mkdtemp, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Fault } from "@fastgpu/domain/fault";
 import { testDatabase } from "@fastgpu/testkit/database";
 import { aTenant } from "@fastgpu/testkit/factories";
 import { idToUuid } from "@fastgpu/domain/ids";
 import { quiet } from "@fastgpu/testkit/log";
+import { scratchDirectory } from "@fastgpu/testkit/servers";
 import { expect, test } from "vitest";
 import { openDatabase } from "./database.ts";
 import { migrate } from "./migrate.ts";
@@ -25,7 +25,7 @@ const listThings = statement<{ name: string }>(
 );
 
 async function directoryWith(files: Record<string, string>): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), "fastgpu-migrations-"));
+  const directory = await scratchDirectory();
   for (const [name, sql] of Object.entries(files)) await writeFile(join(directory, name), sql);
   return directory;
 }

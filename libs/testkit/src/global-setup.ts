@@ -7,9 +7,14 @@ import { makeRunDirectory, removeRunDirectory } from "./run-directory.ts";
 export default async function setup(): Promise<() => Promise<void>> {
   if (process.env["FASTGPU_TEST_RUN"] !== undefined) return () => Promise.resolve();
   const directory = await makeRunDirectory();
+  const before = process.env["TMPDIR"];
   process.env["FASTGPU_TEST_RUN"] = directory;
+  // Whatever a test leaves in the directory for temporary files goes with the run.
+  process.env["TMPDIR"] = directory;
   return async () => {
     delete process.env["FASTGPU_TEST_RUN"];
+    if (before === undefined) delete process.env["TMPDIR"];
+    else process.env["TMPDIR"] = before;
     await removeRunDirectory(directory);
   };
 }

@@ -10,7 +10,8 @@ const PREFIX = "fastgpu-test-";
 export async function makeRunDirectory(): Promise<string> {
   await removeDeadRuns();
   const directory = await mkdtemp(join(tmpdir(), PREFIX));
-  await chmod(directory, 0o755);
+  // As /tmp itself: other users of the machine (the database's, a sandboxed task's) get in.
+  await chmod(directory, 0o1777);
   await writeFile(join(directory, "owner"), String(process.pid));
   return directory;
 }

@@ -68,8 +68,7 @@ export async function privateNatsServer(): Promise<NatsServer & { readonly dataD
 
 /** An empty directory that other users of the machine may enter. */
 export async function scratchDirectory(): Promise<string> {
-  const run = process.env["FASTGPU_TEST_RUN"];
-  const directory = await mkdtemp(join(run ?? tmpdir(), "scratch-"));
+  const directory = await mkdtemp(join(tmpdir(), "scratch-"));
   await chmod(directory, 0o755);
   return directory;
 }
