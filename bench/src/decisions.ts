@@ -37,7 +37,10 @@ interface Setting {
 interface Timing {
   readonly gpus: number;
   readonly nodes: number;
+  /** Decisions a second of wall-clock time, departures included. */
   readonly perSecond: number;
+  /** The same for a second of the thread's CPU time: what an idle core would give. */
+  readonly perCpuSecond: number;
   readonly p50Micros: number;
   readonly p99Micros: number;
   readonly maxMicros: number;
@@ -106,6 +109,7 @@ function measure(setting: Setting): Timing {
   const { cluster } = load.engine;
   const micros = new Float64Array(setting.decisions);
   let placed = 0;
+  const cpuBefore = process.threadCpuUsage();
   const started = performance.now();
   for (let decision = 0; decision < setting.decisions; decision++) {
     const shape = load.next();
@@ -114,12 +118,14 @@ function measure(setting: Setting): Timing {
     micros[decision] = 1000 * (performance.now() - before);
   }
   const seconds = (performance.now() - started) / 1000;
+  const cpu = process.threadCpuUsage(cpuBefore);
   micros.sort();
   const at = (part: number): number => micros[Math.floor(part * (micros.length - 1))]!;
   return {
     gpus: cluster.capacityMilli / 1000,
     nodes: cluster.nodes.length,
     perSecond: setting.decisions / seconds,
+    perCpuSecond: (1e6 * setting.decisions) / (cpu.user + cpu.system),
     p50Micros: at(0.5),
     p99Micros: at(0.99),
     maxMicros: at(1),
@@ -154,12 +160,14 @@ function median(values: readonly number[]): number {
 
 function show(runs: readonly Timing[]): string {
   const rates = runs.map(({ perSecond }) => perSecond / 1000);
+  const cpuRates = runs.map(({ perCpuSecond }) => perCpuSecond / 1000);
   const { gpus, nodes, placedPct, residentMib } = runs.at(-1)!;
   const cells = [
     String(gpus).padStart(7),
     String(nodes).padStart(6),
     median(rates).toFixed(1).padStart(7),
     `${Math.min(...rates).toFixed(1)}–${Math.max(...rates).toFixed(1)}`.padStart(13),
+    median(cpuRates).toFixed(1).padStart(9),
     median(runs.map(({ p50Micros }) => p50Micros))
       .toFixed(1)
       .padStart(8),
@@ -216,7 +224,7 @@ async function run(args: readonly string[]): Promise<number> {
   const repeats = positive("repeats", values.repeats);
   process.stdout.write(
     `policy ${policy}, fill ${fillPct} %, ${decisions} decisions, ${repeats} runs\n` +
-      "   GPUs   nodes  1000/s         range    p50 µs    p99 µs   max ms  placed%  resident MiB\n",
+      "   GPUs   nodes  1000/s         range  per CPU s    p50 µs    p99 µs   max ms  placed%  resident MiB\n",
   );
   const lines: string[] = [];
   for (const size of values.gpus.split(",")) {

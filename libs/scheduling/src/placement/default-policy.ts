@@ -9,6 +9,7 @@ import type { WeightParameters } from "./class-weights.ts";
 import { gapPrices } from "./gap-price.ts";
 import type { GapPrices, GapStock } from "./gap-price.ts";
 import { NodeWorth } from "./node-worth.ts";
+import type { HostDemand, WorthStep } from "./node-worth.ts";
 import type { Policy, PolicyContext } from "./policy.ts";
 import type { Shape } from "./shapes.ts";
 
@@ -21,7 +22,7 @@ export interface DefaultParameters extends WeightParameters {
   readonly horizonPart: number;
   /** Prices and weights are renewed when free capacity has moved by this part of all … */
   readonly refreshAllocatedPart: number;
-  /** … and arrivals have grown by this part, … */
+  /** … after as many arrivals as would fill this part of the cluster, … */
   readonly refreshArrivalsPart: number;
   /** … and in any case when arrivals have grown by this factor. */
   readonly refreshArrivalsFactor: number;
@@ -45,6 +46,21 @@ export const defaultParameters: DefaultParameters = {
 const priceUnit = 2 ** 37;
 const worthUnit = 1024;
 
+/** Bounds by slot for shapes that are nearly alike. */
+interface RoughBounds {
+  readonly epoch: number;
+  readonly bound: Float64Array;
+  /** The slot's stamp for which `bound` holds. */
+  readonly stamp: Int32Array;
+}
+
+function emptyBounds(epoch: number, slots: number): RoughBounds {
+  return { epoch, bound: new Float64Array(slots), stamp: new Int32Array(slots).fill(-1) };
+}
+
+/** Renewals are at most this many fills of the cluster apart. */
+const longestWait = 4;
+
 class DefaultPolicy implements Policy {
   readonly name = "default";
   readonly anyNode = false;
@@ -55,8 +71,13 @@ class DefaultPolicy implements Policy {
   private prices: GapPrices = gapPrices([]);
   private seenArrivals = 0;
   private seenFree = Number.NaN;
+  private seenCapacity = Number.NaN;
+  /** Arrivals that would fill an empty cluster. */
+  private fillArrivals = 1;
+  private wait = 0;
   private readonly picked: number[] = [];
   private readonly trial: number[] = [];
+  private readonly roughBounds = new Map<number, RoughBounds>();
 
   constructor(context: PolicyContext, parameters: DefaultParameters) {
     this.context = context;
@@ -66,19 +87,33 @@ class DefaultPolicy implements Policy {
 
   refresh(): void {
     const { mix, cluster } = this.context;
-    const { refreshAllocatedPart, refreshArrivalsFactor, refreshArrivalsPart } = this.parameters;
     const arrived = mix.arrivals - this.seenArrivals;
+    if (arrived < this.wait && cluster.capacityMilli === this.seenCapacity) return;
+    const { refreshAllocatedPart, refreshArrivalsFactor } = this.parameters;
     const grown = mix.arrivals >= this.seenArrivals * refreshArrivalsFactor;
     const moved = Math.abs(cluster.supply.freeMilli - this.seenFree);
-    const shifted =
-      !(moved < refreshAllocatedPart * cluster.capacityMilli) &&
-      arrived >= refreshArrivalsPart * mix.arrivals;
-    if (!grown && !shifted) return;
+    const still = moved < refreshAllocatedPart * cluster.capacityMilli;
+    if (still && !grown && arrived < longestWait * this.fillArrivals) return;
     this.seenArrivals = Math.max(1, mix.arrivals);
+    this.seenCapacity = cluster.capacityMilli;
     this.seenFree = cluster.supply.freeMilli;
     this.prices = this.price();
     this.worth.rebuild(mix, this.prices);
+    this.wait = this.nextWait();
     this.epoch++;
+  }
+
+  /**
+   * Arrivals before the next renewal. A cluster that fills up changes with each of them; in
+   * one that has long been full the weights move slowly, and a renewal costs milliseconds.
+   */
+  private nextWait(): number {
+    const { mix } = this.context;
+    const { refreshArrivalsFactor, refreshArrivalsPart } = this.parameters;
+    const filled = mix.arrivals / this.fillArrivals;
+    const part = Math.min(longestWait, Math.max(refreshArrivalsPart, filled - 1.5));
+    const growth = (refreshArrivalsFactor - 1) * mix.arrivals;
+    return Math.max(1, Math.min(growth, part * this.fillArrivals));
   }
 
   /** Gap prices for the shares expected until the cluster is full, beside the gaps open now. */
@@ -93,8 +128,9 @@ class DefaultPolicy implements Policy {
       shares.set(shape.gpuMilli, (shares.get(shape.gpuMilli) ?? 0) + part * shape.gpus);
     }
     const { horizonPart } = this.parameters;
+    this.fillArrivals = milliPerArrival > 0 ? cluster.capacityMilli / milliPerArrival : 1;
     const room = Math.max(cluster.supply.freeMilli, horizonPart * cluster.capacityMilli);
-    const arrivals = room / milliPerArrival;
+    const arrivals = (room / cluster.capacityMilli) * this.fillArrivals;
     const stock: GapStock[] = [];
     for (const [milli, count] of cluster.supply.gapCounts().entries()) {
       if (milli > 0 && milli < 1000 && count > 0) stock.push({ milli, count });
@@ -104,21 +140,51 @@ class DefaultPolicy implements Policy {
   }
 
   bound(slot: number, shape: Shape): number {
-    return this.pick(slot, shape, this.picked, false) * priceUnit;
+    return this.pick(slot, shape, this.picked, undefined) * priceUnit;
+  }
+
+  /**
+   * As if the shape took a rounded-down part of its CPU and no memory: one answer for all
+   * shapes that are alike in GPUs and near in CPU.
+   */
+  tighten(slot: number, shape: Shape): number {
+    const { stamp, users } = this.context.cluster.states;
+    const step = shape.cpuMillis === 0 ? 0 : 31 - Math.clz32(shape.cpuMillis);
+    const key = shape.gpuClassId * 32 + step;
+    let bounds = this.roughBounds.get(key);
+    if (bounds?.epoch !== this.epoch || bounds.bound.length !== users.length) {
+      bounds = emptyBounds(this.epoch, users.length);
+      this.roughBounds.set(key, bounds);
+    }
+    if (bounds.stamp[slot] !== stamp[slot]) {
+      bounds.stamp[slot] = stamp[slot]!;
+      const taken = { cpuMillis: shape.cpuMillis === 0 ? 0 : 1 << step, memoryMib: 0 };
+      bounds.bound[slot] = this.scoreOf(slot, shape, taken);
+    }
+    return bounds.bound[slot]!;
   }
 
   score(slot: number, shape: Shape): number {
-    const price = this.pick(slot, shape, this.picked, true);
-    const loss = this.worth.of(slot) - this.worth.after(slot, shape, this.picked);
+    return this.scoreOf(slot, shape, shape);
+  }
+
+  private scoreOf(slot: number, shape: Shape, taken: HostDemand): number {
+    const price = this.pick(slot, shape, this.picked, taken);
+    const loss = this.worth.of(slot) - this.worth.after({ slot, shape, taken }, this.picked);
     return price * priceUnit - Math.min(priceUnit - 1, Math.round(loss * worthUnit));
   }
 
   choose(slot: number, shape: Shape, positions: number[]): void {
-    this.pick(slot, shape, positions, true);
+    this.pick(slot, shape, positions, shape);
   }
 
   /** Picks GPUs by least loss of gap worth, then of node worth; answers the (negative) change. */
-  private pick(slot: number, shape: Shape, picked: number[], exact: boolean): number {
+  private pick(
+    slot: number,
+    shape: Shape,
+    picked: number[],
+    taken: HostDemand | undefined,
+  ): number {
     picked.length = 0;
     if (shape.gpus === 0) return 0;
     const { states } = this.context.cluster;
@@ -126,6 +192,7 @@ class DefaultPolicy implements Policy {
     const base = slot * states.stride;
     const count = states.gpus[slot]!;
     if (shape.gpuMilli >= 1000) {
+      if (taken === undefined) return -1000 * shape.gpus;
       for (let i = 0; i < count && picked.length < shape.gpus; i++) {
         if (fitter.gpuFits(base + i, shape)) picked.push(i);
       }
@@ -146,9 +213,9 @@ class DefaultPolicy implements Policy {
         best = change;
         at = i;
         worth = Number.NaN;
-      } else if (exact) {
-        if (Number.isNaN(worth)) worth = this.trialWorth(slot, shape, at);
-        const other = this.trialWorth(slot, shape, i);
+      } else if (taken !== undefined) {
+        if (Number.isNaN(worth)) worth = this.trialWorth({ slot, shape, taken }, at);
+        const other = this.trialWorth({ slot, shape, taken }, i);
         if (other > worth) {
           worth = other;
           at = i;
@@ -185,9 +252,9 @@ class DefaultPolicy implements Policy {
     return this.prices[Math.max(0, gap - shape.gpuMilli)]! - this.prices[gap]!;
   }
 
-  private trialWorth(slot: number, shape: Shape, position: number): number {
+  private trialWorth(step: WorthStep, position: number): number {
     this.trial[0] = position;
-    return this.worth.after(slot, shape, this.trial);
+    return this.worth.after(step, this.trial);
   }
 }
 

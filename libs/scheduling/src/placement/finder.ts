@@ -15,7 +15,7 @@ interface View {
   score: Float64Array;
   /** The slot's stamp for which `score` holds. */
   stamp: Int32Array;
-  /** 1 while `score` is only an upper bound. */
+  /** 0: `score` is exact; 1: a tightened bound; 2: a first bound. */
   open: Uint8Array;
   blockMax: Float64Array;
   blockDirty: Uint8Array;
@@ -69,11 +69,7 @@ export class Finder {
       const end = Math.min((block + 1) << blockBits, cluster.states.slots);
       for (let slot = block << blockBits; slot < end; slot++) {
         if (view.score[slot] !== best) continue;
-        if (view.open[slot] === 1) {
-          view.open[slot] = 0;
-          setScore(view, slot, this.policy.score(slot, shape));
-          if (view.score[slot] !== best) continue;
-        }
+        if (view.open[slot] !== 0 && !this.settle(view, slot, shape)) continue;
         if (winner < 0) {
           winner = slot;
           continue;
@@ -87,6 +83,25 @@ export class Finder {
       }
     }
     return winner;
+  }
+
+  /** Makes a bound exact, in steps, while it stays as high; false once it has sunk. */
+  private settle(view: View, slot: number, shape: Shape): boolean {
+    const { policy } = this;
+    const best = view.score[slot];
+    if (view.open[slot] === 2 && policy.tighten !== undefined) {
+      view.open[slot] = 1;
+      const bound = policy.tighten(slot, shape);
+      if (bound !== best) {
+        setScore(view, slot, bound);
+        return false;
+      }
+    }
+    view.open[slot] = 0;
+    const score = policy.score(slot, shape);
+    if (score === best) return true;
+    setScore(view, slot, score);
+    return false;
   }
 
   private view(shape: Shape): View {
@@ -141,7 +156,7 @@ export class Finder {
       setScore(view, slot, Number.NEGATIVE_INFINITY);
       return;
     }
-    view.open[slot] = 1;
+    view.open[slot] = 2;
     setScore(view, slot, this.policy.bound(slot, shape));
   }
 }

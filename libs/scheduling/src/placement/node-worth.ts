@@ -11,14 +11,28 @@ interface ModelTable {
   readonly groups: number;
   readonly gpus: Int32Array;
   readonly milli: Int32Array;
-  /** Class columns of group k are [start[k], start[k + 1]). */
+  /** The classes of group k are in `columns` from start[k] to start[k + 1]. */
   readonly start: Int32Array;
-  readonly weight: Float64Array;
-  readonly cpu: Int32Array;
-  readonly memory: Int32Array;
-  /** Gap worth that one thousandth of a core, or one MiB, carries for the class. */
-  readonly perCpu: Float64Array;
-  readonly perMib: Float64Array;
+  /**
+   * Per class: CPU and memory that it needs, the gap worth that one thousandth of a core
+   * and one MiB carry for it, and its weight.
+   */
+  readonly columns: Float64Array;
+}
+
+const classColumns = 5;
+
+/** What a task takes of a node beside GPUs. */
+export interface HostDemand {
+  readonly cpuMillis: number;
+  readonly memoryMib: number;
+}
+
+/** A shape that goes to a state; `taken` is the shape itself, or less for a bound. */
+export interface WorthStep {
+  readonly slot: number;
+  readonly shape: Shape;
+  readonly taken: HostDemand;
 }
 
 /** U: what a node's free resources are worth to the classes still to come. */
@@ -64,21 +78,25 @@ export class NodeWorth {
     return this.known[slot]!;
   }
 
-  /** U of the state after the shape took the GPUs at `positions`. */
-  after(slot: number, shape: Shape, positions: readonly number[]): number {
+  /** U of the state after the step took the GPUs at `positions`. */
+  after(step: WorthStep, positions: readonly number[]): number {
     const { states } = this.cluster;
+    const { slot, shape, taken } = step;
     this.load(slot);
+    const last = states.gpus[slot]! - 1;
     for (const position of positions) {
-      this.gaps[position] = Math.max(0, this.gaps[position]! - shape.gpuMilli);
+      const at = last - position;
+      this.gaps[at] = Math.max(0, this.gaps[at]! - shape.gpuMilli);
     }
-    const cpu = states.cpuMillis[slot]! - shape.cpuMillis;
-    return this.worth(slot, cpu, states.memoryMib[slot]! - shape.memoryMib);
+    const cpu = states.cpuMillis[slot]! - taken.cpuMillis;
+    return this.worth(slot, cpu, states.memoryMib[slot]! - taken.memoryMib);
   }
 
+  /** Reads a slot's gaps, widest first where they stand in order. */
   private load(slot: number): void {
     const { states } = this.cluster;
-    const base = slot * states.stride;
-    for (let i = 0; i < states.gpus[slot]!; i++) this.gaps[i] = states.gap[base + i]!;
+    const end = slot * states.stride + states.gpus[slot]! - 1;
+    for (let i = 0; i < states.gpus[slot]!; i++) this.gaps[i] = states.gap[end - i]!;
   }
 
   private worth(slot: number, cpu: number, memory: number): number {
@@ -96,7 +114,7 @@ export class NodeWorth {
     while (idle < count && gaps[idle]! >= 1000) idle++;
     const table = this.tables[kinds.kinds[states.kind[slot * states.stride]!]!.modelId];
     if (table === undefined) return 0;
-    const { start, weight, perCpu, perMib } = table;
+    const { start, columns } = table;
     let reached = 0;
     let shareWorth = 0;
     let sum = 0;
@@ -111,14 +129,14 @@ export class NodeWorth {
         room = shareWorth;
       }
       if (room === 0) continue;
-      for (let at = start[group]!; at < start[group + 1]!; at++) {
-        if (cpu < table.cpu[at]! || memory < table.memory[at]!) continue;
-        let use = room;
-        const byCpu = cpu * perCpu[at]!;
-        if (byCpu < use) use = byCpu;
-        const byMemory = memory * perMib[at]!;
+      const end = start[group + 1]!;
+      for (let at = start[group]!; at < end; at += classColumns) {
+        if (cpu < columns[at]! || memory < columns[at + 1]!) continue;
+        const byCpu = cpu * columns[at + 2]!;
+        const byMemory = memory * columns[at + 3]!;
+        let use = byCpu < room ? byCpu : room;
         if (byMemory < use) use = byMemory;
-        sum += weight[at]! * use;
+        sum += columns[at + 4]! * use;
       }
     }
     return sum;
@@ -140,25 +158,26 @@ export class NodeWorth {
     const sorted = [...groups]
       .sort(([a], [b]) => b - a)
       .map(([, members]) => [...members.values()]);
-    const flat = sorted.flat();
     const start = new Int32Array(sorted.length + 1);
-    for (const [index, members] of sorted.entries())
-      start[index + 1] = start[index]! + members.length;
-    const { cpuSlack, memorySlack } = this.parameters;
-    const own = (shape: Shape): number =>
-      shape.gpuMilli >= 1000 ? 1000 * shape.gpus : this.prices[shape.gpuMilli]! * shape.gpus;
-    const per = (slack: number, amount: number, shape: Shape): number =>
-      amount === 0 ? Number.MAX_VALUE : (slack * own(shape)) / amount;
+    for (const [index, members] of sorted.entries()) {
+      start[index + 1] = start[index]! + members.length * classColumns;
+    }
     return {
       groups: sorted.length,
       gpus: Int32Array.from(sorted, (members) => members[0]!.shape.gpus),
       milli: Int32Array.from(sorted, (members) => members[0]!.shape.gpuMilli),
       start,
-      weight: Float64Array.from(flat, ({ weight }) => weight),
-      cpu: Int32Array.from(flat, ({ shape }) => shape.cpuMillis),
-      memory: Int32Array.from(flat, ({ shape }) => shape.memoryMib),
-      perCpu: Float64Array.from(flat, ({ shape }) => per(cpuSlack, shape.cpuMillis, shape)),
-      perMib: Float64Array.from(flat, ({ shape }) => per(memorySlack, shape.memoryMib, shape)),
+      columns: Float64Array.from(sorted.flat().flatMap((entry) => this.columns(entry))),
     };
+  }
+
+  private columns({ shape, weight }: WeightedClass): number[] {
+    const { cpuSlack, memorySlack } = this.parameters;
+    const own =
+      shape.gpuMilli >= 1000 ? 1000 * shape.gpus : this.prices[shape.gpuMilli]! * shape.gpus;
+    const per = (slack: number, amount: number): number =>
+      amount === 0 ? Number.MAX_VALUE : (slack * own) / amount;
+    const { cpuMillis, memoryMib } = shape;
+    return [cpuMillis, memoryMib, per(cpuSlack, cpuMillis), per(memorySlack, memoryMib), weight];
   }
 }

@@ -24,8 +24,10 @@ export interface Policy {
   readonly epoch: number;
   /** Called before each decision: the moment to take in a changed mix or supply. */
   refresh(): void;
-  /** A cheap upper bound of `score`, for a state where the shape fits. */
+  /** An upper bound of `score`, for a state where the shape fits; next to free. */
   bound(slot: number, shape: Shape): number;
+  /** A bound between `bound` and `score`, in cost and in value; absent where there is none. */
+  tighten?(slot: number, shape: Shape): number;
   /** The exact score, for a state where the shape fits. */
   score(slot: number, shape: Shape): number;
   /** Writes the GPUs to use (canonical positions) into `positions`. */

@@ -56,6 +56,8 @@ export interface Shape extends ResourceRequest {
   readonly id: number;
   /** Shapes that differ by owner only are one class of the workload's mix. */
   readonly classId: number;
+  /** Shapes that ask the same of GPUs, whatever of CPU, memory and disk, share this number. */
+  readonly gpuClassId: number;
   /** The owner's number; 0 where sharing does not matter (whole GPUs, no GPU). */
   readonly ownerId: number;
   /** The weakest accepted grade as an index into `isolationGrades`. */
@@ -98,6 +100,12 @@ export function checkRequest(request: ResourceRequest): RequestProblem | undefin
   return undefined;
 }
 
+function numberOf(numbers: Map<string, number>, key: string): number {
+  const known = numbers.get(key) ?? numbers.size;
+  numbers.set(key, known);
+  return known;
+}
+
 /** Gives each distinct request a number. */
 export interface ShapeTable {
   readonly shapes: readonly Shape[];
@@ -112,6 +120,7 @@ export function createShapeTable(): ShapeTable {
   const shapes: Shape[] = [];
   const byKey = new Map<string, Shape>();
   const classes = new Map<string, number>();
+  const gpuClasses = new Map<string, number>();
   const owners = new Map<string, number>([["", 0]]);
   const ownerNames = [""];
 
@@ -129,27 +138,29 @@ export function createShapeTable(): ShapeTable {
     const weakestGrade = isolationGrades.indexOf(request.minIsolation);
     const shared = request.gpus > 0 && request.gpuMilli < 1000;
     const owner = shared ? request.owner : "";
-    const classKey = JSON.stringify([
-      request.gpus,
-      request.gpuMilli,
-      request.gpuMemoryMib,
+    const { gpus, gpuMilli, gpuMemoryMib, allowSimulated } = request;
+    const gpuKey = JSON.stringify([
+      gpus,
+      gpuMilli,
+      gpuMemoryMib,
       models,
       weakestGrade,
-      request.allowSimulated,
-      request.cpuMillis,
-      request.memoryMib,
-      request.diskMib,
+      allowSimulated,
     ]);
-    const key = `${classKey}${owner}`;
+    const classKey = `${gpuKey}${request.cpuMillis}/${request.memoryMib}/${request.diskMib}`;
+    const key = `${classKey}/${owner}`;
     const known = byKey.get(key);
     if (known !== undefined) return known;
-    let classId = classes.get(classKey);
-    if (classId === undefined) {
-      classId = classes.size;
-      classes.set(classKey, classId);
-    }
-    const id = shapes.length;
-    const shape = { ...request, models, owner, id, classId, weakestGrade, ownerId: ownerId(owner) };
+    const shape = {
+      ...request,
+      models,
+      owner,
+      id: shapes.length,
+      classId: numberOf(classes, classKey),
+      gpuClassId: numberOf(gpuClasses, `${gpuKey}${owner}`),
+      weakestGrade,
+      ownerId: ownerId(owner),
+    };
     shapes.push(shape);
     byKey.set(key, shape);
     return shape;
