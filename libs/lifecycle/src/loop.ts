@@ -64,7 +64,9 @@ async function runLoop(options: LoopOptions, stop: AbortSignal, waker: Waker): P
       const ceilingMs = Math.min(backoff.max, backoff.first * 2 ** Math.min(failures, 30));
       failures += 1;
       const delayMs = Math.ceil(ceilingMs * (0.5 + random() / 2));
-      options.log.warn({ err: error, loop: options.name, failures, delayMs }, "loop step failed");
+      // An outage of hours must not fill the log: the 1st, 2nd, 4th, 8th … failure in a row is told.
+      const level = Number.isInteger(Math.log2(failures)) ? "warn" : "debug";
+      options.log[level]({ err: error, loop: options.name, failures, delayMs }, "loop step failed");
       waker.clear();
       await waker.pause(delayMs);
     }

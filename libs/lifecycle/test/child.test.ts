@@ -40,7 +40,9 @@ function program(
   };
 }
 
-const serve = 'echo $$ > "$0"; while :; do sleep 0.05; done';
+// One process, so that what /proc shows of it does not change while it forks.
+const serve = 'echo $$ > "$0"; exec tail -f "$0"';
+const serveInShell = 'echo $$ > "$0"; while :; do sleep 0.05; done';
 const gone = (pid: number): boolean => processInfo(pid) === undefined;
 
 test("a child that is killed is started again; stopped, it stays away", async () => {
@@ -74,7 +76,7 @@ test("a child that never becomes ready is ended", async () => {
 
 test("a child that ignores its stop signals is killed", async () => {
   const child = await startChild(
-    program(`trap '' TERM; ${serve}`, { stopSignals: [{ signal: "SIGTERM", waitMs: 100 }] }),
+    program(`trap '' TERM; ${serveInShell}`, { stopSignals: [{ signal: "SIGTERM", waitMs: 100 }] }),
   );
   const { pid } = child;
   await child.stop();

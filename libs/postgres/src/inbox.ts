@@ -95,20 +95,23 @@ export function startInbox(options: InboxOptions): Inbox {
   };
   const step = async (): Promise<LoopNext> => {
     if (fillDue || performance.now() - lastFill >= fillEveryMs * 0.9) await fill();
-    const delivery = queue.shift();
-    if (delivery === undefined) return "idle";
-    queued -= delivery.run.events.length;
+    const deliveries = takeConsecutive(queue);
+    const first = deliveries[0];
+    if (first === undefined) return "idle";
+    const run = { ...first.run, events: deliveries.flatMap((delivery) => delivery.run.events) };
+    queued -= run.events.length;
     try {
-      let outcome = await applyAll(delivery.run);
+      let outcome = await applyAll(run);
       if (outcome.kind === "gap") {
         await fill();
-        outcome = await applyAll(delivery.run);
+        outcome = await applyAll(run);
       }
-      if (outcome.kind === "gap")
+      if (outcome.kind === "gap") {
         throw new Error(`events before ${outcome.firstSeq} are missing in the producer's log`);
-      delivery.resolve();
+      }
+      for (const delivery of deliveries) delivery.resolve();
     } catch (error) {
-      delivery.reject(error);
+      for (const delivery of deliveries) delivery.reject(error);
       fillDue = true;
       throw error;
     }
@@ -148,6 +151,24 @@ export function startInbox(options: InboxOptions): Inbox {
       dropAll();
     },
   };
+}
+
+/** The first delivery and those that continue it: under load one transaction takes many messages. */
+function takeConsecutive(queue: Delivery[]): Delivery[] {
+  const [first] = queue;
+  if (first === undefined) return [];
+  let count = 1;
+  let events = first.run.events.length;
+  for (; count < queue.length; count += 1) {
+    const before = queue[count - 1]?.run;
+    const next = queue[count]?.run;
+    if (before === undefined || next === undefined) break;
+    const continues = next.events[0]?.seq === (before.events.at(-1)?.seq ?? 0n) + 1n;
+    if (!continues || next.incarnation !== before.incarnation) break;
+    events += next.events.length;
+    if (events > BATCH_EVENTS) break;
+  }
+  return queue.splice(0, count);
 }
 
 const ensurePosition = statement(

@@ -80,6 +80,7 @@ export function clientConfig(options: {
     connectionString: options.url,
     application_name: options.name,
     statement_timeout: options.statementTimeoutMs ?? 30_000,
+    idle_in_transaction_session_timeout: 60_000,
     connectionTimeoutMillis: 10_000,
     keepAlive: true,
     types,
