@@ -128,11 +128,11 @@ export class OpenCall implements CallContext {
   }
 
   /** Cuts the call short, once: the handler's signal is aborted and the caller gets the fault. */
-  stop(reason: StopReason, fault: Fault = faultOfStop(reason)): void {
+  stop(reason: StopReason, fault?: Fault): void {
     if (this.#ended || this.#stopped !== undefined) return;
     this.#stopped = reason;
     this.#controller?.abort(new Stopped(reason));
-    this.#options.onStop(fault);
+    this.#options.onStop(fault ?? faultOfStop(reason));
   }
 
   /** Runs `action` at a time (milliseconds since the epoch) unless the call ends before; replaces an earlier plan. */
