@@ -32,6 +32,12 @@ export const storageConfig = z.strictObject({
     .positive()
     .max(2 ** 50)
     .default(2 ** 40),
+  /** Uploads that run at once; each holds up to 8 MiB. One organisation gets at most half of them. */
+  maxUploads: z.number().int().positive().default(64),
+  /** Downloads that run at once; each holds up to 4 MiB. One organisation gets at most half of them. */
+  maxDownloads: z.number().int().positive().default(256),
+  /** An upload stream that sends nothing for this long is broken off, to be resumed; in milliseconds. */
+  uploadSilenceMs: z.number().int().positive().default(60_000),
   /** An upload without progress for this long is given up, in milliseconds. */
   uploadIdleMs: z
     .number()

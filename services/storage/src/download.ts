@@ -76,6 +76,7 @@ export async function* download(
     throw Fault.invalid("offset", `must be at most ${artifact.sizeBytes}, the file's size`);
   }
   if (offset === artifact.sizeBytes) return;
+  using _slot = parts.downloadSlots.take(tenant.org);
   const keys = await parts.dataKeys(tenant.org);
   const source = { parts, tenant, keys, orgId: tenant.org, artifactId };
   for await (const data of readContent(source, offset)) yield { data };

@@ -25,6 +25,7 @@ import type { ChunkStore } from "./chunks/chunk-store.ts";
 import { openDataKeys } from "./chunks/data-keys.ts";
 import { collect } from "./collect.ts";
 import type { StorageConfig } from "./config.ts";
+import { createSlots } from "./slots.ts";
 
 /** A chunk's file is left alone for this long after its last write, in milliseconds. */
 const FILE_GRACE_MS = 3_600_000;
@@ -55,6 +56,9 @@ export async function main(config: StorageConfig, context: ServiceContext): Prom
       dataKeys: openDataKeys({ core, master, clock }),
       pageTokens: createPageTokens(master.derive("storage/page-tokens")),
       maxArtifactBytes: config.maxArtifactBytes,
+      uploadSilenceMs: config.uploadSilenceMs,
+      uploadSlots: createSlots("uploads", config.maxUploads),
+      downloadSlots: createSlots("downloads", config.maxDownloads),
       resolveProject: authenticator.resolveProject,
       wakeRelay,
     }),

@@ -7,6 +7,7 @@ import type { PageTokens } from "@fastgpu/rpc/page-token";
 import type { Authenticator } from "@fastgpu/rpc/authenticator";
 import type { ChunkStore } from "./chunks/chunk-store.ts";
 import type { DataKeys } from "./chunks/data-keys.ts";
+import type { Slots } from "./slots.ts";
 
 /** What every handler of the service works with. */
 export interface StorageParts {
@@ -17,6 +18,10 @@ export interface StorageParts {
   readonly pageTokens: PageTokens;
   /** Greatest size of a file, in bytes. */
   readonly maxArtifactBytes: number;
+  /** Longest silence of an upload stream, in milliseconds. */
+  readonly uploadSilenceMs: number;
+  readonly uploadSlots: Slots;
+  readonly downloadSlots: Slots;
   /** The organisation of a project, from auth's directory. */
   readonly resolveProject: Authenticator["resolveProject"];
   /** Called after a commit that appended events. */

@@ -66,21 +66,48 @@ export async function readHeader(
  */
 export async function receiveUpload(parts: StorageParts, stream: UploadStream): Promise<Artifact> {
   plainText("header.display_name", stream.header.displayName);
+  using _slot = parts.uploadSlots.take(stream.tenant.org);
   const begun = await begin(parts, stream);
   if (begun.kind === "complete") return begun.artifact;
   const offset = Number(stream.header.offset);
   const run = new UploadRun(parts, stream.tenant, begun);
   const keys = await parts.dataKeys(stream.tenant.org);
   await run.resume(keys, offset);
-  for await (const chunk of split(dataOf(stream.pieces))) await run.add(keys, chunk);
+  for await (const chunk of split(dataOf(stream.pieces, parts.uploadSilenceMs)))
+    await run.add(keys, chunk);
   await run.flush(keys);
   return run.complete(stream);
 }
 
-async function* dataOf(pieces: AsyncIterable<UploadArtifactRequest>): AsyncGenerator<Uint8Array> {
-  for await (const { part } of pieces) {
+async function* dataOf(
+  pieces: AsyncIterable<UploadArtifactRequest>,
+  silenceMs: number,
+): AsyncGenerator<Uint8Array> {
+  const iterator = pieces[Symbol.asyncIterator]();
+  for (;;) {
+    const next = await withinSilence(iterator.next(), silenceMs);
+    if (next.done === true) return;
+    const { part } = next.value;
     if (part.case !== "data") throw Fault.invalid("data", "only the first message is a header");
     yield part.value;
+  }
+}
+
+/** A stream that sends nothing holds a slot and memory: it is broken off, and resumes when its client is able to. */
+async function withinSilence<T>(next: Promise<T>, silenceMs: number): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const silence = new Promise<never>((_, reject) => {
+    const fault = new Fault("DEADLINE_EXCEEDED", `the stream was silent for ${silenceMs} ms`, {
+      hint: "ask GetUpload where to resume, and go on with the same upload_id",
+    });
+    timer = setTimeout(reject, silenceMs, fault);
+  });
+  // Whichever loses must not end the process.
+  next.catch(() => undefined);
+  try {
+    return await Promise.race([next, silence]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 

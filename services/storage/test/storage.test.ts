@@ -249,6 +249,52 @@ describe("an upload", () => {
   });
 });
 
+describe("under pressure", () => {
+  test("a silent stream is broken off and its slot given to others; a tenant gets half of the slots", async () => {
+    await using own = await storageWorld({ maxUploads: 4, uploadSilenceMs: 2_000 });
+    await using _running = await runStorage(own);
+    const [a, b] = [own.newTenant(), own.newTenant()];
+    const client = own.as(ArtifactService, "project_editor", a);
+    const hanging = (): Promise<unknown> =>
+      client.uploadArtifact(
+        (async function* () {
+          yield* uploadOf(randomBytes(10), { parent: a.parent });
+          await new Promise((resolve) => setTimeout(resolve, 600_000).unref());
+        })(),
+      );
+    const outcomes = await Promise.all(Array.from({ length: 3 }, () => faultOf(hanging())));
+    expect(outcomes.map((fault) => fault.reason).toSorted()).toEqual([
+      "DEADLINE_EXCEEDED",
+      "DEADLINE_EXCEEDED",
+      "RATE_LIMITED",
+    ]);
+    for (const tenant of [a, b]) {
+      const other = own.as(ArtifactService, "project_editor", tenant);
+      await other.uploadArtifact(uploadOf(randomBytes(10), { parent: tenant.parent }));
+    }
+  });
+
+  test("a download holds its slot until its reader leaves, and no longer", async () => {
+    await using own = await storageWorld({ maxDownloads: 2 });
+    await using _running = await runStorage(own);
+    const tenant = own.newTenant();
+    const client = own.as(ArtifactService, "project_editor", tenant);
+    const content = randomBytes(40 * MIB);
+    const { name } = await client.uploadArtifact(uploadOf(content, { parent: tenant.parent }));
+    const reader = client.downloadArtifact({ name })[Symbol.asyncIterator]();
+    await reader.next();
+    const refused = collectBytes(client.downloadArtifact({ name }));
+    expect((await faultOf(refused)).reason).toBe("RATE_LIMITED");
+    await reader.return?.();
+    const bytes = await eventually("the slot is free again", () =>
+      collectBytes(client.downloadArtifact({ name, offset: BigInt(39 * MIB) })).catch(
+        () => undefined,
+      ),
+    );
+    expect(bytes.equals(content.subarray(39 * MIB))).toBe(true);
+  });
+});
+
 describe("between tenants", () => {
   test("nothing of another project is read or written, by name or by disguise", async () => {
     const [a, b] = [world.newTenant(), world.newTenant()];

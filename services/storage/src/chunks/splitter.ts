@@ -1,23 +1,38 @@
 import { CHUNK_BYTES } from "./chunk-file.ts";
 
+/** Room that a chunk begins with; it grows by doubling, so that small files and small pieces stay cheap. */
+const FIRST_ROOM = 64 << 10;
+
 /**
  * Cuts a stream of pieces of any size into chunks of exactly {@link CHUNK_BYTES}; the last may be shorter. Cuts lie
- * at fixed offsets, so that an upload resumes at any chunk's end without state.
+ * at fixed offsets, so that an upload resumes at any chunk's end without state. Pieces are copied: a flood of one-byte
+ * pieces holds no more memory than the chunk that they make.
  */
 export async function* split(pieces: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer> {
-  let parts: Uint8Array[] = [];
+  let room: Buffer = Buffer.allocUnsafeSlow(FIRST_ROOM);
   let size = 0;
   for await (const piece of pieces) {
-    let rest = piece;
-    while (size + rest.length >= CHUNK_BYTES) {
-      const take = CHUNK_BYTES - size;
-      yield Buffer.concat([...parts, rest.subarray(0, take)]);
-      parts = [];
+    for (let at = 0; at < piece.length;) {
+      const taken = piece.subarray(at, at + CHUNK_BYTES - size);
+      room = grown(room, size, size + taken.length);
+      room.set(taken, size);
+      size += taken.length;
+      at += taken.length;
+      if (size < CHUNK_BYTES) continue;
+      yield room;
+      // The chunk belongs to its taker now.
+      room = Buffer.allocUnsafeSlow(CHUNK_BYTES);
       size = 0;
-      rest = rest.subarray(take);
     }
-    if (rest.length > 0) parts.push(rest);
-    size += rest.length;
   }
-  if (size > 0) yield Buffer.concat(parts);
+  if (size > 0) yield room.subarray(0, size);
+}
+
+function grown(room: Buffer, used: number, needed: number): Buffer {
+  if (needed <= room.length) return room;
+  let length = room.length;
+  while (length < needed) length *= 2;
+  const larger = Buffer.allocUnsafeSlow(Math.min(length, CHUNK_BYTES));
+  room.copy(larger, 0, 0, used);
+  return larger;
 }
