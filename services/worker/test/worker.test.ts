@@ -1,0 +1,308 @@
+import { spawn } from "node:child_process";
+import { existsSync, mkdtempSync, readdirSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import {
+  ExitClass,
+  SimulatedPolicy,
+  type TaskSpecSchema,
+} from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
+import type { Report } from "@fastgpu/contracts/fastgpu/worker/v1/worker_session_pb";
+import { decodeFrames } from "../src/log/frame.ts";
+import { expect, test } from "vitest";
+import { type Peer, project, startPeer } from "./peer.ts";
+
+const program = fileURLToPath(new URL("./worker-process.ts", import.meta.url));
+
+interface TestWorker extends AsyncDisposable {
+  readonly directory: string;
+  kill(signal: "SIGKILL" | "SIGTERM"): Promise<void>;
+}
+
+type Spec = Exclude<MessageInitShape<typeof TaskSpecSchema>, { $typeName: string }>;
+
+function freshDirectory(): string {
+  return mkdtempSync(join(tmpdir(), "fastgpu-w-"));
+}
+
+/** A real worker process against the peer. */
+async function startWorker(
+  peer: Peer,
+  directory = freshDirectory(),
+  more: Record<string, unknown> = {},
+): Promise<TestWorker> {
+  const { address } = peer;
+  const config = {
+    directory,
+    name: "test",
+    scheduler: address,
+    auth: address,
+    storage: address,
+    joinToken: "token",
+    runtime: "process",
+    realGpus: false,
+    keeperIdleMs: 500,
+    ...more,
+  };
+  const child = spawn(process.execPath, [program, JSON.stringify(config)], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const gone = new Promise<void>((resolve) => child.once("exit", () => resolve()));
+  await new Promise<void>((resolve, reject) => {
+    child.stdout.once("data", () => resolve());
+    child.once("exit", (code) => reject(new Error(`the worker ended with ${code}`)));
+  });
+  const kill = async (signal: "SIGKILL" | "SIGTERM"): Promise<void> => {
+    child.kill(signal);
+    await gone;
+  };
+  return { directory, kill, [Symbol.asyncDispose]: () => kill("SIGKILL") };
+}
+
+const shell = (script: string): Spec => ({
+  runtime: { case: "process", value: { command: ["/bin/sh", "-c", script] } },
+});
+
+const kindsOf = (peer: Peer, attempt: string): (string | undefined)[] =>
+  peer.reports.filter((r) => r.attempt === attempt).map((r) => r.event.case);
+
+function endOf(report: Report) {
+  if (report.event.case !== "ended") throw new Error("not an end");
+  return report.event.value;
+}
+
+test("a process task: reports in order, outputs and log in storage, nothing left once acknowledged", async () => {
+  await using peer = await startPeer();
+  await using worker = await startWorker(peer);
+  const inputs = [{ artifact: `projects/${project}/artifacts/art-1`, path: "data/in.txt" }];
+  const script =
+    'cat "$FASTGPU_INPUT_DIR/data/in.txt"; mkdir "$FASTGPU_OUTPUT_DIR/m"; echo w > "$FASTGPU_OUTPUT_DIR/m/model";' +
+    `ln -s /etc/passwd "$FASTGPU_OUTPUT_DIR/link"; echo '{"step":3,"of":5,"metrics":{"loss":0.5}}' >&3; sleep 0.3`;
+  const attempt = peer.lease({ ...shell(script), inputs });
+  const ended = endOf(await peer.report(attempt, "ended"));
+  expect(kindsOf(peer, attempt)).toEqual(["starting", "running", "finalizing", "ended"]);
+  expect(ended).toMatchObject({ exitClass: ExitClass.OK, exitCode: 0 });
+  expect(ended.manifestDigest).not.toBe("");
+  expect(ended.logArtifact).not.toBe("");
+  expect(peer.manifests[0]?.map((file) => file.path)).toEqual(["m/model"]);
+  const log = decodeFrames(peer.files.get("output.log")?.content ?? Buffer.alloc(0));
+  expect(log.map((f) => Buffer.from(f.record.data).toString()).join("")).toBe("content of art-1");
+  await peer.until(() => peer.progress.length > 0);
+  expect(peer.progress[0]?.progress).toMatchObject({ step: 3n, of: 5n, metrics: { loss: 0.5 } });
+  await peer.until(() => readdirSync(join(worker.directory, "attempts")).length === 0);
+  expect(readdirSync(join(worker.directory, "private", "records"))).toEqual([]);
+});
+
+test.each([
+  ["exit 3", ExitClass.USER_EXIT, 3],
+  ["kill -9 $$", ExitClass.USER_EXIT, 137],
+])("`%s` ends as class %s", async (script, exitClass, exitCode) => {
+  await using peer = await startPeer();
+  await using _worker = await startWorker(peer);
+  const attempt = peer.lease(shell(script));
+  expect(endOf(await peer.report(attempt, "ended"))).toMatchObject({ exitClass, exitCode });
+});
+
+test("a stop is delivered once and names the class; one that came after the exit changes nothing", async () => {
+  await using peer = await startPeer();
+  await using worker = await startWorker(peer);
+  const script = "trap 'exit 0' TERM; touch ready; while :; do sleep 0.02; done";
+  const attempt = peer.lease(shell(script));
+  await peer.report(attempt, "running");
+  await waitForFile(join(worker.directory, "attempts", attempt, "work", "ready"));
+  peer.stop(attempt, ExitClass.PREEMPTED, 30_000);
+  const ended = endOf(await peer.report(attempt, "ended"));
+  expect(ended).toMatchObject({ exitClass: ExitClass.PREEMPTED, exitCode: 0 });
+  expect(kindsOf(peer, attempt)).toEqual([
+    "starting",
+    "running",
+    "stopping",
+    "finalizing",
+    "ended",
+  ]);
+});
+
+async function waitForFile(path: string): Promise<void> {
+  while (!existsSync(path)) await new Promise((resolve) => setTimeout(resolve, 10));
+}
+
+test("a stop for an attempt that never came is answered, and a late lease of it is not started", async () => {
+  await using peer = await startPeer();
+  await using _worker = await startWorker(peer);
+  const attempt = "att-00000000000000000000000001";
+  peer.stop(attempt, ExitClass.CANCELLED, 0);
+  expect(endOf(await peer.report(attempt, "ended")).exitClass).toBe(ExitClass.CANCELLED);
+  peer.lease(shell("true"), { attempt });
+  const other = peer.lease(shell("true"));
+  await peer.report(other, "ended");
+  expect(kindsOf(peer, attempt)).toEqual(["ended"]);
+});
+
+test("a worker killed with SIGKILL finds its task running again, and its exit is reported once", async () => {
+  await using peer = await startPeer();
+  const first = await startWorker(peer);
+  const attempt = peer.lease(shell("while [ ! -e go ]; do sleep 0.02; done; echo done; exit 4"));
+  await peer.report(attempt, "running");
+  await first.kill("SIGKILL");
+  await using second = await startWorker(peer, first.directory);
+  expect(peer.hellos[1]?.liveAttempts.map((live) => live.attempt)).toEqual([attempt]);
+  writeFileSync(join(second.directory, "attempts", attempt, "work", "go"), "");
+  expect(endOf(await peer.report(attempt, "ended")).exitCode).toBe(4);
+  // One not acknowledged in time comes again, with the same id: that is the same report.
+  const running = peer.reports.filter((r) => r.attempt === attempt && r.event.case === "running");
+  expect(new Set(running.map((r) => r.reportId)).size).toBe(1);
+});
+
+test("reports that were not acknowledged come again after SIGKILL, with growing ages", async () => {
+  await using peer = await startPeer();
+  peer.ackReports = false;
+  const first = await startWorker(peer);
+  const attempt = peer.lease(shell("true"));
+  const before = await peer.report(attempt, "ended");
+  await first.kill("SIGKILL");
+  peer.reports.length = 0;
+  peer.ackReports = true;
+  await using _second = await startWorker(peer, first.directory);
+  const after = await peer.report(attempt, "ended");
+  expect(after.reportId).toBe(before.reportId);
+  expect(after.agoMs).toBeGreaterThan(before.agoMs);
+  expect(endOf(after).processesGoneAgoMs).toBeGreaterThan(endOf(before).processesGoneAgoMs);
+});
+
+test("SIGTERM detaches: the task goes on and the next worker has it", async () => {
+  await using peer = await startPeer();
+  const first = await startWorker(peer);
+  const attempt = peer.lease(shell("while [ ! -e go ]; do sleep 0.02; done; exit 0"));
+  await peer.report(attempt, "running");
+  await first.kill("SIGTERM");
+  expect(kindsOf(peer, attempt)).toEqual(["starting", "running"]);
+  await using second = await startWorker(peer, first.directory);
+  writeFileSync(join(second.directory, "attempts", attempt, "work", "go"), "");
+  expect(endOf(await peer.report(attempt, "ended")).exitClass).toBe(ExitClass.OK);
+});
+
+test("a cut session is dialled again with what lives; what is not adopted is killed without a word", async () => {
+  await using peer = await startPeer();
+  await using worker = await startWorker(peer);
+  const kept = peer.lease(shell("sleep 1000"));
+  const lost = peer.lease(shell("sleep 1000"));
+  await Promise.all([peer.report(kept, "running"), peer.report(lost, "running")]);
+  peer.adopt = () => [kept];
+  peer.cut();
+  await peer.until(() => peer.hellos.length === 2);
+  expect(peer.hellos[1]?.liveAttempts.map((live) => live.attempt).toSorted()).toEqual(
+    [kept, lost].toSorted(),
+  );
+  const folder = join(worker.directory, "attempts");
+  while (readdirSync(folder).includes(lost)) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  expect(kindsOf(peer, lost)).toEqual(["starting", "running"]);
+  peer.stop(kept, ExitClass.CANCELLED, 0);
+  expect(endOf(await peer.report(kept, "ended")).exitClass).toBe(ExitClass.CANCELLED);
+});
+
+test("without acknowledgements a task is stopped before its lease ends", async () => {
+  await using peer = await startPeer();
+  peer.leaseTtlMs = 4_000;
+  peer.heartbeatMs = 60_000;
+  await using _worker = await startWorker(peer, freshDirectory(), { leaseMarginMs: 500 });
+  const leaseEndMs = Date.now() + peer.leaseTtlMs;
+  const attempt = peer.lease(shell("sleep 1000"));
+  await peer.report(attempt, "running");
+  const ended = await peer.report(attempt, "ended");
+  expect(endOf(ended).exitClass).toBe(ExitClass.NODE_LOST);
+  const goneMs = Date.now() - Number(endOf(ended).processesGoneAgoMs);
+  expect(goneMs).toBeLessThanOrEqual(leaseEndMs + 50);
+});
+
+test("nothing starts on a lease with too little time left", async () => {
+  await using peer = await startPeer();
+  peer.leaseTtlMs = 700;
+  peer.heartbeatMs = 60_000;
+  await using worker = await startWorker(peer, freshDirectory(), { leaseMarginMs: 500 });
+  const attempt = peer.lease(shell("touch ran"));
+  const ended = endOf(await peer.report(attempt, "ended"));
+  expect(ended.exitClass).toBe(ExitClass.NODE_LOST);
+  expect(kindsOf(peer, attempt)).not.toContain("running");
+  expect(existsSync(join(worker.directory, "attempts", attempt, "work", "ran"))).toBe(false);
+});
+
+test("a spec that forbids simulated GPUs is rejected on one; one that allows them is told", async () => {
+  await using peer = await startPeer();
+  await using _worker = await startWorker(peer, freshDirectory(), { simulatedGpus: 1 });
+  expect(peer.hellos[0]?.gpus).toMatchObject([{ index: 0, simulated: true }]);
+  const gpus = ["gpu-0"];
+  const strict = peer.lease({ ...shell("true"), simulated: SimulatedPolicy.FORBID }, { gpus });
+  expect(endOf(await peer.report(strict, "ended"))).toMatchObject({
+    exitClass: ExitClass.REJECTED,
+  });
+  const told = peer.lease(shell('[ "$FASTGPU_GPU_SIMULATED" = 1 ]'), { gpus });
+  expect(endOf(await peer.report(told, "ended")).exitClass).toBe(ExitClass.OK);
+});
+
+test("a range of an array ends with every leased index in exactly one class", async () => {
+  await using peer = await startPeer();
+  await using _worker = await startWorker(peer);
+  const elements = [
+    { first: 0, last: 9 },
+    { first: 20, last: 24 },
+  ];
+  const attempt = peer.lease(shell('[ "$FASTGPU_ARRAY_INDEX" != 22 ]'), { elements, slots: 3 });
+  const ended = endOf(await peer.report(attempt, "ended"));
+  expect(ended.exitClass).toBe(ExitClass.USER_EXIT);
+  expect(ended.elements).toMatchObject([
+    {
+      exitClass: ExitClass.OK,
+      ranges: [
+        { first: 0, last: 9 },
+        { first: 20, last: 21 },
+        { first: 23, last: 24 },
+      ],
+    },
+    { exitClass: ExitClass.USER_EXIT, ranges: [{ first: 22, last: 22 }] },
+  ]);
+});
+
+test("logs are served in ranges, followed while the task runs, and end with it", async () => {
+  await using peer = await startPeer();
+  peer.ackReports = false;
+  await using worker = await startWorker(peer);
+  const attempt = peer.lease(
+    shell("echo one; while [ ! -e go ]; do sleep 0.02; done; echo two >&2"),
+  );
+  await peer.report(attempt, "running");
+  const ask = { attempt, maxBytes: 1_000, waitMs: 10_000 };
+  const first = await peer.askLog({ ...ask, offset: 0n });
+  expect(first.frames.map((f) => Buffer.from(f.data).toString())).toEqual(["one\n"]);
+  const waiting = peer.askLog({ ...ask, offset: first.nextOffset });
+  writeFileSync(join(worker.directory, "attempts", attempt, "work", "go"), "");
+  const second = await waiting;
+  expect(second.frames.map((f) => Buffer.from(f.data).toString())).toEqual(["two\n"]);
+  await peer.report(attempt, "ended");
+  const last = await peer.askLog({ ...ask, offset: second.nextOffset });
+  expect(last).toMatchObject({ frames: [], end: true });
+  const wrong = await peer.askLog({ ...ask, offset: 3n });
+  expect(wrong.error).not.toBe("");
+  const unknown = await peer.askLog({ ...ask, attempt: "att-x", offset: 0n });
+  expect(unknown.error).not.toBe("");
+});
+
+test("a no-op worker ends a large range at once and says that it is simulated", async () => {
+  await using peer = await startPeer();
+  await using _worker = await startWorker(peer, freshDirectory(), { runtime: "noop" });
+  expect(peer.hellos[0]?.runtimes).toContain("noop");
+  const attempt = peer.lease(shell("true"), { elements: [{ first: 0, last: 999 }], slots: 100 });
+  const ended = endOf(await peer.report(attempt, "ended"));
+  expect(ended.elements).toMatchObject([{ ranges: [{ first: 0, last: 999 }] }]);
+  const running = await peer.report(attempt, "running");
+  expect(running.event.value).toMatchObject({ isolation: expect.stringContaining("simulated") });
+});
+
+test("a second worker on the same directory is refused", async () => {
+  await using peer = await startPeer();
+  await using first = await startWorker(peer);
+  await expect(startWorker(peer, first.directory)).rejects.toThrow("ended with");
+});
