@@ -48,6 +48,8 @@ const operate = [
 
 const work = ["worker.session", "worker.logs", "artifacts.store"] as const;
 const serve = [
+  "billing.read",
+  "metrics.read",
   "holds.write",
   "events.read",
   "directory.read",

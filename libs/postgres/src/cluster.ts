@@ -1,5 +1,5 @@
-import { createHash } from "node:crypto";
-import { chown, mkdir, readFile, realpath, rm, stat, writeFile } from "node:fs/promises";
+import { createHash, randomBytes } from "node:crypto";
+import { chown, mkdir, readdir, readFile, realpath, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { Fault } from "@fastgpu/domain/fault";
 import { closedParent } from "@fastgpu/lifecycle/reach";
@@ -11,7 +11,7 @@ const POINTER = "cluster.path";
 
 /**
  * Decides where the cluster of a data directory lives: inside it (`DIR/cluster`), or, where a
- * parent is closed to the database's user, in /var/lib/fastgpu/pg/HASH with a pointer file in it.
+ * parent is closed to the database's user, in a directory of its own below /var/lib/fastgpu/pg, with a pointer file in it.
  * A cluster elsewhere names its data directory, so that a copied directory is refused instead of
  * two platforms sharing one database; a moved one is followed.
  */
@@ -31,12 +31,23 @@ export async function placeCluster(
   if (user === undefined || (await exists(inside))) return inside;
   if ((await closedParent(home, user)) === undefined) return inside;
 
+  // The directory's name alone will not do: one that was removed and made again must not find the old database.
   const hash = createHash("sha256").update(home).digest("hex").slice(0, 16);
-  const place = join(elsewhere, hash, "cluster");
+  await removeOrphans(elsewhere, hash, home);
+  const place = join(elsewhere, `${hash}-${randomBytes(4).toString("hex")}`, "cluster");
   await mkdir(dirname(place), { recursive: true, mode: 0o755 });
   await claim(place, home);
   await writeFile(join(home, POINTER), `${place}\n`);
   return place;
+}
+
+/** Removes what a data directory of this name left elsewhere when it was removed by hand. */
+async function removeOrphans(elsewhere: string, hash: string, home: string): Promise<void> {
+  const names = await readdir(elsewhere).catch(() => []);
+  for (const name of names.filter((each) => each.startsWith(hash))) {
+    const owner = await readFile(join(elsewhere, name, "data-directory"), "utf8").catch(() => "");
+    if (owner.trim() === home) await rm(join(elsewhere, name), { recursive: true, force: true });
+  }
 }
 
 /** Removes a data directory's cluster, wherever it lives. The server must not run. */

@@ -42,7 +42,8 @@ export interface DataDir extends Disposable {
 /** Opens DATA, making it at the first start. Refused while another process has it, or where a newer version made it. */
 export async function openDataDir(path: string): Promise<DataDir> {
   const root = resolve(path);
-  await mkdir(root, { recursive: true, mode: 0o700 });
+  // Others may pass through, not look: as root, the database runs as a user of its own inside.
+  await mkdir(root, { recursive: true, mode: 0o711 });
   const lock = takeLock(root);
   try {
     checkLayout(root);

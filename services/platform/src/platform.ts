@@ -106,7 +106,8 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
   const ports = options.ports ?? defaultPorts;
   const backing = { data, urls: database.urls, natsUrl: nats.url, ports };
   const sections = mergeSections(composedSections(backing), options.sections ?? {});
-  const runner = await createRunner({ options, sections, clock, data, log, stack });
+  const runner = createRunner({ options, sections, clock, data, log });
+  stack.defer(() => runner.stop());
   const others = serviceNames.filter((name) => name !== "worker");
   await Promise.all(others.map((name) => runner.run(name, name)));
 
@@ -124,10 +125,7 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
     }),
   );
   const owned = stack.move();
-  const stop = async (): Promise<void> => {
-    await runner.stop();
-    await owned.disposeAsync();
-  };
+  const stop = (): Promise<void> => owned.disposeAsync();
   return {
     address: `127.0.0.1:${ports.gateway}`,
     metricsAddress: `127.0.0.1:${ports.metrics}`,
@@ -203,14 +201,13 @@ function workerSection(
   const { data, n, ports } = of;
   const count = options.workers ?? 1;
   return {
-    dataDir: join(data.path, `worker-${n}`),
-    displayName: count === 1 ? "local" : `local-${n}`,
-    schedulerAddress: `127.0.0.1:${ports.workers}`,
-    authAddress: `unix:${socketOf(data, "auth")}`,
-    storageAddress: `unix:${socketOf(data, "storage")}`,
+    directory: join(data.path, `worker-${n}`),
+    name: count === 1 ? "local" : `local-${n}`,
+    scheduler: `127.0.0.1:${ports.workers}`,
+    auth: `unix:${socketOf(data, "auth")}`,
+    storage: `unix:${socketOf(data, "storage")}`,
     natsUrl: of.natsUrl,
     joinToken: of.joinToken,
-    gpus: (options.simulatedGpus ?? 0) > 0 ? "simulated" : "auto",
     ...(options.simulatedGpus === undefined ? {} : { simulatedGpus: options.simulatedGpus }),
     ...(options.runtime === undefined ? {} : { runtime: options.runtime }),
     // Workers of one machine share its cores; each offers its part.
@@ -236,18 +233,19 @@ const stopOrder: readonly ServiceName[][] = [
   ["auth"],
 ];
 
-async function createRunner(of: {
+function createRunner(of: {
   options: PlatformOptions;
   sections: Sections;
   clock: Clock;
   data: DataDir;
   log: Logger;
-  stack: AsyncDisposableStack;
-}): Promise<Runner> {
+}): Runner {
   const { options, sections, clock, data, log } = of;
   const running: { name: ServiceName; as: string; pid: () => number; end: () => Promise<void> }[] =
     [];
   const failed = Promise.withResolvers<void>();
+  // Whoever starts a platform may look at `done` later than a service fails.
+  failed.promise.catch(() => undefined);
   const runOptions: Omit<RunOptions, "stop"> = {
     logLevel: options.logLevel ?? "warn",
     otlpUrl: options.otlpUrl,

@@ -42,7 +42,7 @@ export const services = {
     database: false,
   },
   worker: {
-    schema: async () => (await import("@fastgpu/worker/config")).workerConfigSchema,
+    schema: async () => (await import("@fastgpu/worker/config")).workerConfig,
     main: async () => (await import("@fastgpu/worker/main")).main,
     database: false,
   },

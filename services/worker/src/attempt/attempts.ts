@@ -114,7 +114,11 @@ class Manager implements Attempts {
     const attempt = createRunningAttempt(
       {
         ...this.#options,
-        journalled: (effect) => journalReport(this.#options.journal, lease, effect),
+        // Each report is a step of the attempt's life: who waits for its log looks whether it has ended.
+        journalled: (effect) => {
+          setImmediate(() => this.#tellLog(lease.attempt));
+          return journalReport(this.#options.journal, lease, effect);
+        },
       },
       {
         lease,
@@ -125,6 +129,7 @@ class Manager implements Attempts {
           this.#progress.delete(lease.attempt);
           this.#overdue.delete(lease.attempt);
           leases.remove(lease.attempt);
+          this.#tellLog(lease.attempt);
         },
       },
     );
