@@ -9,6 +9,7 @@ import { aborted } from "@fastgpu/lifecycle/signals";
 import { type Channel, createChannel } from "@fastgpu/rpc/channel";
 import { type Attempts, createAttempts } from "./attempt/attempts.ts";
 import { isHardwareXid } from "./attempt/classify.ts";
+import { openIncarnation } from "./identity/incarnation.ts";
 import { openRecords } from "./attempt/records.ts";
 import { bootId } from "./boot-time.ts";
 import type { WorkerConfig } from "./config.ts";
@@ -80,6 +81,7 @@ export async function main(config: WorkerConfig, context: ServiceContext): Promi
   });
   attempts = running;
   const machine = await machineOf(config, files.root);
+  const incarnation = openIncarnation(join(files.private, "incarnation.json"));
   const session = startSession({
     channel: channels.scheduler,
     attempts: running,
@@ -92,6 +94,7 @@ export async function main(config: WorkerConfig, context: ServiceContext): Promi
       displayName,
       workerVersion: version,
       bootId: bootId(),
+      incarnation: incarnation.last(),
       ...machine,
       runtimes: [...runtimes.names],
       gpus: gpus.devices.map(toInventory),
@@ -100,6 +103,7 @@ export async function main(config: WorkerConfig, context: ServiceContext): Promi
       ids.node = welcome.node;
       ids.gpus = welcome.gpus;
       context.ready();
+      return incarnation.obey(welcome.incarnation);
     },
     onLeases: () => pushDeadlines(runtimes, leases.killTimes(), context),
   });

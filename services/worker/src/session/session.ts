@@ -31,7 +31,8 @@ export interface SessionOptions {
   readonly stop: AbortSignal;
   /** The Hello without its live attempts. */
   hello(): MessageInitShape<typeof HelloSchema>;
-  onWelcome(welcome: Welcome): void;
+  /** Answers true where the platform was restored since this worker last obeyed it. */
+  onWelcome(welcome: Welcome): boolean;
   /** Leases have new ends: the keeper's deadlines follow. */
   onLeases(): void;
   /** Uniform in [0, 1). */
@@ -157,8 +158,9 @@ class Connection {
   #onWelcome(welcome: Welcome): void {
     const { attempts, onWelcome, log } = this.#options;
     this.welcomed = true;
-    onWelcome(welcome);
-    attempts.reconcile(new Set(welcome.adoptedAttempts));
+    const restored = onWelcome(welcome);
+    // After a restore nothing of before it may have effects, whatever the restored rows say.
+    attempts.reconcile(new Set(restored ? [] : welcome.adoptedAttempts));
     const intervalMs = Math.max(50, Number(welcome.heartbeatIntervalMs));
     this.#heartbeat = setInterval(() => this.#beat(intervalMs), intervalMs);
     this.#beat(intervalMs);
