@@ -1,0 +1,83 @@
+import { InMemorySpanExporter } from "@opentelemetry/sdk-trace";
+import { describe, expect, test } from "vitest";
+import {
+  ROOT_CONTEXT,
+  contextFromTraceparent,
+  formatTraceparent,
+  parseTraceparent,
+  traceIdOf,
+  traceparentOf,
+} from "./trace-context.ts";
+import { createTracing, inSpan, passiveTracing } from "./tracing.ts";
+
+const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+describe("a traceparent", () => {
+  test("is read and written", () => {
+    const span = parseTraceparent(traceparent);
+    expect(span).toMatchObject({ traceId: "0af7651916cd43dd8448eb211c80319c", traceFlags: 1 });
+    expect(span === undefined ? "" : formatTraceparent(span)).toBe(traceparent);
+    expect(traceparentOf(contextFromTraceparent(traceparent))).toBe(traceparent);
+  });
+
+  test("of a later version is read by what it shares with this one", () => {
+    expect(parseTraceparent(traceparent.replace(/^00/, "01") + "-more")?.spanId).toBe(
+      "b7ad6b7169203331",
+    );
+  });
+
+  test.each([
+    "",
+    "00-0-0-0",
+    traceparent.toUpperCase(),
+    `ff${traceparent.slice(2)}`,
+    `00-${"0".repeat(32)}-b7ad6b7169203331-01`,
+    `00-0af7651916cd43dd8448eb211c80319c-${"0".repeat(16)}-01`,
+  ])("that reads %j is none", (text) => {
+    expect(parseTraceparent(text)).toBeUndefined();
+    expect(contextFromTraceparent(text)).toBe(ROOT_CONTEXT);
+  });
+});
+
+describe("without an exporter", () => {
+  test("a trace id is made once and passed on", async () => {
+    const tracing = await createTracing({ service: "scheduler" });
+    expect(tracing).toBe(passiveTracing);
+    const [outer, inner] = await inSpan(tracing, { name: "a", parent: ROOT_CONTEXT }, (context) =>
+      inSpan(tracing, { name: "b", parent: context }, async (deeper) => [
+        traceIdOf(context),
+        traceIdOf(deeper),
+      ]),
+    );
+    expect(outer).toMatch(/^[0-9a-f]{32}$/);
+    expect(inner).toBe(outer);
+  });
+
+  test("a caller's trace goes on", async () => {
+    const parent = contextFromTraceparent(traceparent);
+    const seen = await inSpan(passiveTracing, { name: "a", parent }, async (context) =>
+      traceparentOf(context),
+    );
+    expect(seen).toBe(traceparent);
+  });
+});
+
+describe("with an exporter", () => {
+  test("spans form a tree under the service's name, and an error is on its span", async () => {
+    const memory = new InMemorySpanExporter();
+    const tracing = await createTracing({ service: "scheduler", memory });
+    const failing = inSpan(tracing, { name: "outer", parent: ROOT_CONTEXT }, (context) =>
+      inSpan(tracing, { name: "inner", parent: context, attributes: { task: "task-1" } }, () =>
+        Promise.reject(new Error("no")),
+      ),
+    );
+    await expect(failing).rejects.toThrow("no");
+    const [inner, outer] = memory.getFinishedSpans();
+    expect(inner?.name).toBe("inner");
+    expect(inner?.attributes).toEqual({ task: "task-1" });
+    expect(inner?.status.code).toBe(2);
+    expect(inner?.parentSpanContext?.spanId).toBe(outer?.spanContext().spanId);
+    expect(outer?.resource.attributes["service.name"]).toBe("scheduler");
+    await tracing.shutdown();
+  });
+});
