@@ -27,7 +27,7 @@ import type { HoldRequest } from "../src/holds/create-holds.ts";
 import { openOrganizations } from "../src/organizations.ts";
 import { openPriceBook } from "../src/price-book.ts";
 import { readAccount } from "../src/store/accounts.ts";
-import type { UsageCut } from "../src/usage/apply-usage.ts";
+import type { UsageCut } from "../src/usage/rate-usage.ts";
 
 /** Nano-units of one dollar. */
 export const usd = 1_000_000_000n;

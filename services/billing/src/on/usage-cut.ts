@@ -10,7 +10,7 @@ import { usageKindOf } from "../api/messages.ts";
 import type { Billing } from "../billing.ts";
 import type { Segment } from "../store/usage.ts";
 import { applyUsage } from "../usage/apply-usage.ts";
-import type { UsageCut } from "../usage/apply-usage.ts";
+import type { UsageCut } from "../usage/rate-usage.ts";
 
 /**
  * Rates and charges what the scheduler cut, all events of a batch at once. An event that no version of the scheduler

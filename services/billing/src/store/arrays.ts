@@ -10,7 +10,7 @@ export function plainArray(values: Iterable<string | number | bigint | boolean>)
   return `${text}}`;
 }
 
-/** An array of uuids, some of them NULL. */
+/** The same with NULL for what is missing. */
 export function nullableArray(values: Iterable<string | undefined>): string {
   let text = "{";
   for (const value of values) {
@@ -20,12 +20,17 @@ export function nullableArray(values: Iterable<string | undefined>): string {
   return `${text}}`;
 }
 
-/** An array of any text, some of it NULL. */
-export function textArray(values: Iterable<string | undefined>): string {
+/** An array of any text. */
+export function textArray(values: Iterable<string>): string {
   let text = "{";
   for (const value of values) {
     if (text.length > 1) text += ",";
-    text += value === undefined ? "NULL" : `"${value.replaceAll(/["\\]/g, "\\$&")}"`;
+    // Nearly every text is a plain word: only the others are quoted and escaped.
+    text += /^[a-z0-9._-]+$/.test(value) && value !== "null" ? value : quoted(value);
   }
   return `${text}}`;
+}
+
+function quoted(value: string): string {
+  return `"${value.replaceAll(/["\\]/g, "\\$&")}"`;
 }

@@ -1,9 +1,10 @@
 import type { AttemptId, GpuId, OrgId, ProjectId, TaskId } from "@fastgpu/domain/ids";
 import { idToUuid, uuidToId } from "@fastgpu/domain/ids";
 import type { Rating, UsageKind } from "@fastgpu/ledger/rate";
+import { violates } from "@fastgpu/postgres/errors";
 import { statement } from "@fastgpu/postgres/pool";
 import type { Tx } from "@fastgpu/postgres/transaction";
-import { plainArray, textArray } from "./arrays.ts";
+import { nullableArray, plainArray, textArray } from "./arrays.ts";
 
 /** A stretch of one GPU's time in one attempt. Milliseconds; billing times since the attempt's billing start. */
 export interface Segment {
@@ -34,21 +35,25 @@ export interface RatedSegment extends Rating {
   readonly segment: Segment;
 }
 
-const insert = statement<{ attempt_id: string; amount: bigint; records: bigint }>(
-  "insert_usage",
+/**
+ * Owners come once each and are looked up by position: an array of uuids is read in constant time, where a join would
+ * be planned for ten rows and run for thousands.
+ */
+const insertRows = `INSERT INTO usage_records (attempt_id, member, gpu_id, seq, task_id, org_id, project_id, kind, sku,
+    price_version, start_ms, end_ms, billing_start_ms, billing_end_ms, amount, free_reason, simulated)
+  SELECT ($1::uuid[])[s.owner], s.member, s.gpu, s.seq, ($2::uuid[])[s.owner], ($3::uuid[])[s.owner],
+    ($4::uuid[])[s.owner], s.kind, s.sku, s.version, s.start_ms, s.end_ms, s.billing_start_ms, s.billing_end_ms,
+    s.amount, s.free_reason, s.simulated
+  FROM unnest($5::integer[], $6::integer[], $7::uuid[], $8::integer[], $9::text[], $10::text[], $11::integer[],
+      $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::text[], $18::boolean[])
+    AS s (owner, member, gpu, seq, kind, sku, version, start_ms, end_ms, billing_start_ms, billing_end_ms, amount,
+      free_reason, simulated)`;
+
+const insertNew = statement("insert_usage", insertRows);
+const insertMissing = statement<{ attempt_id: string; amount: bigint; records: bigint }>(
+  "insert_missing_usage",
   `WITH inserted AS (
-     INSERT INTO usage_records (attempt_id, member, gpu_id, seq, task_id, org_id, project_id, kind, sku, price_version,
-       start_ms, end_ms, billing_start_ms, billing_end_ms, amount, free_reason, simulated)
-     SELECT o.attempt, s.member, s.gpu, s.seq, o.task, o.org, o.project, s.kind, s.sku, s.version, s.start_ms, s.end_ms,
-       s.billing_start_ms, s.billing_end_ms, s.amount, s.free_reason, s.simulated
-     FROM unnest($5::integer[], $6::integer[], $7::uuid[], $8::integer[], $9::text[], $10::text[], $11::integer[],
-         $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::text[], $18::boolean[])
-       AS s (owner, member, gpu, seq, kind, sku, version, start_ms, end_ms, billing_start_ms, billing_end_ms, amount,
-         free_reason, simulated)
-     JOIN unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[]) WITH ORDINALITY
-       AS o (attempt, task, org, project, number) ON o.number = s.owner
-     ON CONFLICT (attempt_id, member, gpu_id, seq) DO NOTHING
-     RETURNING attempt_id, amount
+     ${insertRows} ON CONFLICT (attempt_id, member, gpu_id, seq) DO NOTHING RETURNING attempt_id, amount
    )
    SELECT attempt_id, sum(amount)::bigint AS amount, count(*) AS records FROM inserted GROUP BY attempt_id`,
 );
@@ -59,21 +64,42 @@ export interface AddedUsage {
   readonly records: number;
 }
 
-/** Writes rated segments, leaving out those that are there already, and tells what each attempt newly owes. */
-export async function insertUsage(
+/** Writes rated segments; throws on the first that is there already (see {@link isRepeatedUsage}). */
+export async function insertUsage(tx: Tx, rated: readonly RatedSegment[]): Promise<void> {
+  await tx.query(insertNew, columnsOf(rated));
+}
+
+/** Whether an error says that a segment was there already. */
+export function isRepeatedUsage(error: unknown): boolean {
+  return violates(error, "usage_records_pkey");
+}
+
+/** Writes those rated segments that are not there yet and tells what they add to each attempt. */
+export async function insertMissingUsage(
   tx: Tx,
   rated: readonly RatedSegment[],
 ): Promise<Map<AttemptId, AddedUsage>> {
-  if (rated.length === 0) return new Map();
+  const rows = await tx.query(insertMissing, columnsOf(rated));
+  return new Map(
+    rows.map((row) => [
+      uuidToId("att", row.attempt_id),
+      { amountNanos: row.amount, records: Number(row.records) },
+    ]),
+  );
+}
+
+function columnsOf(rated: readonly RatedSegment[]): unknown[] {
   const uuid = uuids();
   const owners = new Map<UsageOwner, number>();
   for (const { owner } of rated) if (!owners.has(owner)) owners.set(owner, owners.size + 1);
+  const ownerColumn = (key: keyof UsageOwner): string =>
+    plainArray([...owners.keys()].map((owner) => uuid(owner[key])));
   const each = <T>(of: (row: RatedSegment) => T): T[] => rated.map(of);
-  const rows = await tx.query(insert, [
-    plainArray([...owners.keys()].map((owner) => uuid(owner.attempt))),
-    plainArray([...owners.keys()].map((owner) => uuid(owner.task))),
-    plainArray([...owners.keys()].map((owner) => uuid(owner.org))),
-    plainArray([...owners.keys()].map((owner) => uuid(owner.project))),
+  return [
+    ownerColumn("attempt"),
+    ownerColumn("task"),
+    ownerColumn("org"),
+    ownerColumn("project"),
     plainArray(each(({ owner }) => owners.get(owner) ?? 0)),
     plainArray(each(({ segment }) => segment.member)),
     plainArray(each(({ segment }) => uuid(segment.gpu))),
@@ -86,15 +112,9 @@ export async function insertUsage(
     plainArray(each(({ segment }) => segment.billingStartMs)),
     plainArray(each(({ segment }) => segment.billingEndMs)),
     plainArray(each((row) => row.amountNanos)),
-    textArray(each((row) => row.freeReason)),
+    nullableArray(each((row) => row.freeReason)),
     plainArray(each(({ segment }) => segment.simulated)),
-  ]);
-  return new Map(
-    rows.map((row) => [
-      uuidToId("att", row.attempt_id),
-      { amountNanos: row.amount, records: Number(row.records) },
-    ]),
-  );
+  ];
 }
 
 /** Ids to uuids, each converted once a batch: a batch names few attempts and GPUs many times. */

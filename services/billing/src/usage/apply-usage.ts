@@ -1,29 +1,20 @@
 import type { TaskId } from "@fastgpu/domain/ids";
 import { chargeHold } from "@fastgpu/ledger/hold";
 import type { NextId } from "@fastgpu/ledger/hold";
-import { rateSegment } from "@fastgpu/ledger/rate";
 import type { Tx } from "@fastgpu/postgres/transaction";
 import type { Billing } from "../billing.ts";
 import { entriesOf, toHold, withHold } from "../holds/hold-mapping.ts";
-import type { PriceBook } from "../price-book.ts";
 import { currency, lockAccounts, platformAccounts } from "../store/accounts.ts";
-import { lockHolds, writeHolds } from "../store/holds.ts";
+import { lockHolds, writeCharges, writeHolds } from "../store/holds.ts";
 import type { HoldRow } from "../store/holds.ts";
 import { addTaskCosts } from "../store/task-costs.ts";
 import type { TaskCostChange } from "../store/task-costs.ts";
 import { record } from "../store/transfers.ts";
 import type { Entry } from "../store/transfers.ts";
-import { insertUsage } from "../store/usage.ts";
-import type { RatedSegment, Segment, UsageOwner } from "../store/usage.ts";
+import type { UsageOwner } from "../store/usage.ts";
 import { transferIds } from "../transfer-ids.ts";
-
-/** Segments that the scheduler cut for one attempt. */
-export interface UsageCut {
-  readonly owner: UsageOwner;
-  readonly segments: readonly Segment[];
-  /** True where no segment follows. */
-  readonly final: boolean;
-}
+import { rateUsage } from "./rate-usage.ts";
+import type { UsageCut } from "./rate-usage.ts";
 
 /** What a batch did. */
 export interface UsageApplied {
@@ -37,9 +28,6 @@ export interface UsageApplied {
   readonly overrunNanos: bigint;
 }
 
-/** How old the price book may be when a segment names a version that it does not know. */
-const UNKNOWN_PRICE_AGE_MS = 0;
-
 /**
  * Rates segments, each once, and charges them to their holds, all in the transaction of the caller (which has also
  * moved its inbox). The key of a segment decides: one that is there already adds nothing to any charge. Charges of an
@@ -50,9 +38,7 @@ export async function applyUsage(
   billing: Billing,
   cuts: readonly UsageCut[],
 ): Promise<UsageApplied> {
-  await knowPrices(billing.prices, cuts);
-  const rated = cuts.flatMap((cut) => rate(billing.prices, cut));
-  const added = await insertUsage(tx, rated);
+  const { added, segments, unpriced } = await rateUsage(tx, billing.prices, cuts);
   const orgs = cuts.map((cut) => cut.owner.org);
   await lockAccounts(tx, orgs, ["revenue", "loss"]);
   const attempts = new Map(cuts.map((cut) => [cut.owner.attempt, cut.owner]));
@@ -60,7 +46,13 @@ export async function applyUsage(
   const holds = await lockHolds(tx, attempts.keys());
 
   const nowMs = billing.clock.nowMs();
-  const charges: Charges = { rows: [], entries: [], costs: new Map(), overrunNanos: 0n };
+  const charges: Charges = {
+    rows: [],
+    missing: [],
+    entries: [],
+    costs: new Map(),
+    overrunNanos: 0n,
+  };
   const nextId = transferIds(nowMs);
   let records = 0;
   for (const [attempt, owner] of attempts) {
@@ -77,20 +69,18 @@ export async function applyUsage(
       nextId,
     });
   }
-  await writeHolds(tx, charges.rows, nowMs);
+  await writeCharges(tx, charges.rows, nowMs);
+  await writeHolds(tx, charges.missing, nowMs);
   await record(tx, charges.entries, { currency, nowMs });
   await addTaskCosts(tx, [...charges.costs.values()]);
-  const unpriced = rated.filter((row) => row.freeReason === "no_price").length;
-  return {
-    records,
-    repeated: rated.length - records,
-    unpriced,
-    overrunNanos: charges.overrunNanos,
-  };
+  const { overrunNanos } = charges;
+  return { records, repeated: segments - records, unpriced, overrunNanos };
 }
 
 interface Charges {
   readonly rows: HoldRow[];
+  /** Stand for holds that are not there. */
+  readonly missing: HoldRow[];
   readonly entries: Entry[];
   readonly costs: Map<TaskId, TaskCostChange>;
   overrunNanos: bigint;
@@ -109,28 +99,13 @@ function charge(
   });
   charges.overrunNanos += step.overrunNanos;
   charges.entries.push(...entriesOf(of.row, step.transfers));
-  if (step.hold !== before || !of.known) charges.rows.push(withHold(of.row, step.hold));
+  if (!of.known) charges.missing.push(withHold(of.row, step.hold));
+  else if (step.hold !== before) charges.rows.push(withHold(of.row, step.hold));
   const chargedNanos = step.hold.chargedNanos - of.row.chargedNanos;
   if (chargedNanos === 0n) return;
   const { task, org, project } = of.row;
   const sum = (charges.costs.get(task)?.chargedNanos ?? 0n) + chargedNanos;
   charges.costs.set(task, { task, org, project, chargedNanos: sum, ended: false });
-}
-
-function rate(prices: PriceBook, cut: UsageCut): RatedSegment[] {
-  return cut.segments.map((segment) => {
-    const price = prices.pinned(segment.sku, segment.priceVersion);
-    const rating = rateSegment(segment.kind, segment, price?.hourlyNanos);
-    return { owner: cut.owner, segment, ...rating };
-  });
-}
-
-/** Versions pinned through another replica may be newer than our copy of the price book. */
-async function knowPrices(prices: PriceBook, cuts: readonly UsageCut[]): Promise<void> {
-  const known = cuts.every((cut) =>
-    cut.segments.every((segment) => prices.pinned(segment.sku, segment.priceVersion) !== undefined),
-  );
-  if (!known) await prices.refresh(UNKNOWN_PRICE_AGE_MS);
 }
 
 /** Stands for the hold of an attempt that billing knows nothing of: it pays nothing, the platform bears the loss. */
