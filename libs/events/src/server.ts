@@ -41,7 +41,7 @@ export async function startNatsServer(options: NatsServerOptions): Promise<NatsS
   const command = await locateNatsServer(options);
   const dataDir = resolve(options.dataDir);
   const store = join(dataDir, "jetstream");
-  const config = join(dataDir, "nats.conf");
+  const config = configPath(dataDir);
   await mkdir(dataDir, { recursive: true, mode: 0o700 });
   const port = options.port ?? (await freePort());
   // A name of this start: an answer on the port counts only when it carries it.
@@ -59,12 +59,7 @@ export async function startNatsServer(options: NatsServerOptions): Promise<NatsS
       env: { PATH: "/usr/bin:/bin", GOMAXPROCS: "2", GOMEMLIMIT: "96MiB", GOGC: "50" },
       logFile: join(dataDir, "nats.log"),
       log: options.log,
-      prepare: async () => {
-        await endLeftovers(
-          (info) => info.program === "nats-server" && info.args.includes(config),
-          stopSignals,
-        );
-      },
+      prepare: () => endNatsLeftovers(dataDir),
       isReady: () => answers(port, serverName),
       readyTimeoutMs: 30_000,
       stopSignals,
@@ -83,6 +78,19 @@ export async function startNatsServer(options: NatsServerOptions): Promise<NatsS
     stop: () => child.stop(),
     [Symbol.asyncDispose]: () => child.stop(),
   };
+}
+
+/** Ends a server that a crash left on this directory. */
+export async function endNatsLeftovers(dataDir: string): Promise<void> {
+  const config = configPath(dataDir);
+  await endLeftovers(
+    (info) => info.program === "nats-server" && info.args.includes(config),
+    stopSignals,
+  );
+}
+
+function configPath(dataDir: string): string {
+  return join(resolve(dataDir), "nats.conf");
 }
 
 /** The store's limit is nominal: what bounds the disk is each stream's own. */

@@ -4,6 +4,7 @@ import { dirname, join } from "node:path";
 import { Fault } from "@fastgpu/domain/fault";
 import { closedParent } from "@fastgpu/lifecycle/reach";
 import type { MachineUser } from "@fastgpu/lifecycle/reach";
+import { endClusterProcesses } from "./cluster-processes.ts";
 
 /** Clusters whose data directory their user cannot enter live here. */
 const ELSEWHERE = "/var/lib/fastgpu/pg";
@@ -11,7 +12,8 @@ const POINTER = "cluster.path";
 
 /**
  * Decides where the cluster of a data directory lives: inside it (`DIR/cluster`), or, where a
- * parent is closed to the database's user, in a directory of its own below /var/lib/fastgpu/pg, with a pointer file in it.
+ * parent is closed to the database's user, in a directory of its own below /var/lib/fastgpu/pg, with
+ * a pointer file in it.
  * A cluster elsewhere names its data directory, so that a copied directory is refused instead of
  * two platforms sharing one database; a moved one is followed.
  */
@@ -46,15 +48,20 @@ async function removeOrphans(elsewhere: string, hash: string, home: string): Pro
   const names = await readdir(elsewhere).catch(() => []);
   for (const name of names.filter((each) => each.startsWith(hash))) {
     const owner = await readFile(join(elsewhere, name, "data-directory"), "utf8").catch(() => "");
-    if (owner.trim() === home) await rm(join(elsewhere, name), { recursive: true, force: true });
+    if (owner.trim() !== home) continue;
+    await endClusterProcesses(join(elsewhere, name, "cluster"));
+    await rm(join(elsewhere, name), { recursive: true, force: true });
   }
 }
 
-/** Removes a data directory's cluster, wherever it lives. The server must not run. */
+/** Removes a data directory's cluster, wherever it lives, and ends a server that a crash left on it. */
 export async function removeCluster(dataDir: string): Promise<void> {
-  const pointed = await readPointer(dataDir);
+  const home = await realpath(dataDir).catch(() => undefined);
+  if (home === undefined) return;
+  const pointed = await readPointer(home);
+  await endClusterProcesses(pointed ?? join(home, "cluster"));
   if (pointed !== undefined) await rm(dirname(pointed), { recursive: true, force: true });
-  await rm(dataDir, { recursive: true, force: true });
+  await rm(home, { recursive: true, force: true });
 }
 
 /** Makes an empty directory for initdb, owned by the database's user. */

@@ -4,13 +4,13 @@ import { dirname, join } from "node:path";
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { Fault } from "@fastgpu/domain/fault";
-import { endLeftovers, freePort, startChild } from "@fastgpu/lifecycle/child";
-import type { ChildOptions, ProcessInfo } from "@fastgpu/lifecycle/child";
+import { freePort, startChild } from "@fastgpu/lifecycle/child";
 import { createSystemUser, findUser } from "@fastgpu/lifecycle/reach";
 import type { MachineUser } from "@fastgpu/lifecycle/reach";
 import type { Logger } from "@fastgpu/telemetry/log";
 import { defaultCacheDir, locateBinaries } from "./binaries.ts";
 import type { PostgresBinaries } from "./binaries.ts";
+import { endClusterProcesses, postgresStopSignals } from "./cluster-processes.ts";
 import { makeClusterDir, placeCluster } from "./cluster.ts";
 
 /** Options of {@link startEmbeddedPostgres}. */
@@ -44,12 +44,6 @@ export interface EmbeddedPostgres extends AsyncDisposable {
 
 const run = promisify(execFile);
 const systemUser = "fastgpu-postgres";
-
-/** Fast shutdown first, then immediate (the next start recovers from the log), then SIGKILL. */
-const stopSignals: ChildOptions["stopSignals"] = [
-  { signal: "SIGINT", waitMs: 20_000 },
-  { signal: "SIGQUIT", waitMs: 5_000 },
-];
 
 /** Small on purpose (G11): shared memory costs only what is touched, workers cost always. */
 const settings: Readonly<Record<string, string>> = {
@@ -117,7 +111,7 @@ export async function startEmbeddedPostgres(
     prepare: () => endClusterProcesses(clusterDir),
     isReady: (pid) => isReady(clusterDir, pid),
     readyTimeoutMs: 120_000,
-    stopSignals,
+    stopSignals: postgresStopSignals,
   });
   return {
     adminUrl: `postgres://postgres:${encodeURIComponent(options.password)}@127.0.0.1:${port}/postgres`,
@@ -199,17 +193,6 @@ async function isReady(clusterDir: string, pid: number): Promise<boolean> {
   const text = await readFile(join(clusterDir, "postmaster.pid"), "utf8").catch(() => "");
   const lines = text.split("\n");
   return Number(lines[0]) === pid && lines[7]?.trim() === "ready";
-}
-
-/**
- * Ends whatever still runs on this cluster and removes its lock file. The lock file's process id
- * is never trusted: after a crash or in a new container it may belong to anybody.
- */
-async function endClusterProcesses(clusterDir: string): Promise<void> {
-  const ours = (info: ProcessInfo): boolean =>
-    info.program === "postgres" && info.cwd === clusterDir;
-  await endLeftovers(ours, stopSignals);
-  await rm(join(clusterDir, "postmaster.pid"), { force: true });
 }
 
 async function exists(path: string): Promise<boolean> {

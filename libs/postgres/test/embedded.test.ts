@@ -100,6 +100,18 @@ test("a server whose platform was killed is ended and its data taken over", asyn
   await expect(rows(url, "SELECT 1")).rejects.toThrow();
 });
 
+test("a reset ends the server that a killed platform left, and removes everything", async () => {
+  const dataDir = join(await scratchDirectory(), "postgres");
+  const { child, url } = await fromAnotherProcess(dataDir);
+  child.kill("SIGKILL");
+  await once(child, "exit");
+  expect(await rows(url, "SELECT 1"), "it still runs").toEqual([1]);
+  await removeCluster(dataDir);
+  await expect(rows(url, "SELECT 1")).rejects.toThrow();
+  await expect(readFile(join(dataDir, "postgres.log"))).rejects.toThrow(/ENOENT/);
+  await removeCluster(dataDir);
+});
+
 test("kill -9 of the server: it is started again on the same port, with the data", async () => {
   const dataDir = join(await scratchDirectory(), "postgres");
   await using server = await start(dataDir);
