@@ -11,6 +11,8 @@ export interface Decision {
   readonly slot: Slot;
   /** Running jobs to stop first; empty where there was room. */
   readonly victims: readonly Slot[];
+  /** Running jobs to stop and start again elsewhere, where the draft placed them, to make whole room. */
+  readonly moves: readonly Slot[];
   /** It starts in the aged lane: tell `OrderQueue.jobs.setLane`, it is no victim while it runs. */
   readonly lane: boolean;
 }
@@ -39,7 +41,7 @@ const entitledMd = -1e9;
  * for wide gangs ahead of it.
  *
  * The caller commits each decision with `stop` of the victims (`leave`, and later `stop`, where stopping takes time),
- * `setLane` and `start`. Calling again at the same time decides nothing more: no cycle.
+ * `setLane` and `start`; a move is `stop` and `start` of one job. Calling again at the same time decides nothing more: no cycle.
  */
 export function decide(
   queue: OrderQueue,
@@ -56,6 +58,9 @@ export function decide(
   }
   return walk.decisions;
 }
+
+/** What it took to make room. */
+type Made = Pick<Decision, "victims" | "moves">;
 
 /** A running job, with what does not change during the plan. */
 interface Runner {
@@ -78,6 +83,8 @@ class Walk {
   private readonly shares: ShareDraft;
   /** Who may be stopped in this plan; found when first needed. */
   private runners: Map<Slot, Runner> | undefined;
+  /** Who may be moved in this plan; found when first needed. */
+  private movers: Map<Slot, Candidate> | undefined;
   /** Jobs taken out of their group's heap during the walk, to be put back. */
   private readonly taken: Slot[] = [];
   private laneMilli = 0;
@@ -118,7 +125,7 @@ class Walk {
         : undefined;
     if (started === undefined) return;
     this.takeOut(slot);
-    this.accept(slot, started, true);
+    this.accept(slot, { victims: started, moves: [] }, true);
   }
 
   /** Groups in the order of the score of their first job; a group whose first job finds no room is done with. */
@@ -150,15 +157,15 @@ class Walk {
       const slot = groups[at]!.heap.peek();
       const milli = jobs.gpusMilli[slot]!;
       if (this.shares.limitedBy(groups[at]!.leaf, milli) >= 0) continue;
-      const victims = this.tryStart(slot, score);
-      if (victims === undefined) {
+      const made = this.tryStart(slot, score);
+      if (made === undefined) {
         blocked++;
         if (this.expectedEndMs !== undefined) this.reservation ??= this.reserve(milli);
         continue;
       }
       this.takeOut(slot);
-      this.accept(slot, victims, false);
-      if (victims.length > 0) this.rescore(heap, scores);
+      this.accept(slot, made, false);
+      if (made.victims.length > 0) this.rescore(heap, scores);
       if (groups[at]!.heap.size > 0) {
         scores[at] = this.groupScore(at);
         heap.push(at);
@@ -167,18 +174,20 @@ class Walk {
   }
 
   /** Places a job where there is room, or makes room; answers who must stop, or undefined where it cannot start. */
-  private tryStart(slot: Slot, scoreMd: number): readonly Slot[] | undefined {
+  private tryStart(slot: Slot, scoreMd: number): Made | undefined {
     const { room, reservation } = this;
     const milli = this.queue.jobs.gpusMilli[slot]!;
     const endMs = this.expectedEndMs?.(slot) ?? Number.POSITIVE_INFINITY;
     if (reservation !== undefined && !reservation.may(endMs, milli)) return undefined;
     if (milli <= room.freeMilli() && room.place(slot)) {
       reservation?.took(endMs, milli);
-      return [];
+      return { victims: [], moves: [] };
     }
-    return this.preempt && reservation === undefined
-      ? this.makeRoom(slot, scoreMd, false)
-      : undefined;
+    if (!this.preempt || reservation !== undefined) return undefined;
+    const moves = milli <= room.freeMilli() ? this.compact(slot) : undefined;
+    if (moves !== undefined) return { victims: [], moves };
+    const victims = this.makeRoom(slot, scoreMd, false);
+    return victims === undefined ? undefined : { victims, moves: [] };
   }
 
   /** Reserves the start of a job that found no room, by the expected ends of what runs (or starts in this plan). */
@@ -209,14 +218,18 @@ class Walk {
     this.taken.push(slot);
   }
 
-  private accept(slot: Slot, victims: readonly Slot[], lane: boolean): void {
+  private accept(slot: Slot, { victims, moves }: Made, lane: boolean): void {
     const { jobs } = this.queue;
+    // Who has moved in this plan stays where it is.
+    for (const mover of moves) this.runners?.delete(mover);
+    for (const mover of moves) this.movers?.delete(mover);
+    for (const victim of victims) this.movers?.delete(victim);
     for (const victim of victims) {
       this.shares.change(jobs.leaf[victim]!, -jobs.gpusMilli[victim]!);
       this.runners?.delete(victim);
     }
     this.shares.change(jobs.leaf[slot]!, jobs.gpusMilli[slot]!);
-    this.decisions.push({ slot, victims, lane });
+    this.decisions.push({ slot, victims, moves, lane });
   }
 
   /** Stops whoever must go for this job, on the draft; answers who, or undefined with the draft as it was. */
@@ -234,6 +247,38 @@ class Walk {
       return this.undo(needed);
     }
     return needed;
+  }
+
+  /** Moves running jobs together so that the job fits, on the draft; answers who, or undefined and nothing has moved. */
+  private compact(slot: Slot): readonly Slot[] | undefined {
+    const { room } = this;
+    if (room.compaction === undefined) return undefined;
+    const chosen = room.compaction(slot, [...this.allMovers().values()]);
+    if (chosen === undefined) return undefined;
+    for (const mover of chosen) room.release(mover);
+    if (!room.place(slot) || !chosen.every((mover) => room.place(mover))) {
+      throw new Error(`the room's compaction for job ${slot} does not work out`);
+    }
+    return chosen;
+  }
+
+  private allMovers(): Map<Slot, Candidate> {
+    if (this.movers !== undefined) return this.movers;
+    const { queue, nowMs } = this;
+    const { jobs, policy } = queue;
+    const movers = new Map<Slot, Candidate>();
+    const gone = new Set(this.decisions.flatMap(({ victims }) => victims));
+    for (const slot of queue.running) {
+      if (gone.has(slot) || !queue.mayBeMoved(slot, nowMs)) continue;
+      movers.set(slot, {
+        slot,
+        gpusMilli: jobs.gpusMilli[slot]!,
+        lossGpuMs: jobs.lossAt(slot, nowMs, policy.restoreChargeMs),
+        scoreMd: 0,
+      });
+    }
+    this.movers = movers;
+    return movers;
   }
 
   private undo(released: readonly Slot[]): undefined {

@@ -55,8 +55,8 @@ export class RunTimePredictor {
       const history = this.histories.get(key);
       if (history === undefined || history.total < leastRuns * decay ** leastRuns) continue;
       return {
-        p50Ms: quantile(history, 0.5),
-        p90Ms: quantile(history, 0.9),
+        p50Ms: quantile(history, 0.5, "between"),
+        p90Ms: quantile(history, 0.9, "up"),
         runs: history.total,
         level,
       };
@@ -105,13 +105,15 @@ function bucketOf(runMs: number): number {
   return Math.min(bucketCount - 1, Math.floor(doublings * bucketsPerDoubling));
 }
 
-/** The run time below which such a part of the runs ended: interpolated within its bucket, on the log scale. */
-function quantile(history: History, part: number): number {
+/** The run time below which such a part of the runs ended: the end of its bucket, or between its ends on the log scale. */
+function quantile(history: History, part: number, round: "up" | "between"): number {
   let left = part * history.total;
   for (let at = 0; at < bucketCount; at++) {
     const count = history.counts[at]!;
     if (count > 0 && left <= count) {
-      return Math.round(1000 * 2 ** ((at + left / count) / bucketsPerDoubling));
+      return Math.round(
+        1000 * 2 ** ((at + (round === "up" ? 1 : left / count)) / bucketsPerDoubling),
+      );
     }
     left -= count;
   }

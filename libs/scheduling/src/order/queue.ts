@@ -150,13 +150,20 @@ export class OrderQueue {
   /** Whether the rules let a running job be stopped at all now: it can resume, has run long enough, may bear more. */
   mayBeVictim(slot: Slot, nowMs: number): boolean {
     const { jobs, policy } = this;
-    if (jobs.state[slot] !== jobState.running || !jobs.preemptible(slot) || jobs.inLane(slot)) {
-      return false;
-    }
-    if (nowMs - jobs.sinceMs[slot]! < policy.minRunMs) return false;
+    if (jobs.inLane(slot) || !this.mayBeMoved(slot, nowMs)) return false;
     const attained = jobs.attainedAt(slot, nowMs);
     const runMs = (attained * 1000) / Math.max(1, jobs.gpusMilli[slot]!);
     return jobs.preemptions[slot]! + 1 <= allowance(policy, runMs);
+  }
+
+  /** Whether a running job may be stopped and started elsewhere at once: it can resume and has run long enough. */
+  mayBeMoved(slot: Slot, nowMs: number): boolean {
+    const { jobs, policy } = this;
+    return (
+      jobs.state[slot] === jobState.running &&
+      jobs.preemptible(slot) &&
+      nowMs - jobs.sinceMs[slot]! >= policy.minRunMs
+    );
   }
 
   private toWaiting(slot: Slot, nowMs: number): void {

@@ -28,6 +28,12 @@ export interface Room {
    * undefined. The caller checks it by trial and drops who is not needed.
    */
   victims(slot: Slot, candidates: readonly Candidate[]): readonly Slot[] | undefined;
+  /**
+   * Running jobs that would let the job in if they ran elsewhere in what is free, least loss first, or undefined. Only
+   * a pool whose free GPUs can lie in the wrong places has one. It must work out: released, then the job placed, then
+   * each of them placed in this order.
+   */
+  compaction?(slot: Slot, movable: readonly Candidate[]): readonly Slot[] | undefined;
 }
 
 /** Losses within this much of each other, in milliseconds per GPU, count as equal. */

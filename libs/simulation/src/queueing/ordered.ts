@@ -1,7 +1,8 @@
 import { decide } from "@fastgpu/scheduling/order/decide";
 import type { OrderPolicy } from "@fastgpu/scheduling/order/policy";
 import { OrderQueue } from "@fastgpu/scheduling/order/queue";
-import type { Room } from "@fastgpu/scheduling/order/room";
+import type { Slot } from "@fastgpu/scheduling/order/jobs";
+import type { Candidate, Room } from "@fastgpu/scheduling/order/room";
 import type { Pool } from "./pool.ts";
 import type { QueuePolicy, World } from "./world.ts";
 
@@ -28,6 +29,11 @@ export function orderedPolicy(world: World, options: OrderedOptions): QueuePolic
   const jobOf: number[] = [];
   const slotOf: number[] = [];
   const room = roomOf(world.pool, jobOf, slotOf);
+  const run = (slot: Slot, nowMs: number): void => {
+    queue.start(slot, nowMs, world.began(jobOf[slot]!));
+    // A simulated job saves its state when asked to stop: only the restore is lost.
+    queue.saved(slot, Number.POSITIVE_INFINITY);
+  };
   return {
     tickMs: options.tickMs,
     arrive(job, nowMs) {
@@ -53,15 +59,20 @@ export function orderedPolicy(world: World, options: OrderedOptions): QueuePolic
       queue.remove(slotOf[job]!);
     },
     plan(nowMs) {
-      for (const { slot, victims, lane } of decide(queue, room, nowMs)) {
+      for (const { slot, victims, moves, lane } of decide(queue, room, nowMs)) {
         for (const victim of victims) {
           queue.stop(victim, nowMs, true);
           world.stopped(jobOf[victim]!);
         }
+        for (const mover of moves) {
+          const inLane = queue.jobs.inLane(mover);
+          queue.stop(mover, nowMs, false);
+          world.stopped(jobOf[mover]!);
+          queue.jobs.setLane(mover, inLane);
+          run(mover, nowMs);
+        }
         queue.jobs.setLane(slot, lane);
-        queue.start(slot, nowMs, world.began(jobOf[slot]!));
-        // A simulated job saves its state when asked to stop: only the restore is lost.
-        queue.saved(slot, Number.POSITIVE_INFINITY);
+        run(slot, nowMs);
       }
     },
   };
@@ -69,15 +80,21 @@ export function orderedPolicy(world: World, options: OrderedOptions): QueuePolic
 
 /** The pool, with jobs named by their slot in the queue instead of their index in the trace. */
 function roomOf(pool: Pool, jobOf: readonly number[], slotOf: readonly number[]): Room {
-  return {
+  const named = (candidates: readonly Candidate[]): readonly Candidate[] =>
+    candidates.map((candidate) => ({ ...candidate, slot: jobOf[candidate.slot]! }));
+  const room: Room = {
     capacityMilli: pool.capacityMilli,
     freeMilli: () => pool.freeMilli(),
     place: (slot) => pool.place(jobOf[slot]!),
     release: (slot) => pool.release(jobOf[slot]!),
     restore: (slot) => pool.restore(jobOf[slot]!),
-    victims(slot, candidates) {
-      const byJob = candidates.map((candidate) => ({ ...candidate, slot: jobOf[candidate.slot]! }));
-      return pool.victims(jobOf[slot]!, byJob)?.map((job) => slotOf[job]!);
-    },
+    victims: (slot, candidates) =>
+      pool.victims(jobOf[slot]!, named(candidates))?.map((job) => slotOf[job]!),
+  };
+  if (pool.compaction === undefined) return room;
+  return {
+    ...room,
+    compaction: (slot, movable) =>
+      pool.compaction!(jobOf[slot]!, named(movable))?.map((job) => slotOf[job]!),
   };
 }

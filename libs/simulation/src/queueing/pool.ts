@@ -137,6 +137,69 @@ export class NodePool implements Pool {
     return [...chosen];
   }
 
+  /** Empties one node after another of jobs that fit elsewhere, where that loses least, until the job fits. */
+  compaction(job: number, movable: readonly Candidate[]): readonly number[] | undefined {
+    const gpus = this.gpusOf(job);
+    if (gpus > this.size || gpus > this.free) return undefined;
+    const onNode = new Map<number, Candidate[]>();
+    for (const candidate of movable) {
+      const holding = this.held.get(candidate.slot)!;
+      if (holding.length > 1) continue;
+      const [[node]] = holding as [readonly [number, number]];
+      const list = onNode.get(node);
+      if (list === undefined) onNode.set(node, [candidate]);
+      else list.push(candidate);
+    }
+    let best: readonly number[] | undefined;
+    let bestLoss = Number.POSITIVE_INFINITY;
+    for (let node = 0; node < this.freeOf.length; node++) {
+      const movers = this.moversOff(node, gpus, onNode.get(node) ?? []);
+      if (movers === undefined || movers.lossGpuMs >= bestLoss) continue;
+      best = movers.jobs;
+      bestLoss = movers.lossGpuMs;
+    }
+    return best !== undefined && this.worksOut(gpus, best) ? best : undefined;
+  }
+
+  /** Whether the movers find places one by one once they are out and the job is in, as they will be placed. */
+  private worksOut(gpus: number, movers: readonly number[]): boolean {
+    const free = this.freeOf.slice();
+    const placed = (width: number): boolean => {
+      const node = bestFit(free, width);
+      if (node >= 0) free[node]! -= width;
+      return node >= 0;
+    };
+    for (const mover of movers)
+      for (const [node, held] of this.held.get(mover)!) free[node]! += held;
+    return placed(gpus) && movers.every((mover) => placed(this.gpusOf(mover)));
+  }
+
+  /** Jobs whose leaving makes so many GPUs free on a node, if each fits on another node; the widest first. */
+  private moversOff(
+    node: number,
+    gpus: number,
+    there: readonly Candidate[],
+  ): { readonly jobs: readonly number[]; readonly lossGpuMs: number } | undefined {
+    let missing = gpus - this.freeOf[node]!;
+    if (this.free - this.freeOf[node]! < missing) return undefined;
+    const free = this.freeOf.slice();
+    // The node that is being emptied takes the job itself.
+    free[node] = 0;
+    const jobs: number[] = [];
+    let lossGpuMs = 0;
+    for (const candidate of there.toSorted((a, b) => b.gpusMilli - a.gpusMilli || byLoss(a, b))) {
+      if (missing <= 0) break;
+      const width = candidate.gpusMilli / 1000;
+      const target = bestFit(free, width);
+      if (target < 0) continue;
+      free[target]! -= width;
+      missing -= width;
+      jobs.push(candidate.slot);
+      lossGpuMs += candidate.lossGpuMs;
+    }
+    return missing > 0 ? undefined : { jobs, lossGpuMs };
+  }
+
   /** The node where freeing so many GPUs loses least; victims chosen already are free of charge. */
   private cheapestNode(
     need: number,
@@ -182,13 +245,9 @@ export class NodePool implements Pool {
     }
     if (holding.length < whole) return undefined;
     if (rest === 0) return holding;
-    let best = -1;
-    for (let node = 0; node < this.freeOf.length; node++) {
-      const free = this.freeOf[node]!;
-      if (free < rest || holding.some(([at]) => at === node)) continue;
-      if (best < 0 || free < this.freeOf[best]!) best = node;
-      if (free === rest) break;
-    }
+    const free = this.freeOf.slice();
+    for (const [node] of holding) free[node] = 0;
+    const best = bestFit(free, rest);
     return best < 0 ? undefined : [...holding, [best, rest]];
   }
 
@@ -198,4 +257,16 @@ export class NodePool implements Pool {
     this.held.set(job, holding);
     this.former.delete(job);
   }
+}
+
+/** The node with the fewest free GPUs that are enough, the first of those; -1: none. */
+function bestFit(freeOf: readonly number[], gpus: number): number {
+  let best = -1;
+  for (let node = 0; node < freeOf.length; node++) {
+    const free = freeOf[node]!;
+    if (free < gpus || (best >= 0 && free >= freeOf[best]!)) continue;
+    best = node;
+    if (free === gpus) break;
+  }
+  return best;
 }
