@@ -1,6 +1,4 @@
-import { create, toBinary } from "@bufbuild/protobuf";
-import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-import { ProgressSchema } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
+import { create } from "@bufbuild/protobuf";
 import {
   ConnectResponseSchema,
   type ConnectRequest,
@@ -14,7 +12,7 @@ import type { CallContext } from "@fastgpu/rpc/context";
 import type { Scheduler } from "../scheduler.ts";
 import { openWorkerSession, type OpenedSession } from "../session/open-session.ts";
 import { createSendQueue } from "../session/queue.ts";
-import { toEvents } from "../session/reports.ts";
+import { stamped, toEvents } from "../session/reports.ts";
 import { fencedFault, type Session } from "../session/sessions.ts";
 import { storeNodeState } from "../store/nodes.ts";
 import { storeProgress } from "../store/tasks.ts";
@@ -145,8 +143,7 @@ async function answerHeartbeat(
   const progress = heartbeat.progress.flatMap((item) => {
     const attempt = parseId("att", item.attempt);
     if (attempt === undefined || item.progress === undefined) return [];
-    const stamped = create(ProgressSchema, { ...item.progress, time: timestampFromMs(receivedMs) });
-    return [{ attempt, epoch: Number(item.epoch), progress: toBinary(ProgressSchema, stamped) }];
+    return [{ attempt, epoch: Number(item.epoch), progress: stamped(item.progress, receivedMs) }];
   });
   if (progress.length === 0) return;
   s.watchers.notify(await storeProgress(s.core, session.node, progress));

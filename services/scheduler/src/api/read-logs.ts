@@ -199,7 +199,8 @@ function lostLog(attempt: StoredAttempt, offset: number): Range {
     cursor: cursorText(attempt, offset),
     attempt: attemptName(attempt),
   };
-  const silent = attempt.runningMs === undefined || offset > 0;
+  // An attempt that wrote nothing leaves no log; only a lost node takes one with it.
+  const silent = attempt.runningMs === undefined || attempt.exitClass !== "node_lost";
   return { records: silent ? [] : [record], nextOffset: offset, end: true };
 }
 

@@ -1,3 +1,4 @@
+import type { Money } from "@fastgpu/contracts/fastgpu/type/v1/money_pb";
 import type { Task } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import { Fault } from "@fastgpu/domain/fault";
 import type { TaskId } from "@fastgpu/domain/ids";
@@ -55,15 +56,32 @@ export async function describeTask(
 
 /** What billing knows. A bill that cannot be had leaves the field out: the task's state does not depend on it. */
 async function readCost(s: Scheduler, task: StoredTask, context: CallContext) {
-  if (task.demand.gpuCount === 0 || task.attempt === undefined) return undefined;
+  return (await readCosts(s, [task], context)).get(task.id);
+}
+
+/** Costs of tasks of one project, for those that can have one. */
+export async function readCosts(
+  s: Scheduler,
+  all: readonly StoredTask[],
+  context: CallContext,
+): Promise<ReadonlyMap<TaskId, Money>> {
+  const billed = all.filter((task) => task.demand.gpuCount > 0 && task.attempt !== undefined);
+  const [task] = billed;
+  if (task === undefined) return new Map();
   const parent = `projects/${task.project}`;
-  const tasks = [`${parent}/tasks/${task.id}`];
+  const tasks = billed.map((each) => `${parent}/tasks/${each.id}`);
   const options = { parent: context, timeoutMs: extrasTimeoutMs, waitForReady: false };
   return s.billing.batchGetTaskCosts({ parent, tasks }, options).then(
-    (answer) => answer.costs[0]?.cost,
+    (answer) =>
+      new Map(
+        answer.costs.flatMap(({ cost }, i) => {
+          const id = billed[i]?.id;
+          return id === undefined || cost === undefined ? [] : [[id, cost] as const];
+        }),
+      ),
     (error: unknown) => {
-      context.log.warn({ err: error, task: task.id }, "no cost from billing");
-      return undefined;
+      context.log.warn({ err: error }, "no costs from billing");
+      return new Map();
     },
   );
 }

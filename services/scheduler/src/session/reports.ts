@@ -1,3 +1,6 @@
+import { create, toBinary } from "@bufbuild/protobuf";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { ProgressSchema, type Progress } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import type { Report } from "@fastgpu/contracts/fastgpu/worker/v1/worker_session_pb";
 import type { Clock } from "@fastgpu/domain/clock";
 import { indexSet, type IndexSet } from "@fastgpu/domain/index-set";
@@ -47,6 +50,9 @@ function whatHappened(report: Report, receivedMs: number): AttemptEvent["what"] 
           ...(ended.exitCode === undefined ? {} : { exitCode: ended.exitCode }),
           ...(ended.manifestDigest === "" ? {} : { manifestDigest: ended.manifestDigest }),
           ...(ended.logArtifact === "" ? {} : { logArtifact: ended.logArtifact }),
+          ...(ended.progress === undefined
+            ? {}
+            : { progress: stamped(ended.progress, receivedMs) }),
           ...(ended.elements.length === 0 ? {} : { elementResults: toResults(ended.elements) }),
         },
       };
@@ -54,6 +60,12 @@ function whatHappened(report: Report, receivedMs: number): AttemptEvent["what"] 
     case undefined:
       return undefined;
   }
+}
+
+/** Progress with the time at which it came, serialized. */
+export function stamped(progress: Progress, atMs: number): Uint8Array {
+  const message = create(ProgressSchema, { ...progress, time: timestampFromMs(atMs) });
+  return toBinary(ProgressSchema, message);
 }
 
 function toResults(

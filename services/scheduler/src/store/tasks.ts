@@ -286,6 +286,8 @@ export interface TaskChange {
   readonly waitingFor?: number;
   readonly cancelRequested?: boolean;
   readonly manifestDigest?: string;
+  /** Progress message, serialized. */
+  readonly progress?: Uint8Array;
   readonly submittedMs?: number;
   readonly startedMs?: number;
   readonly endedMs?: number;
@@ -310,6 +312,7 @@ const update = statement(
      waiting_for = coalesce(c.waiting_for, t.waiting_for),
      cancel_requested = coalesce(c.cancel_requested, t.cancel_requested),
      manifest_digest = coalesce(c.manifest_digest, t.manifest_digest),
+     progress = coalesce(decode(c.progress, 'base64'), t.progress),
      submitted_ms = coalesce(t.submitted_ms, c.submitted_ms),
      started_ms = coalesce(t.started_ms, c.started_ms),
      ended_ms = coalesce(c.ended_ms, t.ended_ms),
@@ -321,7 +324,7 @@ const update = statement(
    from json_to_recordset($1::json) as c(
      id uuid, prev_state text, state text, queue_reason text, status_message text, exit_class text, exit_code int,
      retries int, free_requeues int, not_before_ms bigint, excluded_gpus uuid[], waiting_for int,
-     cancel_requested boolean, manifest_digest text, submitted_ms bigint, started_ms bigint, ended_ms bigint,
+     cancel_requested boolean, manifest_digest text, progress text, submitted_ms bigint, started_ms bigint, ended_ms bigint,
      idx_pending int4multirange, idx_leased int4multirange, idx_succeeded int4multirange,
      idx_failed int4multirange, idx_cancelled int4multirange)
    where t.id = c.id`,
@@ -345,6 +348,8 @@ export async function updateTasks(tx: Querier, changes: readonly TaskChange[]): 
     waiting_for: change.waitingFor,
     cancel_requested: change.cancelRequested,
     manifest_digest: change.manifestDigest,
+    progress:
+      change.progress === undefined ? undefined : Buffer.from(change.progress).toString("base64"),
     submitted_ms: change.submittedMs,
     started_ms: change.startedMs,
     ended_ms: change.endedMs,

@@ -21,6 +21,8 @@ export interface AttemptEnd {
   readonly manifestDigest?: string;
   readonly logArtifact?: string;
   readonly elementResults?: ElementResults;
+  /** The last progress, serialized. */
+  readonly progress?: Uint8Array;
   /** Set where the node was lost: nothing is known from here on. */
   readonly unknownFromMs?: number;
 }
@@ -190,6 +192,7 @@ function endPlainTask(
 ): void {
   const { task } = draft;
   if (isTerminal(draft.change.state)) return;
+  if (at.end.progress !== undefined) draft.change = { ...draft.change, progress: at.end.progress };
   const { end, event, gpus } = at;
   const decision = decideRetry(end.exitClass, task.counts, task.retry);
   const ended = {
