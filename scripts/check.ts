@@ -72,7 +72,7 @@ const steps: readonly Step[] = [
   command("lint", bin("oxlint"), ["--type-aware", ...(fix ? ["--fix"] : [])]),
   command("format", bin("oxfmt"), fix ? ["."] : ["--check", "."]),
   command("dead code", bin("knip"), ["--no-progress"]),
-  command("proto format", bin("buf"), ["format", "fastgpu", "--exit-code", ...(fix ? ["-w"] : ["-d"])], join(root, "proto")),
+  command("proto format", bin("buf"), ["format", "--path", "fastgpu", "--exit-code", ...(fix ? ["-w"] : ["-d"])], join(root, "proto")),
   command("proto lint", bin("buf"), ["lint"], join(root, "proto")),
   command("proto breaking", bin("buf"), ["breaking", "--against", "baseline.binpb", "--exclude-imports"], join(root, "proto")),
   drift,

@@ -14,6 +14,6 @@ function run(...args: readonly string[]): void {
   if (status !== 0) process.exit(status ?? 1);
 }
 
-run("format", "fastgpu", "-w");
+run("format", "--path", "fastgpu", "-w");
 run("generate");
-if (process.argv.includes("--release")) run("build", "--exclude-imports", "-o", "baseline.binpb");
+if (process.argv.includes("--release")) run("build", "-o", "baseline.binpb");
