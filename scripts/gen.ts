@@ -16,4 +16,4 @@ function run(...args: readonly string[]): void {
 
 run("format", "--path", "fastgpu", "-w");
 run("generate");
-if (process.argv.includes("--release")) run("build", "-o", "baseline.binpb");
+if (process.argv.includes("--release")) run("build", "--path", "fastgpu", "-o", "baseline.binpb");
