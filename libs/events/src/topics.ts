@@ -57,6 +57,8 @@ export const signals = {
   nodeSample: signal("sample", NodeSampleSchema),
   /** A replica of the scheduler has something to send to its workers; key: the replica. */
   replicaNudge: signal("nudge", EmptySchema),
+  /** An API key was revoked: whoever verifies tokens refuses those it made; key: the API key. */
+  keyRevoked: signal("revoked", ApiKeyRevokedSchema),
 } as const;
 
 /** What the writer of an event says beside its payload. */

@@ -41,8 +41,14 @@ const reloadGapMs = 5_000;
 /** Difference of clocks that is forgiven, in seconds. */
 const toleranceS = 5;
 
+/** An authenticator that can be told of a revocation before the tokens end by themselves. */
+export interface RevocableAuthenticator extends Authenticator {
+  /** Refuses the tokens that a principal has now: TOKEN_EXPIRED, for as long as the longest of them could live. */
+  revoke(principalId: string): void;
+}
+
 /** An authenticator that verifies tokens locally: no call leaves the process but the rare load of auth's keys. */
-export function createAuthenticator(options: AuthenticatorOptions): Authenticator {
+export function createAuthenticator(options: AuthenticatorOptions): RevocableAuthenticator {
   const { clock } = options;
   const accessKeys = createKeyStore(options.loadKeys, clock);
   const serviceKeys = new Map(
@@ -51,6 +57,13 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
     ),
   );
   const verified = new Map<string, Principal>();
+  const revokedUntilMs = new Map<string, number>();
+
+  function requireUnrevoked(principal: Principal): Principal {
+    if (revokedUntilMs.size === 0) return principal;
+    if (clock.nowMs() < (revokedUntilMs.get(principal.id) ?? 0)) throw revoked();
+    return principal;
+  }
 
   async function verify(token: string): Promise<Principal> {
     try {
@@ -65,7 +78,7 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
         if (verified.size <= rememberedTokens) break;
         verified.delete(oldest);
       }
-      return principal;
+      return requireUnrevoked(principal);
     } catch (error) {
       throw describe(error);
     }
@@ -85,7 +98,12 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
         verified.delete(token);
         throw expired();
       }
-      return known;
+      return requireUnrevoked(known);
+    },
+    revoke(principalId) {
+      const nowMs = clock.nowMs();
+      for (const [id, untilMs] of revokedUntilMs) if (untilMs <= nowMs) revokedUntilMs.delete(id);
+      revokedUntilMs.set(principalId, nowMs + tokenNames.accessTtlMs + toleranceS * 1000);
     },
   };
 }
@@ -175,6 +193,12 @@ function describe(error: unknown): Fault {
   return new Fault("UNAVAILABLE", "the keys that verify tokens cannot be read at the moment", {
     retryAfterMs: 1_000,
     cause: error,
+  });
+}
+
+function revoked(): Fault {
+  return new Fault("TOKEN_EXPIRED", "the key that this token was made with was revoked", {
+    hint: "use another API key",
   });
 }
 

@@ -7,6 +7,7 @@ import { fetchEvents } from "@fastgpu/events/event-log";
 import type { Bus } from "@fastgpu/events/bus";
 import { openNatsBus } from "@fastgpu/events/nats-bus";
 import { startBusRelay } from "@fastgpu/events/relay";
+import { signals } from "@fastgpu/events/topics";
 import { startLoop } from "@fastgpu/lifecycle/loop";
 import { openMasterKey } from "@fastgpu/lifecycle/master-key";
 import type { MasterKey } from "@fastgpu/lifecycle/master-key";
@@ -15,7 +16,7 @@ import { openDatabase } from "@fastgpu/postgres/database";
 import type { Database } from "@fastgpu/postgres/database";
 import { pruneRequests } from "@fastgpu/postgres/requests";
 import { createAuthenticator } from "@fastgpu/rpc/authenticator";
-import type { Authenticator } from "@fastgpu/rpc/authenticator";
+import type { RevocableAuthenticator } from "@fastgpu/rpc/authenticator";
 import { createChannel } from "@fastgpu/rpc/channel";
 import { createClient } from "@fastgpu/rpc/client";
 import { createPageTokens } from "@fastgpu/rpc/page-token";
@@ -50,6 +51,10 @@ export async function main(config: AuthConfig, context: ServiceContext): Promise
   const signing = openSigningKeys({ core: db.core, master, clock });
   await using _upkeep = startUpkeep(config, context, { db, master });
   await using _consumers = startAuditConsumers(config, context, { db, bus });
+  const auth = authenticator(config, context, { db, signing });
+  await using _revocations = bus.listen(signals.keyRevoked, "*", (told) =>
+    auth.revoke(told.apiKey),
+  );
   const server = await startServer({
     listen: config.listen,
     services: authServices({
@@ -60,8 +65,12 @@ export async function main(config: AuthConfig, context: ServiceContext): Promise
       signing,
       pageTokens: createPageTokens(master.derive("auth/page-tokens")),
       wakeRelay: () => relay.wake(),
+      tellRevoked(apiKey) {
+        auth.revoke(apiKey);
+        bus.send(signals.keyRevoked, apiKey, { apiKey });
+      },
     }),
-    auth: authenticator(config, context, { db, signing }),
+    auth,
     clock,
     log,
     tracing,
@@ -79,7 +88,7 @@ function authenticator(
   config: AuthConfig,
   { clock }: ServiceContext,
   own: { db: Database; signing: SigningKeys },
-): Authenticator {
+): RevocableAuthenticator {
   return createAuthenticator({
     service: "auth",
     clock,

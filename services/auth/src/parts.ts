@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import type { Clock } from "@fastgpu/domain/clock";
 import { newId } from "@fastgpu/domain/ids";
-import type { Id, IdPrefix } from "@fastgpu/domain/ids";
+import type { ApiKeyId, Id, IdPrefix } from "@fastgpu/domain/ids";
 import type { MasterKey } from "@fastgpu/lifecycle/master-key";
 import type { Database } from "@fastgpu/postgres/database";
 import type { PageTokens } from "@fastgpu/rpc/page-token";
@@ -18,6 +18,8 @@ export interface AuthParts {
   readonly pageTokens: PageTokens;
   /** Called after a commit that appended events. */
   wakeRelay(): void;
+  /** Tells everybody who verifies tokens, at once, that a key was revoked; a lost message costs 15 minutes. */
+  tellRevoked(keyId: ApiKeyId): void;
 }
 
 /** Purposes for which keys are derived from the master key. */

@@ -291,6 +291,17 @@ describe("names for people", () => {
 });
 
 describe("revocation", () => {
+  test("ends the tokens that the key has made, at once", async () => {
+    const tenant = await newTenant("tokens end");
+    const { accessToken } = await exchange(tenant.adminKey);
+    const client = auth.withToken(ProjectService, accessToken);
+    await client.listProjects({ parent: tenant.organization.name });
+    await auth.as(ApiKeyService, operatorKey).revokeApiKey({ name: tenant.adminKeyName });
+    const fault = await faultOf(client.listProjects({ parent: tenant.organization.name }));
+    expect(fault.reason).toBe("TOKEN_EXPIRED");
+    expect(fault.message).toMatch(/revoked/);
+  });
+
   test("is told once and answers the same again", async () => {
     const tenant = await newTenant("revoke twice");
     const keys = auth.as(ApiKeyService, operatorKey);

@@ -4,6 +4,7 @@ import { Fault } from "@fastgpu/domain/fault";
 import { deniedCallsToOutbox, startDeniedCalls } from "@fastgpu/events/denied-calls";
 import { openNatsBus } from "@fastgpu/events/nats-bus";
 import { startBusRelay } from "@fastgpu/events/relay";
+import { signals } from "@fastgpu/events/topics";
 import { wallClock } from "@fastgpu/lifecycle/clock";
 import { startLoop } from "@fastgpu/lifecycle/loop";
 import { openMasterKey } from "@fastgpu/lifecycle/master-key";
@@ -11,7 +12,7 @@ import type { ServiceContext } from "@fastgpu/lifecycle/service";
 import { openDatabase } from "@fastgpu/postgres/database";
 import type { Pool } from "@fastgpu/postgres/pool";
 import { createAuthenticator } from "@fastgpu/rpc/authenticator";
-import type { Authenticator } from "@fastgpu/rpc/authenticator";
+import type { RevocableAuthenticator } from "@fastgpu/rpc/authenticator";
 import { createChannel } from "@fastgpu/rpc/channel";
 import type { Channel } from "@fastgpu/rpc/channel";
 import { createClient } from "@fastgpu/rpc/client";
@@ -47,6 +48,9 @@ export async function main(config: StorageConfig, context: ServiceContext): Prom
   using closing = new DisposableStack();
   const auth = closing.adopt(dialAuth(config, context), (channel) => channel.close());
   const authenticator = authenticatorOf(config, context, auth);
+  await using _revocations = bus.listen(signals.keyRevoked, "*", ({ apiKey }) =>
+    authenticator.revoke(apiKey),
+  );
   const server = await startServer({
     listen: config.listen,
     services: storageServices({
@@ -89,7 +93,7 @@ function authenticatorOf(
   config: StorageConfig,
   { clock }: ServiceContext,
   auth: Channel,
-): Authenticator {
+): RevocableAuthenticator {
   const tokens = createClient(TokenService, auth);
   const projects = createClient(ProjectService, auth);
   return createAuthenticator({

@@ -38,7 +38,7 @@ export interface StorageWorld extends AsyncDisposable {
   /** A token in a role of a tenant. */
   tokenOf(role: Role, tenant?: Tenant): Promise<string>;
   /** A client in a role of a tenant; `worker` has none. */
-  as<S extends DescService>(service: S, role: Role, tenant?: Tenant): Client<S>;
+  as<S extends DescService>(service: S, role: Role, tenant?: Tenant, keyId?: string): Client<S>;
 }
 
 /** Makes that world; nothing serves yet. */
@@ -64,8 +64,8 @@ export async function storageWorld(overrides: Partial<StorageConfig> = {}): Prom
     auth: auth.address,
     ...overrides,
   });
-  const tokenOf = (role: Role, tenant?: Tenant): Promise<string> => {
-    const sub = role === "worker" ? "node-01" : "key-01";
+  const tokenOf = (role: Role, tenant?: Tenant, keyId: string = "key-01"): Promise<string> => {
+    const sub = role === "worker" ? "node-01" : keyId;
     return auth.tokenOf({ sub, role, ...(tenant === undefined ? {} : { org: tenant.org }) });
   };
   const stack = starting.move();
@@ -79,8 +79,8 @@ export async function storageWorld(overrides: Partial<StorageConfig> = {}): Prom
       return { ...tenant, parent: `projects/${tenant.project}` };
     },
     tokenOf,
-    as(service, role, tenant) {
-      const token = (): Promise<string> => tokenOf(role, tenant);
+    as(service, role, tenant, keyId) {
+      const token = (): Promise<string> => tokenOf(role, tenant, keyId);
       const channel = createChannel({ address: `unix:${path}`, token });
       stack.defer(() => channel.close());
       return createClient(service, channel);

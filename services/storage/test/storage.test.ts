@@ -10,6 +10,9 @@ import {
   AttemptStorageService,
 } from "@fastgpu/contracts/fastgpu/storage/v1/storage_service_pb";
 import { idToUuid } from "@fastgpu/domain/ids";
+import { openNatsBus } from "@fastgpu/events/nats-bus";
+import { signals } from "@fastgpu/events/topics";
+import { quiet } from "@fastgpu/testkit/log";
 import { eventually, namedSignals } from "@fastgpu/testkit/signals";
 import { openChunkStore } from "../src/chunks/chunk-store.ts";
 import { collect } from "../src/collect.ts";
@@ -145,14 +148,14 @@ describe("an upload", () => {
         .catch(() => undefined);
       return Number(known?.committedBytes ?? 0);
     };
-    const signals = namedSignals();
+    const points = namedSignals();
     const broken = client.uploadArtifact(
       (async function* () {
         let sent = 0;
         for await (const message of uploadOf(content, header)) {
           yield message;
           sent += message.part.case === "data" ? message.part.value.length : 0;
-          if (sent > 6 * MIB) await signals.fired("never").catch(() => undefined);
+          if (sent > 6 * MIB) await points.fired("never").catch(() => undefined);
         }
       })(),
       { signal: breaking.signal },
@@ -196,7 +199,7 @@ describe("an upload", () => {
     const client = editor(tenant);
     const content = randomBytes(12 * MIB);
     const header = { parent: tenant.parent, uploadId: randomUUID(), sha256: sha256(content) };
-    const signals = namedSignals();
+    const points = namedSignals();
     const older = client.uploadArtifact(
       (async function* () {
         let sent = 0;
@@ -204,16 +207,16 @@ describe("an upload", () => {
           yield message;
           sent += message.part.case === "data" ? message.part.value.length : 0;
           if (sent > 6 * MIB) {
-            signals.fire("half");
-            await signals.fired("taken over");
+            points.fire("half");
+            await points.fired("taken over");
           }
         }
       })(),
     );
     older.catch(() => undefined);
-    await signals.fired("half");
+    await points.fired("half");
     const newer = await client.uploadArtifact(uploadOf(content, header));
-    signals.fire("taken over");
+    points.fire("taken over");
     expect((await faultOf(older)).reason).toBe("FENCED");
     const bytes = await collectBytes(client.downloadArtifact({ name: newer.name }));
     expect(bytes.equals(content)).toBe(true);
@@ -398,6 +401,25 @@ describe("what attempts leave", () => {
   });
 });
 
+test("a key that is revoked is refused here too, as soon as the signal arrives", async () => {
+  const { natsUrl: url, natsPrefix: prefix } = world.config;
+  await using bus = openNatsBus({ url, prefix, name: "told by auth", log: quiet });
+  await bus.connected();
+  const tenant = world.newTenant();
+  const client = world.as(ArtifactService, "project_viewer", tenant);
+  await client.listArtifacts({ parent: tenant.parent });
+  const fault = await eventually("the revocation is known", async () => {
+    bus.send(signals.keyRevoked, "key-02", { apiKey: "key-02" });
+    const other = world.as(ArtifactService, "project_viewer", tenant, "key-02");
+    return other.listArtifacts({ parent: tenant.parent }).then(
+      () => undefined,
+      (error: unknown) => error,
+    );
+  });
+  expect(fault).toMatchObject({ reason: "TOKEN_EXPIRED" });
+  await client.listArtifacts({ parent: tenant.parent });
+});
+
 describe("lists", () => {
   test("pages joined are the whole list, newest first", async () => {
     const tenant = world.newTenant();
@@ -458,11 +480,11 @@ describe("collecting", () => {
     const client = editor(tenant);
     const uploadId = randomUUID();
     const stop = new AbortController();
-    const signals = namedSignals();
+    const points = namedSignals();
     const hanging = client.uploadArtifact(
       (async function* () {
         yield* uploadOf(randomBytes(5 * MIB), { parent: tenant.parent, uploadId });
-        await signals.fired("never").catch(() => undefined);
+        await points.fired("never").catch(() => undefined);
       })(),
       { signal: stop.signal },
     );

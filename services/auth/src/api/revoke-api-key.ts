@@ -40,6 +40,7 @@ export function revokeApiKey(parts: AuthParts): Handler<typeof ApiKeyService.met
     });
     if (revoked === undefined) throw Fault.notFound(request.name);
     parts.wakeRelay();
+    parts.tellRevoked(keyId);
     return apiKeyMessage(revoked);
   };
 }
