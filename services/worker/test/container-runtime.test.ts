@@ -1,8 +1,6 @@
 import { execFileSync, spawnSync } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { Readable } from "node:stream";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { bootMs } from "../src/boot-time.ts";
 import { createKeeperClient } from "../src/keeper/client.ts";
@@ -11,7 +9,7 @@ import { countOf } from "../src/ranges.ts";
 import type { Engine } from "../src/runtime/container/engine.ts";
 import { openEngine } from "../src/runtime/container/open.ts";
 import { createContainerRuntime } from "../src/runtime/container/runtime.ts";
-import { findEngine } from "../src/runtime/container/service.ts";
+import { ensurePodmanService } from "../src/runtime/container/service.ts";
 import {
   type TestRuntime,
   farAhead,
@@ -21,50 +19,12 @@ import {
   makeFiles,
   observe,
 } from "./harness.ts";
+import { address, busyboxTar, image, serviceDir, skipReason } from "./container-image.ts";
 
-const busybox = ["/bin/busybox", "/usr/bin/busybox"].find(
-  (path) => spawnSync(path, ["true"]).status === 0,
-);
-const serviceDir = mkdtempSync(join(tmpdir(), "fastgpu-engine-"));
-const address = findEngine({ ownSocket: join(serviceDir, "podman.sock") });
-const reason =
-  address === undefined
-    ? "no container engine (podman or docker) here"
-    : busybox === undefined
-      ? "no busybox to make an image of"
-      : undefined;
-if (reason !== undefined) console.log(`container tests skipped: ${reason}`);
-const image = "localhost/fastgpu-test-busybox:latest";
-
-/** An image of one static busybox, as a tar stream. */
-function busyboxTar(): Readable {
-  const root = mkdtempSync(join(tmpdir(), "fastgpu-image-"));
-  for (const dir of ["bin", "tmp", "etc", "proc", "sys", "dev", "work", "fastgpu"]) {
-    mkdirSync(join(root, dir));
-  }
-  cpSync(busybox ?? "", join(root, "bin", "busybox"));
-  for (const tool of [
-    "sh",
-    "cat",
-    "echo",
-    "sleep",
-    "ls",
-    "id",
-    "touch",
-    "tail",
-    "kill",
-    "unshare",
-    "true",
-  ]) {
-    execFileSync("ln", ["-s", "busybox", join(root, "bin", tool)]);
-  }
-  return Readable.from(execFileSync("tar", ["-C", root, "-c", "."], { maxBuffer: 1e8 }));
-}
-
-function makeRuntime(files = makeFiles()): TestRuntime & { engine: Engine } {
-  if (address === undefined) throw new Error("no engine");
+function makeRuntime(files = makeFiles(), over = address): TestRuntime & { engine: Engine } {
+  if (over === undefined) throw new Error("no engine");
   const keeper = createKeeperClient({ files, idleMs: 1_000 });
-  const engine = openEngine(address);
+  const engine = openEngine(over);
   const runtime = createContainerRuntime({ files, keeper, engine });
   return { ...observe(files, keeper, runtime), engine };
 }
@@ -80,7 +40,7 @@ function freshName(): string {
 
 const sh = (script: string): string[] => ["/bin/sh", "-c", script];
 
-describe.skipIf(reason !== undefined)("containers", () => {
+describe.skipIf(skipReason !== undefined)("containers", () => {
   beforeAll(async () => {
     const { engine } = makeRuntime();
     await engine.importImage(image, busyboxTar());
@@ -242,5 +202,36 @@ describe.skipIf(reason !== undefined)("containers", () => {
       '{"step":1}',
     ]);
     expect(readFileSync(attemptFiles(t.files, name).progress, "utf8")).toBe('{"step":1}\n');
+  });
+
+  test("Docker's API does the same work: streams, exit, stop, missing image", async () => {
+    // Podman serves Docker's API too, at the same socket.
+    if (address?.kind === "podman") await ensurePodmanService(address.socket);
+    const docker = { kind: "docker", socket: address?.socket ?? "" } as const;
+    const t = makeRuntime(makeFiles(), docker);
+    await using runtime = t.runtime;
+    const name = freshName();
+    const script = "echo out; echo err >&2; touch /x || exit 6";
+    expect(await runtime.start(launchOf(name, sh(script), { image }), farAhead())).toMatchObject({
+      kind: "started",
+      isolation: ["container", "docker"],
+    });
+    expect(await t.exit(name)).toMatchObject({ cause: "exit", exitCode: 6 });
+    const log = await logOf(t.files, name);
+    expect(log.filter((r) => r.stream === "stdout").map((r) => r.text)).toEqual(["out\n"]);
+    expect(log.filter((r) => r.stream === "stderr").map((r) => r.text)).toContain("err\n");
+    const stopped = freshName();
+    const wait = "echo ready; while :; do sleep 0.05; done";
+    await runtime.start(
+      launchOf(stopped, sh(`trap 'exit 3' TERM; ${wait}`), { image }),
+      farAhead(),
+    );
+    await logHas(t, stopped, "ready");
+    await runtime.stop(stopped, { reason: "cancelled", signal: "SIGTERM", graceMs: 30_000 });
+    expect(await t.exit(stopped)).toMatchObject({ cause: "stop", exitCode: 3 });
+    const absent = launchOf(freshName(), ["true"], { image: "localhost/no-such-image" });
+    expect(await runtime.start(absent, farAhead())).toMatchObject({ exitClass: "image" });
+    await runtime.remove(name);
+    expect(await t.engine.inspect(name)).toBeUndefined();
   });
 });

@@ -12,6 +12,14 @@ import {
 import type { Report } from "@fastgpu/contracts/fastgpu/worker/v1/worker_session_pb";
 import { decodeFrames } from "../src/log/frame.ts";
 import { expect, test } from "vitest";
+import type { NodeSample } from "@fastgpu/contracts/fastgpu/monitor/v1/monitor_service_pb";
+import { createMemoryBus } from "@fastgpu/events/memory-bus";
+import { signals } from "@fastgpu/events/topics";
+import { createLogger } from "@fastgpu/telemetry/log";
+import { createSimulatedGpus } from "../src/gpu/simulated.ts";
+import { openEngine } from "../src/runtime/container/open.ts";
+import { startSamples } from "../src/samples/publish.ts";
+import { address, busyboxTar, image, skipReason } from "./container-image.ts";
 import { type Peer, project, startPeer } from "./peer.ts";
 
 const program = fileURLToPath(new URL("./worker-process.ts", import.meta.url));
@@ -305,4 +313,55 @@ test("a second worker on the same directory is refused", async () => {
   await using peer = await startPeer();
   await using first = await startWorker(peer);
   await expect(startWorker(peer, first.directory)).rejects.toThrow("ended with");
+});
+
+test.skipIf(skipReason !== undefined)(
+  "a container task: inputs, outputs and log like a process's, nothing left of it afterwards",
+  async () => {
+    await using peer = await startPeer();
+    if (address === undefined) throw new Error("no engine");
+    using engine = openEngine(address);
+    await engine.importImage(image, busyboxTar());
+    await using worker = await startWorker(peer, freshDirectory(), {
+      runtime: "auto",
+      engine: address,
+    });
+    expect(peer.hellos[0]?.runtimes).toEqual(["process", "container"]);
+    const script =
+      'cat "$FASTGPU_INPUT_DIR/in"; echo result > "$FASTGPU_OUTPUT_DIR/out.txt"; echo x > /work/other';
+    const command = ["/bin/sh", "-c", script];
+    const inputs = [{ artifact: `projects/${project}/artifacts/art-9`, path: "in" }];
+    const runtime = { case: "container", value: { image, command } } as const;
+    const attempt = peer.lease({ runtime, inputs });
+    const ended = endOf(await peer.report(attempt, "ended"));
+    expect(ended).toMatchObject({ message: "", exitClass: ExitClass.OK });
+    expect(peer.files.get("out.txt")?.content.toString()).toBe("result\n");
+    expect(peer.manifests[0]?.length).toBe(1);
+    await peer.until(() => readdirSync(join(worker.directory, "attempts")).length === 0);
+    expect(await engine.inspect(attempt)).toBeUndefined();
+    const missing = { case: "container", value: { image: "localhost/no-such" } } as const;
+    const absent = peer.lease({ runtime: missing });
+    expect(endOf(await peer.report(absent, "ended")).exitClass).toBe(ExitClass.IMAGE);
+  },
+);
+
+test("figures of the node and its GPUs are published on the bus under the node's name", async () => {
+  await using bus = createMemoryBus();
+  const heard = new Promise<NodeSample>((resolve) => {
+    bus.listen(signals.nodeSample, "*", resolve);
+  });
+  using gpus = createSimulatedGpus({ count: 2, seed: "s", load: () => 1 });
+  using _samples = startSamples({
+    bus,
+    gpus,
+    intervalMs: 10,
+    log: createLogger({ service: "test", level: "silent" }),
+    names: () => ({ node: "node-x", gpus: ["gpu-a", "gpu-b"] }),
+  });
+  const sample = await heard;
+  expect(sample.node).toBe("node-x");
+  expect(sample.gpus).toMatchObject([
+    { gpu: "gpu-a", sample: { simulated: true, utilizationPercent: 90, xid: 0 } },
+    { gpu: "gpu-b", index: 1 },
+  ]);
 });

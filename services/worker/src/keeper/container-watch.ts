@@ -112,34 +112,46 @@ async function waitForExit(engine: Engine, name: string): Promise<ContainerView 
 }
 
 function followLog(context: WatchContext, engine: Engine): { finish(): Promise<void> } {
-  const { log, files, launch } = context;
-  if (engine.followLog === undefined) {
-    const path = join(files.dir, "engine.log");
-    const follower = followEngineLog({ path, log, onLog: context.onLog });
-    return {
-      finish() {
-        follower.finish();
-        return Promise.resolve();
-      },
-    };
-  }
-  const follow = engine.followLog;
+  const { log, files } = context;
+  if (engine.readLog !== undefined) return followKept(context, engine.readLog);
+  const path = join(files.dir, "engine.log");
+  const follower = followEngineLog({ path, log, onLog: context.onLog });
+  return {
+    finish() {
+      follower.finish();
+      return Promise.resolve();
+    },
+  };
+}
+
+/** Follows a log that the engine keeps, through restarts of the engine; the last pass gets what is left. */
+function followKept(
+  context: WatchContext,
+  readLog: NonNullable<Engine["readLog"]>,
+): { finish(): Promise<void> } {
+  const { log, launch } = context;
   const stop = new AbortController();
-  // Microseconds since the epoch fit a double; finer differences only matter within one write.
-  const copying = follow(
-    launch.name,
-    BigInt(log.sourceEnd + 1) * 1_000n - 1n,
-    stop.signal,
-    (stream, timeNs, data) => {
+  const pass = (follow: boolean): Promise<void> => {
+    // Microseconds since the epoch fit a double; finer differences only matter within one write.
+    const sinceNs = BigInt(log.sourceEnd + 1) * 1_000n - 1n;
+    const signal = follow ? stop.signal : AbortSignal.timeout(10_000);
+    return readLog({ name: launch.name, sinceNs, follow, signal }, (stream, timeNs, data) => {
       const sourceEnd = Number(timeNs / 1_000n);
       log.append({ stream, timeMs: Number(timeNs / 1_000_000n), sourceEnd, data });
       context.onLog();
-    },
-  ).catch(() => undefined);
+    }).catch(() => undefined);
+  };
+  const following = (async () => {
+    while (!stop.signal.aborted) {
+      await pass(true);
+      await sleep(50);
+    }
+  })();
   return {
     async finish() {
-      await Promise.race([copying, sleep(2_000)]);
       stop.abort();
+      await following;
+      await pass(false);
     },
   };
 }

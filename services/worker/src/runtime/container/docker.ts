@@ -1,5 +1,5 @@
 import type { EngineAddress } from "../../keeper/wire.ts";
-import { type ContainerRequest, type Engine, defaultPids, insidePaths } from "./engine.ts";
+import { type ContainerRequest, type Engine, defaultPids, insidePaths, limitOf } from "./engine.ts";
 import { type EngineHttp, createEngineHttp, messageOf } from "./http.ts";
 import { readFileSync } from "node:fs";
 
@@ -8,6 +8,7 @@ const api = "/v1.41";
 /** Docker by its API. User namespaces are the daemon's choice there (userns-remap), not ours. */
 export function createDocker(address: EngineAddress): Engine {
   const http = createEngineHttp(address.socket, () => Promise.resolve());
+  let profileAsPath: boolean | undefined;
   return {
     address,
     async version() {
@@ -17,7 +18,8 @@ export function createDocker(address: EngineAddress): Engine {
     },
     async create(request) {
       const path = `${api}/containers/create?name=${request.launch.name}`;
-      const reply = await http.call("POST", path, bodyOf(request));
+      profileAsPath ??= await isPodman(http);
+      const reply = await http.call("POST", path, bodyOf(request, profileAsPath));
       const message = messageOf(reply);
       if (reply.status === 201) return { kind: "created" };
       if (reply.status === 409 || message.includes("already in use")) return { kind: "exists" };
@@ -67,8 +69,7 @@ export function createDocker(address: EngineAddress): Engine {
       const reply = await http.upload(`${api}/images/create?${query}`, tar);
       if (reply.status >= 400) throw new Error(messageOf(reply));
     },
-    followLog: (name, sinceNs, signal, onLine) =>
-      followLog(http, { name, sinceNs, signal }, onLine),
+    readLog: (from, onLine) => readLog(http, from, onLine),
     [Symbol.dispose]: () => http.close(),
   };
 }
@@ -80,7 +81,7 @@ function splitTag(name: string): [repository: string, tag?: string] {
   return [name.slice(0, colon), name.slice(colon + 1)];
 }
 
-function bodyOf(request: ContainerRequest): Record<string, unknown> {
+function bodyOf(request: ContainerRequest, profileAsPath: boolean): Record<string, unknown> {
   const { launch } = request;
   const { cpuMillis, memoryMib, pids } = launch.limits;
   const memory = memoryMib * 1024 * 1024;
@@ -93,10 +94,17 @@ function bodyOf(request: ContainerRequest): Record<string, unknown> {
     HostConfig: {
       NetworkMode: launch.network,
       CapDrop: ["ALL"],
-      SecurityOpt: ["no-new-privileges", `seccomp=${readFileSync(request.seccompPath, "utf8")}`],
+      SecurityOpt: [
+        "no-new-privileges",
+        `seccomp=${profileAsPath ? request.seccompPath : readFileSync(request.seccompPath, "utf8")}`,
+      ],
       ReadonlyRootfs: true,
       Tmpfs: { "/tmp": "rw,nosuid,nodev,mode=1777" },
       Binds: [`${request.workDir}:${insidePaths.work}:rw`, `${request.ioDir}:${insidePaths.io}:rw`],
+      Ulimits: [
+        { Name: "nofile", ...ulimitOf("Max open files") },
+        { Name: "nproc", ...ulimitOf("Max processes") },
+      ],
       PidsLimit: pids === 0 ? defaultPids : pids,
       ...(memory === 0 ? {} : { Memory: memory, MemorySwap: memory }),
       ...(cpuMillis === 0 ? {} : { CpuPeriod: 100_000, CpuQuota: cpuMillis * 100 }),
@@ -105,6 +113,18 @@ function bodyOf(request: ContainerRequest): Record<string, unknown> {
         : { DeviceRequests: [{ Driver: "cdi", DeviceIDs: launch.devices }] }),
     },
   };
+}
+
+function ulimitOf(name: string): { Soft: number; Hard: number } {
+  const { soft, hard } = limitOf(name);
+  return { Soft: soft, Hard: hard };
+}
+
+/** Podman behind Docker's socket takes the path of a seccomp profile, Docker its content. */
+async function isPodman(http: EngineHttp): Promise<boolean> {
+  const reply = await http.call("GET", `${api}/version`);
+  const { Components: components = [] } = reply.body as { Components?: { Name?: string }[] };
+  return components.some(({ Name: name }) => name?.startsWith("Podman") === true);
 }
 
 function viewOf(body: unknown): NonNullable<Awaited<ReturnType<Engine["inspect"]>>> {
@@ -123,13 +143,13 @@ function viewOf(body: unknown): NonNullable<Awaited<ReturnType<Engine["inspect"]
 }
 
 /** Docker keeps the log itself: frames of 8 header bytes, each line with its time in front. */
-async function followLog(
+async function readLog(
   http: EngineHttp,
-  from: { name: string; sinceNs: bigint; signal: AbortSignal },
+  from: Parameters<NonNullable<Engine["readLog"]>>[0],
   onLine: (stream: "stdout" | "stderr", timeNs: bigint, data: Buffer) => void,
 ): Promise<void> {
   const since = `${from.sinceNs / 1_000_000_000n}`;
-  const query = `follow=true&stdout=true&stderr=true&timestamps=true&since=${since}`;
+  const query = `follow=${from.follow}&stdout=true&stderr=true&timestamps=true&since=${since}`;
   const response = await http.stream(`${api}/containers/${from.name}/logs?${query}`, from.signal);
   let rest: Buffer = Buffer.alloc(0);
   for await (const chunk of response) {

@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import type { Readable } from "node:stream";
 import type { EngineAddress } from "../../keeper/wire.ts";
 import type { Launch } from "../port.ts";
@@ -53,14 +54,17 @@ export interface Engine extends Disposable {
   /** Makes the image `name` from a root file system as a tar stream, or loads an image archive. */
   importImage(name: string, tar: Readable): Promise<void>;
   /**
-   * Output from `sinceNs` (exclusive) on as the engine keeps it, for engines that do not write our log file;
-   * undefined where they do.
+   * Output after `sinceNs` as the engine keeps it, with `follow` until the container ends; undefined for engines that
+   * write the log file we name.
    */
-  readonly followLog:
+  readonly readLog:
     | ((
-        name: string,
-        sinceNs: bigint,
-        signal: AbortSignal,
+        from: {
+          readonly name: string;
+          readonly sinceNs: bigint;
+          readonly follow: boolean;
+          readonly signal: AbortSignal;
+        },
         onLine: (stream: "stdout" | "stderr", timeNs: bigint, data: Buffer) => void,
       ) => Promise<void>)
     | undefined;
@@ -74,3 +78,13 @@ export const insidePaths = { work: "/work", io: "/fastgpu" } as const;
 
 /** Limits every container has, whatever its launch says. */
 export const defaultPids = 4_096;
+
+/** At most 32,768, which podman leaves to itself, and no more than this process may have itself. */
+export function limitOf(name: string): { soft: number; hard: number } {
+  const line = readFileSync("/proc/self/limits", "utf8")
+    .split("\n")
+    .find((candidate) => candidate.startsWith(name));
+  const hard = Number(line?.slice(name.length).trim().split(/\s+/)[1]);
+  const value = Number.isFinite(hard) ? Math.min(32_768, hard) : 32_768;
+  return { soft: value, hard: value };
+}

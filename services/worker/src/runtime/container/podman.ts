@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import type { EngineAddress } from "../../keeper/wire.ts";
 import {
   type ContainerRequest,
@@ -6,6 +5,7 @@ import {
   type Engine,
   defaultPids,
   insidePaths,
+  limitOf,
   userNamespace,
 } from "./engine.ts";
 import { type EngineHttp, createEngineHttp, messageOf } from "./http.ts";
@@ -26,7 +26,7 @@ export function createPodman(address: EngineAddress): Engine {
   };
   return {
     address,
-    followLog: undefined,
+    readLog: undefined,
     async version() {
       const reply = await http.call("GET", `${api}/version`);
       const body = reply.body as { Version?: string };
@@ -124,16 +124,6 @@ function specOf(request: ContainerRequest): Record<string, unknown> {
     stop_signal: undefined,
     log_configuration: { driver: "k8s-file", path: request.logPath },
   };
-}
-
-/** At most 32,768, which podman leaves to itself, and no more than this process may have itself. */
-function limitOf(name: string): { soft: number; hard: number } {
-  const line = readFileSync("/proc/self/limits", "utf8")
-    .split("\n")
-    .find((candidate) => candidate.startsWith(name));
-  const hard = Number(line?.slice(name.length).trim().split(/\s+/)[1]);
-  const value = Number.isFinite(hard) ? Math.min(32_768, hard) : 32_768;
-  return { soft: value, hard: value };
 }
 
 function viewOf(body: unknown): NonNullable<Awaited<ReturnType<Engine["inspect"]>>> {
