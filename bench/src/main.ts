@@ -12,6 +12,22 @@ const experiments: Readonly<Record<string, Experiment>> = {
     about: "placement decisions a second on one core (goal G1)",
     load: () => import("./decisions.ts"),
   },
+  ledger: {
+    about: "transfers a second in the ledger, one hot account (goal G7)",
+    load: () => import("./ledger.ts"),
+  },
+  metering: {
+    about: "usage records rated and charged a second (goal G6)",
+    load: () => import("./metering.ts"),
+  },
+  philly: {
+    about: "waiting and fairness of queue policies on a Philly-format trace (goal G3)",
+    load: () => import("./philly.ts"),
+  },
+  memory: {
+    about: "memory of queued tasks by the million (goal G9)",
+    load: () => import("./memory.ts"),
+  },
   placement: {
     about: "GPU allocation on openb-format traces, by policy (goal G2)",
     load: () => import("./placement.ts"),

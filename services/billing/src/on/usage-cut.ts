@@ -77,8 +77,16 @@ function parseSegment(wire: UsageSegment): Segment | string {
     return `segment ${wire.seq} of ${wire.gpu} ends before it starts`;
   }
   return {
-    ...{ member: wire.member, gpu, seq: wire.seq, kind },
-    ...{ sku: wire.sku, priceVersion: wire.priceVersion },
-    ...{ startMs, endMs, billingStartMs, billingEndMs, simulated: wire.simulated },
+    member: wire.member,
+    gpu,
+    seq: wire.seq,
+    kind,
+    sku: wire.sku,
+    priceVersion: wire.priceVersion,
+    startMs,
+    endMs,
+    billingStartMs,
+    billingEndMs,
+    simulated: wire.simulated,
   };
 }
