@@ -1,4 +1,5 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
+import { Fault } from "@fastgpu/domain/fault";
 import type { Logger } from "@fastgpu/telemetry/log";
 
 /** What a step of a loop answers: `again` = there is more to do now; `idle` = wait for a wake. */
@@ -66,11 +67,18 @@ async function runLoop(options: LoopOptions, stop: AbortSignal, waker: Waker): P
       const delayMs = Math.ceil(ceilingMs * (0.5 + random() / 2));
       // An outage of hours must not fill the log: the 1st, 2nd, 4th, 8th … failure in a row is told.
       const level = Number.isInteger(Math.log2(failures)) ? "warn" : "debug";
-      options.log[level]({ err: error, loop: options.name, failures, delayMs }, "loop step failed");
+      const told = { ...describe(error), loop: options.name, failures, delayMs };
+      options.log[level](told, "loop step failed");
       waker.clear();
       await waker.pause(delayMs);
     }
   }
+}
+
+/** Something being away is told in a word; a stack is for what nobody expected. */
+function describe(error: unknown): Readonly<Record<string, unknown>> {
+  const away = error instanceof Fault && error.reason === "UNAVAILABLE";
+  return away ? { reason: error.message } : { err: error };
 }
 
 interface Waker {
