@@ -22,7 +22,7 @@ export async function main(): Promise<void> {
   try {
     if (process.argv.length === 2) program.outputHelp();
     else await program.parseAsync(process.argv);
-    process.exitCode = outcome.exitCode;
+    leave(outcome.exitCode);
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return;
     const report =
@@ -30,8 +30,16 @@ export async function main(): Promise<void> {
     const asJson = asksForJson(process.argv);
     terminal.err(asJson ? renderReportJson(report) : renderReport(report, terminal.paintErr.red));
     if (process.env["FASTGPU_DEBUG"] && error instanceof Error) terminal.err(`${error.stack}\n`);
-    process.exitCode = report.exitCode;
+    leave(report.exitCode);
   }
+}
+
+/**
+ * Ends the process, whatever still holds its event loop: a command that has failed must not hang on
+ * what it had begun. Nothing is cut off, since Linux writes to pipes, files and terminals at once.
+ */
+function leave(code: number): never {
+  process.exit(code);
 }
 
 /** Whether JSON was asked for in words; a pipe alone does not make errors unreadable for people. */

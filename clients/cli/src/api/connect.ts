@@ -2,6 +2,7 @@ import {
   ApiKeyService,
   OrganizationService,
   ProjectService,
+  WorkerIdentityService,
 } from "@fastgpu/contracts/fastgpu/auth/v1/auth_service_pb";
 import { BillingService } from "@fastgpu/contracts/fastgpu/billing/v1/billing_service_pb";
 import { NodeService } from "@fastgpu/contracts/fastgpu/scheduler/v1/node_service_pb";
@@ -26,6 +27,7 @@ export interface Api {
   readonly organizations: Client<typeof OrganizationService>;
   readonly projects: Client<typeof ProjectService>;
   readonly keys: Client<typeof ApiKeyService>;
+  readonly workers: Client<typeof WorkerIdentityService>;
   /** `projects/{project}`: as set, else the one that the key belongs to. */
   project(): Promise<string>;
   /** `organizations/{organization}`: as set, else the one that the key belongs to. */
@@ -56,6 +58,7 @@ export async function withApi<T>(
       organizations: client(OrganizationService),
       projects: client(ProjectService),
       keys: client(ApiKeyService),
+      workers: client(WorkerIdentityService),
       project: async () => known("project", settings.project ?? (await session.identity()).project),
       organization: async () =>
         known("organization", settings.organization ?? (await session.identity()).organization),

@@ -33,3 +33,18 @@ export function keepOwnContext(
   writeConfig(path, { ...config, current: name });
   return name;
 }
+
+/** Removes the context of the platform with this data directory; returns its name, where there was one. */
+export function forgetOwnContext(path: string, dataDir: string): string | undefined {
+  const name = ownContext(path, dataDir)?.name;
+  if (name === undefined) return undefined;
+  const { current, contexts, ...rest } = readConfig(path);
+  const { [name]: _removed, ...others } = contexts;
+  const [next] = current === name ? Object.keys(others) : [current];
+  writeConfig(path, {
+    ...rest,
+    contexts: others,
+    ...(next === undefined ? {} : { current: next }),
+  });
+  return name;
+}

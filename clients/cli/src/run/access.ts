@@ -6,6 +6,8 @@ import {
   ApiKeySchema,
   type CreateApiKeyResponse,
   CreateApiKeyResponseSchema,
+  type CreateWorkerJoinTokenResponse,
+  CreateWorkerJoinTokenResponseSchema,
   type Organization,
   OrganizationSchema,
   type Project,
@@ -203,5 +205,23 @@ export async function revokeKey(
     const name = typed.includes("/") ? typed : `${await api.organization()}/apiKeys/${typed}`;
     const key = await api.keys.revokeApiKey({ name });
     await printOne(printOptions(context, options), keyView(context.nowMs()), key);
+  });
+}
+
+const invitationView: View<CreateWorkerJoinTokenResponse> = {
+  columns: [],
+  id: ({ joinToken }) => joinToken,
+  json: (response) => toJson(CreateWorkerJoinTokenResponseSchema, response),
+  facts: ({ joinToken, expireTime }) => [
+    ["join token", joinToken],
+    ["expires", isoTime(expireTime)],
+  ],
+};
+
+/** `node invite` */
+export async function inviteWorker(context: CliContext, options: CommonOptions): Promise<void> {
+  await withApi(context, options, async (api) => {
+    const invitation = await api.workers.createWorkerJoinToken({});
+    await printOne(printOptions(context, options), invitationView, invitation);
   });
 }

@@ -1,4 +1,3 @@
-import { join } from "node:path";
 import type { CliContext, CommonOptions } from "../context.ts";
 import { printOptions } from "../context.ts";
 import type { Check, CheckStatus } from "../doctor/check.ts";
@@ -7,6 +6,7 @@ import { exitCodes } from "../errors/exit-codes.ts";
 import { type View, effectiveFormat, printList } from "../output/print.ts";
 import { progressLine } from "../output/progress-line.ts";
 import type { Paint } from "../output/terminal.ts";
+import { defaultDataDir } from "./data-dir.ts";
 
 const MARKS: Record<CheckStatus, string> = { ok: "✓ ok", warning: "! warning", failed: "✗ failed" };
 
@@ -49,8 +49,7 @@ async function findings(
   options: { gpu?: boolean; data?: string },
 ): Promise<Check[]> {
   using _line = progressLine(context.terminal, "looking at this machine");
-  const home = context.env["XDG_DATA_HOME"] || join(context.env["HOME"] ?? "/", ".local", "share");
-  const dataDir = options.data ?? join(home, "fastgpu");
+  const dataDir = options.data ?? defaultDataDir(context.env);
   const { checkGpus } = await import("../doctor/gpu.ts");
   if (options.gpu === true) {
     // Asked for in words, a GPU that is not there is more than worth knowing.

@@ -4,17 +4,22 @@ import { keepOwnContext, ownContext } from "../config/own-platform.ts";
 import type { CliContext } from "../context.ts";
 import { CliError } from "../errors/cli-error.ts";
 import { exitCodes } from "../errors/exit-codes.ts";
-import { shortDuration } from "../output/values.ts";
+import { lastPart, shortDuration } from "../output/values.ts";
 import { VERSION } from "../version.ts";
 import { showFirstTask } from "./first-task.ts";
+import { watchToEnd } from "./follow.ts";
 import type { RunningPlatform } from "./platform-port.ts";
 import { exitCodeOfTask } from "./task-exit.ts";
+
+const LEAVING =
+  "\nstopping; tasks that run as processes go on until their leases end, and a restart takes them up again\n";
 
 /** What `start` adds to starting: when it began, and what it was asked for. */
 export interface StartOptions {
   startedMs: number;
   once: boolean;
-  stopTasks: boolean;
+  /** Whether the platform ends running tasks when it stops. */
+  stopsTasks: boolean;
   signal: AbortSignal;
 }
 
@@ -28,7 +33,7 @@ export async function showPlatform(
   options: StartOptions,
 ): Promise<number> {
   const { terminal } = context;
-  const { once, stopTasks, signal } = options;
+  const { once, stopsTasks, signal } = options;
   terminal.out(
     `FastGPU ${VERSION} is ready after ${shortDuration(context.nowMs() - options.startedMs)}.\n`,
   );
@@ -37,7 +42,7 @@ export async function showPlatform(
   try {
     if (key !== undefined && (once || platform.firstKey !== undefined)) {
       exitCode = await Promise.race([
-        firstTask({ context, platform, key, signal }),
+        firstTask({ context, platform, key, once, signal }),
         platform.failed,
       ]);
     } else if (once) {
@@ -52,10 +57,8 @@ export async function showPlatform(
       await Promise.race([aborted(signal), platform.failed]);
     }
   } finally {
-    const leaving =
-      once || stopTasks ? "stopping" : "stopping; process tasks go on until their leases end";
-    terminal.err(`\n${leaving}\n`);
-    await platform.stop({ stopTasks: once || stopTasks });
+    terminal.err(once || stopsTasks ? "\nstopping\n" : LEAVING);
+    await platform.stop();
   }
   return exitCode;
 }
@@ -91,15 +94,41 @@ async function firstTask(options: {
   context: CliContext;
   platform: RunningPlatform;
   key: string;
+  once: boolean;
   signal: AbortSignal;
 }): Promise<number> {
-  const { context, platform, key, signal } = options;
+  const { context, platform, key, once, signal } = options;
   const env = { ...context.env, FASTGPU_ADDRESS: platform.address, FASTGPU_API_KEY: key };
+  const { terminal } = context;
   const show = async (api: Api): Promise<number> => {
-    const task = await showFirstTask({ api, terminal: context.terminal, signal });
+    const task = await showFirstTask({ api, terminal, signal });
+    if (once) await waitForTasks({ api, terminal, signal });
     return task === undefined ? exitCodes.interrupted : exitCodeOfTask(task);
   };
   return await withApi({ ...context, env }, {}, show);
+}
+
+/** States in which a task is on a worker. */
+const ON_A_WORKER = ["SCHEDULED", "STARTING", "RUNNING", "STOPPING", "FINALIZING"];
+
+/** Waits for the end of every task of the project that is on a worker. */
+async function waitForTasks(follow: {
+  api: Api;
+  terminal: CliContext["terminal"];
+  signal: AbortSignal;
+}): Promise<void> {
+  const parent = await follow.api.project();
+  for (const state of ON_A_WORKER) {
+    const { tasks } = await follow.api.tasks.listTasks({
+      parent,
+      filter: `state = ${state}`,
+      pageSize: 1000,
+    });
+    for (const { name } of tasks) {
+      follow.terminal.err(`waiting for ${lastPart(name)}\n`);
+      await watchToEnd({ ...follow, name }, () => undefined);
+    }
+  }
 }
 
 function tellNext(context: CliContext): void {
