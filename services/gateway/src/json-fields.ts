@@ -17,17 +17,12 @@ export function checkJson(schema: DescMessage, json: JsonValue): void {
       hint: "names are those of the .proto files, in lowerCamelCase or snake_case",
     });
   }
-  try {
-    fromJson(schema, json);
-  } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    const field = /cannot decode (?:field|message|list|map) ([\w.]+)/.exec(message)?.[1] ?? "";
-    const path = pathOfField(schema, json, { typeName: field, path: "" }) ?? field;
-    const description = message.replace(/^.*?from JSON: /, "");
-    throw new Fault("INVALID_FIELD", `${path === "" ? "the request" : path}: ${description}`, {
-      violations: [{ field: path, description }],
-    });
-  }
+  const bad = firstBadValue(schema, json, "");
+  if (bad === undefined) return;
+  const { field, description } = bad;
+  throw new Fault("INVALID_FIELD", `${field === "" ? "the request" : field}: ${description}`, {
+    violations: [bad],
+  });
 }
 
 /** Messages with a JSON form of their own: nothing inside them is a field name. */
@@ -59,26 +54,38 @@ function unknownKeys(schema: DescMessage, json: JsonValue, path: string): FieldV
   });
 }
 
-/** The path at which the first value of the field with this full name stands. */
-function pathOfField(
+/** The first value that its field does not take, looked for as deep as it stands. */
+function firstBadValue(
   schema: DescMessage,
   json: JsonValue,
-  wanted: { readonly typeName: string; readonly path: string },
-): string | undefined {
-  if (!isObject(json) || hasOwnForm(schema)) return undefined;
-  for (const [key, value] of Object.entries(json)) {
-    const field = fieldOf(schema, key);
-    if (field === undefined) continue;
-    const at = wanted.path === "" ? field.name : `${wanted.path}.${field.name}`;
-    const inside = children(field, value, at)
-      .map((child) =>
-        pathOfField(child.schema, child.json, { typeName: wanted.typeName, path: child.path }),
-      )
-      .find((found) => found !== undefined);
-    if (inside !== undefined) return inside;
-    if (`${schema.typeName}.${field.name}` === wanted.typeName) return at;
+  path: string,
+): FieldViolation | undefined {
+  const error = decodingError(schema, json);
+  if (error === undefined) return undefined;
+  if (isObject(json) && !hasOwnForm(schema)) {
+    for (const [key, value] of Object.entries(json)) {
+      const field = fieldOf(schema, key);
+      const alone = field && decodingError(schema, { [key]: value });
+      if (field === undefined || alone === undefined) continue;
+      const at = path === "" ? field.name : `${path}.${field.name}`;
+      for (const child of children(field, value, at)) {
+        const inside = firstBadValue(child.schema, child.json, child.path);
+        if (inside !== undefined) return inside;
+      }
+      return { field: at, description: alone };
+    }
   }
-  return undefined;
+  return { field: path, description: error };
+}
+
+function decodingError(schema: DescMessage, json: JsonValue): string | undefined {
+  try {
+    fromJson(schema, json);
+    return undefined;
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    return message.replace(/^.*?from JSON: /, "").replace(/^("|Array)/, "does not take $1");
+  }
 }
 
 function fieldOf(schema: DescMessage, key: string): DescField | undefined {

@@ -78,20 +78,18 @@ function tcpServer(http1: Http1Server, http2: Http2Server): Server {
   return createTcp({ noDelay: true }, (socket) => {
     socket.on("error", () => socket.destroy());
     const timer = setTimeout(() => socket.destroy(), firstBytesMs);
-    let head = "";
+    let head: Buffer = Buffer.alloc(0);
     const look = (): void => {
       const chunk: Buffer | null = socket.read();
       if (chunk === null) return;
-      head += chunk.toString("latin1", 0, preface.length);
-      socket.unshift(chunk);
+      head = Buffer.concat([head, chunk]);
+      const start = head.toString("latin1", 0, preface.length);
       // An HTTP/1.1 request may also begin with P; a few bytes more will tell.
-      if (head.length < preface.length && preface.startsWith(head) && !socket.readableEnded) {
-        head = "";
-        return;
-      }
+      if (start.length < preface.length && preface.startsWith(start)) return;
       clearTimeout(timer);
       socket.off("readable", look);
-      (head.startsWith(preface) ? http2 : http1).emit("connection", socket);
+      socket.unshift(head);
+      (start === preface ? http2 : http1).emit("connection", socket);
     };
     socket.on("readable", look);
     socket.once("close", () => clearTimeout(timer));
