@@ -1,0 +1,112 @@
+import { createHash, randomBytes, randomUUID } from "node:crypto";
+import { readdir, utimes, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { ArtifactService } from "@fastgpu/contracts/fastgpu/storage/v1/storage_service_pb";
+import { eventually, namedSignals } from "@fastgpu/testkit/signals";
+import { openChunkStore } from "../src/chunks/chunk-store.ts";
+import { collect } from "../src/collect.ts";
+import { collectBytes, faultOf, runStorage, storageWorld, uploadOf } from "./running-storage.ts";
+import type { StorageWorld, Tenant } from "./running-storage.ts";
+
+const MIB = 1 << 20;
+const sha256 = (content: Uint8Array): string => createHash("sha256").update(content).digest("hex");
+
+let world: StorageWorld;
+let running: AsyncDisposable;
+beforeAll(async () => {
+  world = await storageWorld({ maxArtifactBytes: 20 * MIB });
+  running = await runStorage(world);
+});
+afterAll(async () => {
+  await running[Symbol.asyncDispose]();
+  await world[Symbol.asyncDispose]();
+});
+
+const editor = (tenant: Tenant) => world.as(ArtifactService, "project_editor", tenant);
+async function chunkFiles(tenant: Tenant): Promise<string[]> {
+  const home = join(world.config.directory, tenant.org);
+  const parts = await readdir(home).catch(() => []);
+  const lists = await Promise.all(
+    parts.map(async (part) =>
+      (await readdir(join(home, part))).map((name) => join(home, part, name)),
+    ),
+  );
+  return lists.flat();
+}
+
+describe("collecting", () => {
+  const pass = async (uploadsBeforeMs: number) =>
+    collect({
+      core: world.db.core,
+      store: await openChunkStore(world.config.directory),
+      uploadsBeforeMs,
+      filesBeforeMs: Number.MAX_SAFE_INTEGER,
+      stop: new AbortController().signal,
+    });
+
+  test("removes what nothing names and leaves every artifact whole, beside uploads of the same content", async () => {
+    const tenant = world.newTenant();
+    const client = editor(tenant);
+    const [kept, lost] = [randomBytes(2 * MIB), randomBytes(3 * MIB)];
+    const artifact = await client.uploadArtifact(uploadOf(kept, { parent: tenant.parent }));
+    const wrong = { parent: tenant.parent, sha256: sha256(kept) };
+    await faultOf(client.uploadArtifact(uploadOf(lost, wrong)));
+    expect((await chunkFiles(tenant)).length).toBe(5);
+    const uploads = Array.from({ length: 6 }, () =>
+      client.uploadArtifact(uploadOf(lost, { parent: tenant.parent })),
+    );
+    const passes = Array.from({ length: 6 }, () => pass(0));
+    const stored = await Promise.all(uploads);
+    await Promise.all(passes);
+    await pass(0);
+    for (const one of stored) {
+      const bytes = await collectBytes(client.downloadArtifact({ name: one.name }));
+      expect(bytes.equals(lost)).toBe(true);
+    }
+    const bytes = await collectBytes(client.downloadArtifact({ name: artifact.name }));
+    expect(bytes.equals(kept)).toBe(true);
+    expect((await chunkFiles(tenant)).length).toBe(5);
+  });
+
+  test("gives up uploads without progress, and their chunks with them", async () => {
+    const tenant = world.newTenant();
+    const client = editor(tenant);
+    const uploadId = randomUUID();
+    const stop = new AbortController();
+    const points = namedSignals();
+    const hanging = client.uploadArtifact(
+      (async function* () {
+        yield* uploadOf(randomBytes(5 * MIB), { parent: tenant.parent, uploadId });
+        await points.fired("never").catch(() => undefined);
+      })(),
+      { signal: stop.signal },
+    );
+    hanging.catch(() => undefined);
+    await eventually("chunks on disk", async () => (await chunkFiles(tenant)).length >= 4);
+    stop.abort();
+    await faultOf(hanging);
+    await pass(0);
+    const still = await client.getUpload({ parent: tenant.parent, uploadId });
+    expect(Number(still.committedBytes)).toBeGreaterThanOrEqual(4 * MIB);
+    const rows = {
+      name: "idle_uploads",
+      text: "UPDATE uploads SET updated_ms = 1 WHERE upload_id = $1",
+    };
+    // The server may still be writing what it had received when the stream broke.
+    await eventually("the upload and its chunks are gone", async () => {
+      await world.db.core.query(rows, [uploadId]);
+      await pass(1_000);
+      return (await chunkFiles(tenant)).length === 0;
+    });
+    const gone = await faultOf(client.getUpload({ parent: tenant.parent, uploadId }));
+    expect(gone.reason).toBe("NOT_FOUND");
+  });
+
+  test("sweeps drafts of dead writers", async () => {
+    const draft = join(world.config.directory, "tmp", "dead");
+    await writeFile(draft, "x");
+    await utimes(draft, 1, 1);
+    expect((await pass(0)).drafts).toBe(1);
+  });
+});
