@@ -41,7 +41,8 @@ const entitledMd = -1e9;
  * for wide gangs ahead of it.
  *
  * The caller commits each decision with `stop` of the victims (`leave`, and later `stop`, where stopping takes time),
- * `setLane` and `start`; a move is `stop` and `start` of one job. Calling again at the same time decides nothing more: no cycle.
+ * `setLane` and `start`; a move is `stop` and `start` of one job. Calling again at the same
+ * time may go on where `blockedGroups` ended the walk, and comes to rest: who has just started is no victim.
  */
 export function decide(
   queue: OrderQueue,

@@ -9,6 +9,8 @@ export interface OrderPolicy {
   readonly wideGpus: number;
   /** Taken off the score of a wide gang, in millidoublings: what it loses by waiting for many GPUs at once. */
   readonly wideBonusMd: number;
+  /** How far the history of run times may bend the size of a task from its attained service, in millidoublings; 0: not at all. */
+  readonly historyBoundMd: number;
   /** Weight of the share term, in millidoublings per doubling of allocated over fair. */
   readonly shareWeightMd: number;
   /** Added to both sides of allocated : fair, in GPUs, so that a small queue is not ruled by rounding. */
@@ -40,6 +42,7 @@ export const defaultOrderPolicy: OrderPolicy = {
   minServiceGpuSeconds: 600,
   wideGpus: 8,
   wideBonusMd: 0,
+  historyBoundMd: 0,
   shareWeightMd: 500,
   shareSlackGpus: 4,
   shareClampMd: 4000,
@@ -59,6 +62,7 @@ const ranges: Readonly<Record<keyof OrderPolicy, readonly [number, number]>> = {
   minServiceGpuSeconds: [1, 1e9],
   wideGpus: [1, 1e6],
   wideBonusMd: [0, 20_000],
+  historyBoundMd: [0, 100_000],
   shareWeightMd: [0, 10_000],
   shareSlackGpus: [0.001, 1e6],
   shareClampMd: [0, 20_000],

@@ -1,4 +1,5 @@
 import { IntHeap } from "./heap.ts";
+import { ServiceHistory } from "./history.ts";
 import { JobTable, jobState } from "./jobs.ts";
 import type { NewJob, Slot } from "./jobs.ts";
 import type { OrderPolicy } from "./policy.ts";
@@ -27,12 +28,19 @@ export class OrderQueue {
   readonly groups: Group[] = [];
   /** Jobs that run or leave, in the order of their start. */
   readonly running = new Set<Slot>();
+  /** Run times of what ended: bends the order as far as the policy lets it. */
+  readonly history: ServiceHistory;
   private readonly groupIndex = new Map<string, number>();
   private readonly byAge: IntHeap;
   private waitingJobs = 0;
 
-  constructor(policy: OrderPolicy, queues: readonly ShareNode[]) {
+  constructor(
+    policy: OrderPolicy,
+    queues: readonly ShareNode[],
+    history: ServiceHistory = new ServiceHistory(),
+  ) {
     this.policy = policy;
+    this.history = history;
     this.tree = new ShareTree(queues);
     const { jobs } = this;
     const base = (slot: Slot): number => jobs.sinceMs[slot]! - jobs.queuedMs[slot]!;
@@ -120,7 +128,33 @@ export class OrderQueue {
     this.jobs.savedMs[slot] = atMs;
   }
 
-  /** A job ended or was cancelled. */
+  /** A running job ended by itself: its run time is learned, and it leaves. */
+  finish(slot: Slot, nowMs: number): void {
+    const { jobs } = this;
+    this.assertState(slot, [jobState.running, jobState.leaving], "finish");
+    const gpus = jobs.gpusMilli[slot]! / 1000;
+    if (gpus > 0) {
+      this.history.observe(jobs.leaf[slot]!, gpus, jobs.attainedAt(slot, nowMs) / gpus);
+    }
+    this.remove(slot);
+  }
+
+  /**
+   * Takes what was learned into the order: renews the keys of all waiting jobs, O(n log n). Once an hour is enough;
+   * does nothing where history does not bend the order.
+   */
+  refresh(): void {
+    if (this.policy.historyBoundMd === 0) return;
+    this.history.refresh();
+    for (const { heap } of this.groups) {
+      const slots: Slot[] = [];
+      for (let slot = heap.pop(); slot >= 0; slot = heap.pop()) slots.push(slot);
+      for (const slot of slots) this.jobs.sizeMd[slot] = this.waitingSize(slot);
+      for (const slot of slots) heap.push(slot);
+    }
+  }
+
+  /** A job was cancelled, or ended in a way that says nothing about its run time. */
   remove(slot: Slot): void {
     const { jobs, tree } = this;
     const state = jobs.state[slot]!;
@@ -143,8 +177,7 @@ export class OrderQueue {
     const { jobs, policy } = this;
     const priority = this.groups[jobs.group[slot]!]!.priority * policy.priorityMd;
     if (jobs.state[slot] === jobState.waiting) return jobs.sizeMd[slot]! - priority;
-    const gpus = jobs.gpusMilli[slot]! / 1000;
-    return sizeMd(policy, jobs.attainedAt(slot, nowMs), gpus) - priority;
+    return this.sizeOf(slot, jobs.attainedAt(slot, nowMs)) - priority;
   }
 
   /** Whether the rules let a running job be stopped at all now: it can resume, has run long enough, may bear more. */
@@ -167,14 +200,33 @@ export class OrderQueue {
   }
 
   private toWaiting(slot: Slot, nowMs: number): void {
-    const { jobs, policy } = this;
-    const attained = jobs.preemptible(slot) ? jobs.attainedGpuMs[slot]! : this.expected(slot);
+    const { jobs } = this;
     jobs.state[slot] = jobState.waiting;
     jobs.sinceMs[slot] = nowMs;
-    jobs.sizeMd[slot] = sizeMd(policy, attained, jobs.gpusMilli[slot]! / 1000);
+    jobs.sizeMd[slot] = this.waitingSize(slot);
     this.groups[jobs.group[slot]!]!.heap.push(slot);
     this.byAge.push(slot);
     this.waitingJobs++;
+  }
+
+  private waitingSize(slot: Slot): number {
+    const { jobs } = this;
+    return jobs.preemptible(slot)
+      ? this.sizeOf(slot, jobs.attainedGpuMs[slot]!)
+      : sizeMd(this.policy, {
+          attainedGpuMs: this.expected(slot),
+          gpus: jobs.gpusMilli[slot]! / 1000,
+          rankMs: undefined,
+        });
+  }
+
+  private sizeOf(slot: Slot, attainedGpuMs: number): number {
+    const gpus = this.jobs.gpusMilli[slot]! / 1000;
+    const bends = this.policy.historyBoundMd > 0 && gpus > 0;
+    const rankMs = bends
+      ? this.history.rankMs(this.jobs.leaf[slot]!, gpus, attainedGpuMs / gpus)
+      : undefined;
+    return sizeMd(this.policy, { attainedGpuMs, gpus, rankMs });
   }
 
   /** What cannot be stopped takes all its service at once: it is ordered by what it is expected to take. */

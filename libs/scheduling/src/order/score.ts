@@ -5,11 +5,27 @@ import type { OrderPolicy } from "./policy.ts";
  * (Nuyens and Wierman, "The foreground–background queue", 2008; with GPUs × time as in Tiresias, NSDI '19): run
  * times are heavy-tailed, so that what has run least is likely to end soonest, and nobody has to predict anything.
  * Counting in doublings bounds the rate: a task is passed over only by what has had a fraction of its service.
+ *
+ * With a rank from history (run time in milliseconds, history.ts) the size follows rank × GPUs instead, as far as
+ * `historyBoundMd` lets it: wrong history costs at most so much. A wide gang gets its bonus.
  */
-export function sizeMd(policy: OrderPolicy, attainedGpuMs: number, gpus: number): number {
-  const seconds = Math.max(attainedGpuMs / 1000, policy.minServiceGpuSeconds);
-  const size = Math.round(1000 * Math.log2(seconds));
-  return gpus >= policy.wideGpus ? size - policy.wideBonusMd : size;
+export function sizeMd(
+  policy: OrderPolicy,
+  task: {
+    readonly attainedGpuMs: number;
+    readonly gpus: number;
+    readonly rankMs: number | undefined;
+  },
+): number {
+  const { attainedGpuMs, gpus, rankMs } = task;
+  const doublings = (gpuMs: number): number =>
+    1000 * Math.log2(Math.max(gpuMs / 1000, policy.minServiceGpuSeconds));
+  let size = doublings(attainedGpuMs);
+  if (rankMs !== undefined) {
+    const bend = doublings(rankMs * gpus) - size;
+    size += Math.min(policy.historyBoundMd, Math.max(-policy.historyBoundMd, bend));
+  }
+  return Math.round(gpus >= policy.wideGpus ? size - policy.wideBonusMd : size);
 }
 
 /**

@@ -13,6 +13,9 @@ export interface OrderedOptions {
   readonly tickMs: number;
 }
 
+/** Time between two refreshes of the history, in milliseconds. */
+const refreshMs = 3_600_000;
+
 /** The shipped order (libs/scheduling/src/order) over a world: each tenant is one queue of weight 1. */
 export function orderedPolicy(world: World, options: OrderedOptions): QueuePolicy {
   const tenants = [...new Set(world.jobs.map((job) => job.tenant))].toSorted();
@@ -29,6 +32,7 @@ export function orderedPolicy(world: World, options: OrderedOptions): QueuePolic
   const jobOf: number[] = [];
   const slotOf: number[] = [];
   const room = roomOf(world.pool, jobOf, slotOf);
+  let nextRefreshMs = 0;
   const run = (slot: Slot, nowMs: number): void => {
     queue.start(slot, nowMs, world.began(jobOf[slot]!));
     // A simulated job saves its state when asked to stop: only the restore is lost.
@@ -55,10 +59,14 @@ export function orderedPolicy(world: World, options: OrderedOptions): QueuePolic
       jobOf[slot] = job;
       slotOf[job] = slot;
     },
-    end(job) {
-      queue.remove(slotOf[job]!);
+    end(job, nowMs) {
+      queue.finish(slotOf[job]!, nowMs);
     },
     plan(nowMs) {
+      if (nowMs >= nextRefreshMs) {
+        nextRefreshMs = nowMs + refreshMs;
+        queue.refresh();
+      }
       for (const { slot, victims, moves, lane } of decide(queue, room, nowMs)) {
         for (const victim of victims) {
           queue.stop(victim, nowMs, true);
