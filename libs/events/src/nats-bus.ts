@@ -95,14 +95,14 @@ export function openNatsBus(options: NatsBusOptions): Bus {
     async publish(producer, run) {
       if (link === undefined)
         throw new Fault("UNAVAILABLE", "the event bus is away", { retryAfterMs: 500 });
-      const { js, ensureStream, doubtStream } = link;
+      const used = link;
       const subject = `${prefix}.events.${checkKey(producer)}`;
       const bytes = encodeRun(producer, run);
       try {
-        await ensureStream();
-        await js.publish(subject, bytes, { msgID: messageId(producer, run), timeout: 5_000 });
+        await used.ensureStream();
+        await used.js.publish(subject, bytes, { msgID: messageId(producer, run), timeout: 5_000 });
       } catch (error) {
-        doubtStream();
+        used.doubtStream();
         throw error;
       }
     },

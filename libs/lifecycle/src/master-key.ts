@@ -105,8 +105,8 @@ async function createMasterKey(path: string): Promise<void> {
   try {
     // A link never replaces: the first process wins, the others read its key.
     await link(draft, path);
-    const parent = await open(directory, "r");
-    await parent.sync().finally(() => parent.close());
+    await using parent = await open(directory, "r");
+    await parent.sync();
   } catch (error) {
     if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
   } finally {

@@ -56,63 +56,22 @@ interface Delivery {
  * row's lock puts them in line.
  */
 export function startInbox(options: InboxOptions): Inbox {
-  const queue: Delivery[] = [];
-  let queued = 0;
-  let fillDue = true;
-  let lastFill = performance.now();
-  // Halved when applying fails, so that one event that cannot be applied does not hold back those before it.
-  let batch = BATCH_EVENTS;
   const fillEveryMs = options.fillEveryMs ?? 10_000;
+  const queue: Delivery[] = [];
+  const filler = createFiller(options, fillEveryMs);
+  let queued = 0;
 
-  const applyAll = async (run: EventRun): Promise<Applied> => {
-    let outcome: Applied = { kind: "applied", lastSeq: 0n };
-    for (let from = 0; from < run.events.length;) {
-      const part = { ...run, events: run.events.slice(from, from + batch) };
-      try {
-        outcome = await applyRun(options, part);
-      } catch (error) {
-        if (batch === 1) logBlocked(options, part, error);
-        batch = Math.max(1, Math.floor(Math.min(batch, part.events.length) / 2));
-        throw error;
-      }
-      if (outcome.kind === "gap") return outcome;
-      from += part.events.length;
-      batch = Math.min(BATCH_EVENTS, batch * 2);
-      options.onApplied?.(outcome.lastSeq);
-    }
-    return outcome;
-  };
-  const fill = async (): Promise<void> => {
-    for (;;) {
-      const { lastSeq } = await readPosition(options.core, options.producer);
-      const page = await options.fetch(lastSeq);
-      if (page.events.length === 0) break;
-      const outcome = await applyAll(page);
-      if (outcome.kind === "gap" || options.stop.aborted) break;
-    }
-    fillDue = false;
-    lastFill = performance.now();
-  };
   const step = async (): Promise<LoopNext> => {
-    if (fillDue || performance.now() - lastFill >= fillEveryMs * 0.9) await fill();
+    if (filler.isDue()) await filler.fill();
     const deliveries = takeConsecutive(queue);
-    const first = deliveries[0];
-    if (first === undefined) return "idle";
-    const run = { ...first.run, events: deliveries.flatMap((delivery) => delivery.run.events) };
-    queued -= run.events.length;
+    for (const { run } of deliveries) queued -= run.events.length;
+    if (deliveries.length === 0) return "idle";
     try {
-      let outcome = await applyAll(run);
-      if (outcome.kind === "gap") {
-        await fill();
-        outcome = await applyAll(run);
-      }
-      if (outcome.kind === "gap") {
-        throw new Error(`events before ${outcome.firstSeq} are missing in the producer's log`);
-      }
+      await filler.apply(joinRuns(deliveries));
       for (const delivery of deliveries) delivery.resolve();
     } catch (error) {
       for (const delivery of deliveries) delivery.reject(error);
-      fillDue = true;
+      filler.demand();
       throw error;
     }
     return "again";
@@ -133,7 +92,7 @@ export function startInbox(options: InboxOptions): Inbox {
     receive(run) {
       if (run.events.length === 0) return Promise.resolve();
       if (options.stop.aborted || queued + run.events.length > QUEUE_EVENTS) {
-        fillDue = true;
+        filler.demand();
         return Promise.reject(new Error("the inbox takes no more events now"));
       }
       return new Promise((resolve, reject) => {
@@ -143,13 +102,89 @@ export function startInbox(options: InboxOptions): Inbox {
       });
     },
     refresh() {
-      fillDue = true;
+      filler.demand();
       loop.wake();
     },
     async [Symbol.asyncDispose]() {
       await loop[Symbol.asyncDispose]();
       dropAll();
     },
+  };
+}
+
+/** Applies runs, and reads the producer's log where something is missing. */
+interface Filler {
+  /** True at the start, when asked for, and every `fillEveryMs`. */
+  isDue(): boolean;
+  demand(): void;
+  /** Applies whatever the producer's log has beyond what we have. */
+  fill(): Promise<void>;
+  /** Applies a run, after what is missing before it. Throws where that cannot be had. */
+  apply(run: EventRun): Promise<void>;
+}
+
+function createFiller(options: InboxOptions, fillEveryMs: number): Filler {
+  const applyAll = createApplier(options);
+  let due = true;
+  let filledAt = performance.now();
+  const fill = async (): Promise<void> => {
+    for (;;) {
+      const { lastSeq } = await readPosition(options.core, options.producer);
+      const page = await options.fetch(lastSeq);
+      if (page.events.length === 0) break;
+      const outcome = await applyAll(page);
+      if (outcome.kind === "gap" || options.stop.aborted) break;
+    }
+    due = false;
+    filledAt = performance.now();
+  };
+  return {
+    fill,
+    // A timer may ring a little early: that must not put the fill off by a whole turn.
+    isDue: () => due || performance.now() - filledAt >= fillEveryMs * 0.9,
+    demand() {
+      due = true;
+    },
+    async apply(run) {
+      let outcome = await applyAll(run);
+      if (outcome.kind === "gap") {
+        await fill();
+        outcome = await applyAll(run);
+      }
+      if (outcome.kind === "applied") return;
+      throw new Error(`events before ${outcome.firstSeq} are missing in the producer's log`);
+    },
+  };
+}
+
+/** Applies runs in transactions of at most 1,000 events. */
+function createApplier(options: InboxOptions): (run: EventRun) => Promise<Applied> {
+  // Halved when applying fails, so that one event that cannot be applied does not hold back those before it.
+  let batch = BATCH_EVENTS;
+  return async (run) => {
+    let outcome: Applied = { kind: "applied", lastSeq: 0n };
+    for (let from = 0; from < run.events.length;) {
+      const part = { ...run, events: run.events.slice(from, from + batch) };
+      try {
+        outcome = await applyRun(options, part);
+      } catch (error) {
+        if (batch === 1) logBlocked(options, part, error);
+        batch = Math.max(1, Math.floor(Math.min(batch, part.events.length) / 2));
+        throw error;
+      }
+      if (outcome.kind === "gap") return outcome;
+      from += part.events.length;
+      batch = Math.min(BATCH_EVENTS, batch * 2);
+      options.onApplied?.(outcome.lastSeq);
+    }
+    return outcome;
+  };
+}
+
+function joinRuns(deliveries: readonly Delivery[]): EventRun {
+  return {
+    incarnation: deliveries[0]?.run.incarnation ?? 0,
+    events: deliveries.flatMap((delivery) => delivery.run.events),
   };
 }
 

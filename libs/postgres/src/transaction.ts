@@ -54,7 +54,8 @@ async function runOnce<T>(
   let result: T;
   try {
     // The one place that makes a Tx: the brand exists only in types.
-    result = await work({ query: connection.query } as Tx);
+    const tx: Querier = { query: (statement, values) => connection.query(statement, values) };
+    result = await work(tx as Tx);
   } catch (error) {
     await connection.command("ROLLBACK").catch(() => connection.discard());
     throw error;
