@@ -186,6 +186,7 @@ create table allocations (
   check (cut_ms >= from_ms and (released_ms is null or released_ms = cut_ms))
 );
 create unique index allocations_unreleased on allocations (gpu_id) where released_ms is null;
+create index allocations_by_gpu on allocations (gpu_id, released_ms);
 create index allocations_open on allocations (cut_ms) where released_ms is null;
 
 -- Tenants see their own rows only; nodes and GPUs are the platform's.

@@ -7,6 +7,7 @@ import { ArtifactService } from "@fastgpu/contracts/fastgpu/storage/v1/storage_s
 import { Fault } from "@fastgpu/domain/fault";
 import { deniedCallsToOutbox, startDeniedCalls } from "@fastgpu/events/denied-calls";
 import { openNatsBus } from "@fastgpu/events/nats-bus";
+import { signals } from "@fastgpu/events/topics";
 import { startBusRelay } from "@fastgpu/events/relay";
 import { startLoop } from "@fastgpu/lifecycle/loop";
 import { openMasterKey } from "@fastgpu/lifecycle/master-key";
@@ -15,7 +16,7 @@ import { openDatabase } from "@fastgpu/postgres/database";
 import { startLeadership } from "@fastgpu/postgres/leader";
 import { readEventHead } from "@fastgpu/postgres/outbox";
 import { pruneRequests } from "@fastgpu/postgres/requests";
-import { createAuthenticator, type Authenticator } from "@fastgpu/rpc/authenticator";
+import { createAuthenticator, type RevocableAuthenticator } from "@fastgpu/rpc/authenticator";
 import { createChannel, type Channel } from "@fastgpu/rpc/channel";
 import { createClient } from "@fastgpu/rpc/client";
 import { createPageTokens } from "@fastgpu/rpc/page-token";
@@ -92,9 +93,13 @@ export async function main(config: SchedulerConfig, context: ServiceContext): Pr
     log,
     stop,
   });
+  const verifier = authenticator(config, context, auth);
+  await using _revocations = bus.listen(signals.keyRevoked, "*", ({ apiKey }) =>
+    verifier.revoke(apiKey),
+  );
   const shared = {
     ...{ clock, log, tracing, stop, insecure: config.insecure },
-    auth: authenticator(config, context, auth),
+    auth: verifier,
     observe: (call: Parameters<typeof denied.observe>[0]) => denied.observe(call),
   };
   const workers = await startServer({
@@ -159,7 +164,7 @@ function authenticator(
   config: SchedulerConfig,
   { clock }: ServiceContext,
   auth: Channel,
-): Authenticator {
+): RevocableAuthenticator {
   const tokens = createClient(TokenService, auth);
   const projects = createClient(ProjectService, auth);
   return createAuthenticator({

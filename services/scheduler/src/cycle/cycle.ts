@@ -343,16 +343,12 @@ async function lease(
       }),
     });
   }
-  if (funded.length > 0) await commit(c, funded, nowMs);
+  if (funded.length > 0) await commit(c, funded);
   return blocked;
 }
 
-async function commit(
-  c: CycleContext,
-  funded: readonly FundedPlacement[],
-  nowMs: number,
-): Promise<void> {
-  const at = { leaderEpoch: c.leaderEpoch, nowMs };
+async function commit(c: CycleContext, funded: readonly FundedPlacement[]): Promise<void> {
+  const at = { leaderEpoch: c.leaderEpoch, nowMs: c.clock.nowMs() };
   const committed = await transaction(c.core, (tx) => commitLeases(tx, funded, at));
   const unused = committed.rejected.filter((each) => each.fundedMs !== undefined);
   if (unused.length > 0)

@@ -58,9 +58,13 @@ const insertAllocations = statement(
   "leases_insert_allocations",
   `insert into allocations (attempt_id, gpu_id, org_id, project_id, task_id, sku, price_version, simulated,
      from_ms, cut_ms)
-   select c.attempt_id, c.gpu_id, c.org_id, c.project_id, c.task_id, c.sku, c.price_version, c.simulated, $2, $2
+   select c.attempt_id, c.gpu_id, c.org_id, c.project_id, c.task_id, c.sku, c.price_version, c.simulated,
+     free.from_ms, free.from_ms
    from json_to_recordset($1::json) as c(attempt_id uuid, gpu_id uuid, org_id uuid, project_id uuid, task_id uuid,
-     sku text, price_version int, simulated boolean)`,
+     sku text, price_version int, simulated boolean),
+     -- Another replica's clock may be a little ahead: a GPU's time never begins before it was given back.
+     lateral (select greatest($2::bigint, max(a.released_ms)) as from_ms
+              from allocations a where a.gpu_id = c.gpu_id) free`,
 );
 const takeGpus = statement(
   "leases_take_gpus",
