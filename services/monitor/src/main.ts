@@ -1,5 +1,8 @@
 import { TokenService } from "@fastgpu/contracts/fastgpu/auth/v1/auth_service_pb";
 import { MonitorService } from "@fastgpu/contracts/fastgpu/monitor/v1/monitor_service_pb";
+import type { Bus } from "@fastgpu/events/bus";
+import type { Clock } from "@fastgpu/domain/clock";
+import type { Logger } from "@fastgpu/telemetry/log";
 import { openNatsBus } from "@fastgpu/events/nats-bus";
 import { signals } from "@fastgpu/events/topics";
 import { startLoop } from "@fastgpu/lifecycle/loop";
@@ -18,6 +21,7 @@ import { createExposition } from "./metrics/exposition.ts";
 import { startMetricsServer } from "./metrics/metrics-server.ts";
 import { openNodeNames } from "./names/node-names.ts";
 import { createFleet } from "./samples/fleet.ts";
+import type { Fleet } from "./samples/fleet.ts";
 import { readSample } from "./samples/sample.ts";
 
 /** What QueryMetrics can look back on. */
@@ -48,15 +52,7 @@ export async function main(
     ...{ url: config.natsUrl, prefix: config.natsPrefix, name: "monitor", log },
   });
   const refused = new Map<string, number>();
-  const refuse = (reason: string, node: string): void => {
-    if (!refused.has(reason)) log.warn({ reason, node }, "a worker's sample was not taken");
-    refused.set(reason, (refused.get(reason) ?? 0) + 1);
-  };
-  await using _samples = bus.listen(signals.nodeSample, "*", (message, key) => {
-    const reading = readSample(key, message, clock.nowMs());
-    if (typeof reading === "string") refuse(reading, key);
-    else if (!fleet.take(reading)) refuse("no_room", key);
-  });
+  await using _samples = listenToWorkers({ bus, fleet, clock, log, refused });
   await using _forgetting = startLoop({
     name: "monitor forgets",
     ...{ stop, log, idleMs: 60_000 },
@@ -81,6 +77,16 @@ export async function main(
     metrics: createExposition({ ...monitor, refused, nameOf }),
   });
   const tokens = createClient(TokenService, dial("auth", config.auth));
+  const auth = createAuthenticator({
+    ...{ service: "monitor", clock, serviceKeys: config.serviceKeys },
+    loadKeys: async () =>
+      JSON.parse((await tokens.getJwks({}, patience)).jwksJson) as JSONWebKeySet,
+    // No request names a project: figures are the platform's.
+    resolveProject: () => undefined,
+  });
+  await using _revocations = bus.listen(signals.keyRevoked, "*", ({ apiKey }) =>
+    auth.revoke(apiKey),
+  );
   const server = await startServer({
     listen: config.listen,
     services: [
@@ -89,13 +95,7 @@ export async function main(
         queryMetrics: queryMetrics(monitor),
       }),
     ],
-    auth: createAuthenticator({
-      ...{ service: "monitor", clock, serviceKeys: config.serviceKeys },
-      loadKeys: async () =>
-        JSON.parse((await tokens.getJwks({}, patience)).jwksJson) as JSONWebKeySet,
-      // No request names a project: figures are the platform's.
-      resolveProject: () => undefined,
-    }),
+    auth,
     ...{ clock, log, tracing, stop, insecure },
   });
   log.info({ address: server.address, metricsPort: metrics.port }, "monitor serves");
@@ -106,3 +106,23 @@ export async function main(
 
 /** A caller whose token cannot be verified should learn soon that auth is away. */
 const patience = { timeoutMs: 5_000, waitForReady: false } as const;
+
+/** Takes what workers say, and counts what is not taken by its reason, which is logged once. */
+function listenToWorkers(of: {
+  readonly bus: Bus;
+  readonly fleet: Fleet;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly refused: Map<string, number>;
+}): AsyncDisposable {
+  const { fleet, log, refused } = of;
+  const refuse = (reason: string, node: string): void => {
+    if (!refused.has(reason)) log.warn({ reason, node }, "a worker's sample was not taken");
+    refused.set(reason, (refused.get(reason) ?? 0) + 1);
+  };
+  return of.bus.listen(signals.nodeSample, "*", (message, key) => {
+    const reading = readSample(key, message, of.clock.nowMs());
+    if (typeof reading === "string") refuse(reading, key);
+    else if (!fleet.take(reading)) refuse("no_room", key);
+  });
+}

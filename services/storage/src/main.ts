@@ -96,20 +96,27 @@ function authenticatorOf(
 ): RevocableAuthenticator {
   const tokens = createClient(TokenService, auth);
   const projects = createClient(ProjectService, auth);
+  // A caller whose token cannot be verified should learn soon that auth is away.
+  const patience = { timeoutMs: 5_000, waitForReady: false };
   return createAuthenticator({
     service: "storage",
     clock,
     serviceKeys: config.serviceKeys,
-    loadKeys: async () => JSON.parse((await tokens.getJwks({})).jwksJson) as JSONWebKeySet,
+    loadKeys: async () =>
+      JSON.parse((await tokens.getJwks({}, patience)).jwksJson) as JSONWebKeySet,
     resolveProject: cachedProjects({
       clock,
       load: async (id) => {
         try {
-          const { organization } = await projects.resolveProject({ name: `projects/${id}` });
+          const { organization } = await projects.resolveProject(
+            { name: `projects/${id}` },
+            patience,
+          );
           return organization.slice("organizations/".length);
         } catch (error) {
-          if (Fault.from(error).reason === "NOT_FOUND") return undefined;
-          throw error;
+          const fault = Fault.from(error);
+          if (fault.reason === "NOT_FOUND" || fault.reason === "INVALID_FIELD") return undefined;
+          throw fault;
         }
       },
     }),
