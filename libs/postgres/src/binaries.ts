@@ -1,8 +1,8 @@
 import { chmod, cp, mkdir, mkdtemp, readFile, rename, rm, stat, symlink } from "node:fs/promises";
 import { createRequire } from "node:module";
-import { homedir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { Fault } from "@fastgpu/domain/fault";
+import { defaultCacheDir } from "@fastgpu/lifecycle/cache-dir";
 import { closedParent } from "@fastgpu/lifecycle/reach";
 import type { MachineUser } from "@fastgpu/lifecycle/reach";
 
@@ -16,16 +16,10 @@ export interface PostgresBinaries {
 export interface LocateOptions {
   /** Who will run them, where that is not us. */
   readonly user?: MachineUser | undefined;
-  /** Where copies go; default is /var/cache/fastgpu for root, else $XDG_CACHE_HOME/fastgpu. */
+  /** Where copies go; see `defaultCacheDir`. */
   readonly cacheDir?: string | undefined;
   /** The npm package that ships them, where it is not to be looked up. */
   readonly packageDir?: string | undefined;
-}
-
-/** The cache directory of this machine's user (root's is readable by everybody). */
-export function defaultCacheDir(env: Readonly<Record<string, string | undefined>>): string {
-  if (process.getuid?.() === 0) return "/var/cache/fastgpu";
-  return join(env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "fastgpu");
 }
 
 /**
@@ -43,7 +37,7 @@ export async function locateBinaries(options: LocateOptions): Promise<PostgresBi
   const linked = await Promise.all(links.map((link) => exists(join(shipped.native, link.target))));
   if (closed === undefined && linked.every(Boolean)) return programsIn(shipped.native);
 
-  const cacheDir = options.cacheDir ?? defaultCacheDir({});
+  const cacheDir = options.cacheDir ?? defaultCacheDir();
   const copy = join(cacheDir, `postgres-${shipped.version}-${process.arch}`);
   if (!(await exists(copy))) await copyBinaries(shipped.native, copy, links);
   return programsIn(copy);

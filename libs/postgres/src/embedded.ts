@@ -8,7 +8,7 @@ import { freePort, startChild } from "@fastgpu/lifecycle/child";
 import { createSystemUser, findUser } from "@fastgpu/lifecycle/reach";
 import type { MachineUser } from "@fastgpu/lifecycle/reach";
 import type { Logger } from "@fastgpu/telemetry/log";
-import { defaultCacheDir, locateBinaries } from "./binaries.ts";
+import { locateBinaries } from "./binaries.ts";
 import type { PostgresBinaries } from "./binaries.ts";
 import { endClusterProcesses, postgresStopSignals } from "./cluster-processes.ts";
 import { makeClusterDir, placeCluster } from "./cluster.ts";
@@ -24,7 +24,7 @@ export interface EmbeddedPostgresOptions {
   /** false turns fsync off: for tests that do not kill the server. */
   readonly durable?: boolean;
   readonly maxConnections?: number;
-  /** Where copies of the programs go; see {@link defaultCacheDir}. */
+  /** Where copies of the programs go; see `defaultCacheDir`. */
   readonly cacheDir?: string | undefined;
   /** Where a cluster goes whose data directory is closed to the database's user. */
   readonly elsewhere?: string | undefined;
@@ -86,8 +86,7 @@ export async function startEmbeddedPostgres(
   options: EmbeddedPostgresOptions,
 ): Promise<EmbeddedPostgres> {
   const user = await databaseUser();
-  const cacheDir = options.cacheDir ?? defaultCacheDir({});
-  const binaries = await locateBinaries({ user, cacheDir });
+  const binaries = await locateBinaries({ user, cacheDir: options.cacheDir });
   const clusterDir = await placeCluster(options.dataDir, user, options.elsewhere);
   await endClusterProcesses(clusterDir);
   if (!(await exists(join(clusterDir, "PG_VERSION")))) {
