@@ -119,7 +119,7 @@ export async function main(config: WorkerConfig, context: ServiceContext): Promi
   await using _samples = await openSamples(config, context, gpus, () => ids);
   await aborted(stop);
   session.drain();
-  if (config.stopTasks) await stopTasks(running, journal.pending);
+  if (config.stopTasks) await stopTasks(running, () => journal.pending());
   channels.close();
   await Promise.all([session.done, logs]);
 }

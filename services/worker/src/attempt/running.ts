@@ -34,7 +34,7 @@ export interface AttemptContext {
   /** A hardware XID on one of these devices since then. */
   faultOf(gpus: readonly GpuDevice[], sinceBootMs: number): number | undefined;
   /** Where the attempt's log file is. */
-  logPath(attempt: string): string;
+  readonly logPath: (attempt: string) => string;
   /** Makes a report durable; resolves with its id. */
   journalled(
     effect: Extract<Effect, { do: "report" | "reportRunning" | "reportEnded" }>,

@@ -29,8 +29,8 @@ const compactAboveBytes = 1024 * 1024;
 interface Waiting {
   readonly line: string;
   readonly entry: JournalEntry | undefined;
-  done(): void;
-  failed(error: unknown): void;
+  readonly done: () => void;
+  readonly failed: (error: unknown) => void;
 }
 
 /**

@@ -45,7 +45,7 @@ export function createLauncher(options: {
   files: WorkerFiles;
   logMaxBytes: number;
   hide: readonly string[];
-  emit(event: RuntimeEvent): void;
+  emit: (event: RuntimeEvent) => void;
 }): Launcher {
   const pipes = createPipePool(options.files.private);
   const cgroupHost = findCgroupHost();

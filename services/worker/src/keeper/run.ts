@@ -17,10 +17,10 @@ export interface RunContext {
   readonly workdir: string;
   readonly hide: readonly string[];
   readonly log: LogWriter;
-  takePipes(count: number): Promise<Pipe[]>;
-  onProgress(line: string): void;
-  onLog(): void;
-  onElements(ok: number, failed: number): void;
+  readonly takePipes: (count: number) => Promise<Pipe[]>;
+  readonly onProgress: (line: string) => void;
+  readonly onLog: () => void;
+  readonly onElements: (ok: number, failed: number) => void;
 }
 
 /** An attempt in the keeper's hands. */

@@ -30,13 +30,13 @@ export interface SessionOptions {
   readonly log: Logger;
   readonly stop: AbortSignal;
   /** The Hello without its live attempts. */
-  hello(): MessageInitShape<typeof HelloSchema>;
+  readonly hello: () => MessageInitShape<typeof HelloSchema>;
   /** Answers true where the platform was restored since this worker last obeyed it. */
-  onWelcome(welcome: Welcome): boolean;
+  readonly onWelcome: (welcome: Welcome) => boolean;
   /** Leases have new ends: the keeper's deadlines follow. */
-  onLeases(): void;
+  readonly onLeases: () => void;
   /** Uniform in [0, 1). */
-  random(): number;
+  readonly random: () => number;
 }
 
 /** The worker's line to the scheduler, dialled again for ever. */
