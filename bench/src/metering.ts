@@ -109,20 +109,19 @@ async function consume(config: object, killAt: number): Promise<Report> {
   return report;
 }
 
+const options = {
+  records: { type: "string", default: "1000000" },
+  attempts: { type: "string", default: "2000" },
+  gpus: { type: "string", default: "8" },
+  twice: { type: "string", default: "0" },
+  "no-kill": { type: "boolean", default: false },
+  json: { type: "string" },
+  help: { type: "boolean", default: false },
+} as const;
+
 /** The experiment; returns the exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  const { values } = parseArgs({
-    args: [...args],
-    options: {
-      records: { type: "string", default: "1000000" },
-      attempts: { type: "string", default: "2000" },
-      gpus: { type: "string", default: "8" },
-      twice: { type: "string", default: "0" },
-      "no-kill": { type: "boolean", default: false },
-      json: { type: "string" },
-      help: { type: "boolean", default: false },
-    },
-  });
+  const { values } = parseArgs({ args: [...args], options });
   if (values.help) {
     process.stdout.write(usage);
     return 0;

@@ -5,6 +5,7 @@ import { startConsumer } from "@fastgpu/events/consumer";
 import { deniedCallsToOutbox, startDeniedCalls } from "@fastgpu/events/denied-calls";
 import { fetchEvents } from "@fastgpu/events/event-log";
 import { openNatsBus } from "@fastgpu/events/nats-bus";
+import { signals } from "@fastgpu/events/topics";
 import { startBusRelay } from "@fastgpu/events/relay";
 import { startLoop } from "@fastgpu/lifecycle/loop";
 import type { Clock } from "@fastgpu/domain/clock";
@@ -16,7 +17,7 @@ import type { EventPage } from "@fastgpu/postgres/outbox";
 import { openDatabase } from "@fastgpu/postgres/database";
 import { pruneRequests } from "@fastgpu/postgres/requests";
 import { createAuthenticator } from "@fastgpu/rpc/authenticator";
-import type { Authenticator } from "@fastgpu/rpc/authenticator";
+import type { RevocableAuthenticator } from "@fastgpu/rpc/authenticator";
 import { createChannel } from "@fastgpu/rpc/channel";
 import type { Channel } from "@fastgpu/rpc/channel";
 import { createClient } from "@fastgpu/rpc/client";
@@ -33,6 +34,7 @@ import { openOrganizations } from "./organizations.ts";
 import type { Directory } from "./organizations.ts";
 import { openPriceBook } from "./price-book.ts";
 import { billingServices } from "./serve.ts";
+import { forgetVoided } from "./store/holds.ts";
 
 const nanosPerUsd = 1_000_000_000n;
 
@@ -72,10 +74,14 @@ export async function main(config: BillingConfig, context: ServiceContext): Prom
   await using denied = startDeniedCalls({ write, log, stop });
   await using _upkeep = startUpkeep(db.core, context);
   await using _consumers = startConsumers({ config, billing, bus, stop, dial });
+  const verifier = authenticator({ config, clock, auth, directory });
+  await using _revocations = bus.listen(signals.keyRevoked, "*", ({ apiKey }) =>
+    verifier.revoke(apiKey),
+  );
   const server = await startServer({
     listen: config.listen,
     services: billingServices(billing),
-    auth: authenticator({ config, clock, auth, directory }),
+    auth: verifier,
     ...{ clock, log, tracing, stop },
     insecure: config.insecure,
     observe: (call) => denied.observe(call),
@@ -135,14 +141,17 @@ function startConsumers(options: {
   return stack;
 }
 
-/** Forgets request ids that are older than a week. */
+/** Forgets request ids that are older than a week, and voids that no create can follow. */
 function startUpkeep(core: Pool, { clock, log, stop }: ServiceContext): AsyncDisposable {
+  const limit = 10_000;
   return startLoop({
     name: "billing upkeep",
     ...{ stop, log, idleMs: 600_000 },
     step: async () => {
-      const pruned = await pruneRequests(core, { nowMs: clock.nowMs(), limit: 10_000 });
-      return pruned === 10_000 ? "again" : "idle";
+      const options = { nowMs: clock.nowMs(), limit };
+      const pruned = await pruneRequests(core, options);
+      const forgotten = await forgetVoided(core, options);
+      return pruned === limit || forgotten === limit ? "again" : "idle";
     },
   });
 }
@@ -155,7 +164,7 @@ function authenticator(options: {
   readonly clock: Clock;
   readonly auth: Channel;
   readonly directory: Directory;
-}): Authenticator {
+}): RevocableAuthenticator {
   const { clock, directory } = options;
   const tokens = createClient(TokenService, options.auth);
   return createAuthenticator({

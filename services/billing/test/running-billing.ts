@@ -11,6 +11,7 @@ import { Fault } from "@fastgpu/domain/fault";
 import type { OrgId, ProjectId } from "@fastgpu/domain/ids";
 import type { Role } from "@fastgpu/domain/roles";
 import { answerListEvents } from "@fastgpu/events/event-log";
+import type { Bus } from "@fastgpu/events/bus";
 import { openNatsBus } from "@fastgpu/events/nats-bus";
 import { startBusRelay } from "@fastgpu/events/relay";
 import { openPool } from "@fastgpu/postgres/pool";
@@ -73,29 +74,13 @@ export async function startBilling(): Promise<RunningBilling> {
   const stop = new AbortController();
   const bus = starting.use(openNatsBus({ ...nats, name: "peers", log: quiet }));
 
-  const peer = async (name: "auth" | "scheduler", more: readonly BoundService[]) => {
-    const url = database.urls[name]?.core ?? "";
-    const core = starting.use(openPool({ url, name, log: quiet, max: 2 }));
-    const log = { core, producer: name, clock };
-    const relay = startBusRelay({ ...log, log: quiet, stop: stop.signal, bus });
-    starting.use(relay);
-    const listEvents: Handlers<typeof EventLogService>["listEvents"] = (request) =>
-      answerListEvents(log, request, "billing");
-    const server = await startServer({
-      listen: { path: join(directory, `${name}.sock`) },
-      services: [service(EventLogService, { listEvents }), ...more],
-      auth: createAuthenticator({
-        service: name,
-        clock,
-        serviceKeys: { billing: keys.billing.publicKeyPem },
-        loadKeys: () => Promise.resolve({ keys: [] }),
-        resolveProject: (id) => projects.get(id as ProjectId),
-      }),
-      ...{ clock, log: quiet, tracing: passiveTracing },
+  const peer = (name: "auth" | "scheduler", more: readonly BoundService[]) =>
+    startPeer(starting, {
+      ...{ name, more, directory, clock, bus, stop: stop.signal },
+      url: database.urls[name]?.core ?? "",
+      billingKey: keys.billing.publicKeyPem,
+      projects,
     });
-    starting.defer(() => server.close(0));
-    return { core, relay, server };
-  };
   const jwksJson = JSON.stringify({ keys: [signing.jwk] });
   const auth = await peer("auth", authPlayed(projects, jwksJson));
   const scheduler = await peer("scheduler", []);
@@ -152,6 +137,41 @@ export async function startBilling(): Promise<RunningBilling> {
       await stack.disposeAsync();
     },
   };
+}
+
+/** A service played by the test: its event log in the database, its relay, and its server. */
+async function startPeer(
+  stack: AsyncDisposableStack,
+  of: {
+    readonly name: "auth" | "scheduler";
+    readonly more: readonly BoundService[];
+    readonly directory: string;
+    readonly clock: ManualClock;
+    readonly bus: Bus;
+    readonly stop: AbortSignal;
+    readonly url: string;
+    readonly billingKey: string;
+    readonly projects: ReadonlyMap<ProjectId, OrgId>;
+  },
+) {
+  const { name, clock, bus, stop } = of;
+  const core = stack.use(openPool({ url: of.url, name, log: quiet, max: 2 }));
+  const own = { core, producer: name, clock };
+  const relay = stack.use(startBusRelay({ ...own, log: quiet, stop, bus }));
+  const listEvents: Handlers<typeof EventLogService>["listEvents"] = (request) =>
+    answerListEvents(own, request, "billing");
+  const server = await startServer({
+    listen: { path: join(of.directory, `${name}.sock`) },
+    services: [service(EventLogService, { listEvents }), ...of.more],
+    auth: createAuthenticator({
+      ...{ service: name, clock, serviceKeys: { billing: of.billingKey } },
+      loadKeys: () => Promise.resolve({ keys: [] }),
+      resolveProject: (id) => of.projects.get(id as ProjectId),
+    }),
+    ...{ clock, log: quiet, tracing: passiveTracing },
+  });
+  stack.defer(() => server.close(0));
+  return { core, relay, server };
 }
 
 async function startMain(config: Parameters<typeof main>[0], clock: ManualClock) {

@@ -4,6 +4,7 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { TaskState } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
+import { audit as auditAll, openAuditor } from "@fastgpu/auditor/audit";
 import type { GpuId } from "@fastgpu/domain/ids";
 import { segmentAmountNanos } from "@fastgpu/domain/money";
 import type { Bus } from "@fastgpu/events/bus";
@@ -15,6 +16,8 @@ import { readEventHead } from "@fastgpu/postgres/outbox";
 import type { EventRun, NewEvent } from "@fastgpu/postgres/outbox";
 import { statement } from "@fastgpu/postgres/pool";
 import { transaction } from "@fastgpu/postgres/transaction";
+import { createTracing } from "@fastgpu/telemetry/tracing";
+import { InMemorySpanExporter } from "@opentelemetry/sdk-trace";
 import { testBus, testNats } from "@fastgpu/testkit/bus";
 import { anId } from "@fastgpu/testkit/factories";
 import { quiet } from "@fastgpu/testkit/log";
@@ -22,7 +25,7 @@ import { privateNatsServer } from "@fastgpu/testkit/servers";
 import { eventually } from "@fastgpu/testkit/signals";
 import { expect, test } from "vitest";
 import { createHolds } from "../src/holds/create-holds.ts";
-import { consumeSchedulerEvents } from "../src/on/scheduler-events.ts";
+import { applySchedulerEvents, consumeSchedulerEvents } from "../src/on/scheduler-events.ts";
 import { readTaskCosts } from "../src/store/task-costs.ts";
 import { applyUsage } from "../src/usage/apply-usage.ts";
 import {
@@ -104,6 +107,10 @@ async function expectTold(billing: TestBilling, story: Story): Promise<void> {
   });
   const [row] = await billing.db.core.query(countUsage);
   expect(row?.n).toBe(BigInt(story.records));
+  await using auditor = openAuditor({ url: billing.database.auditorUrl, log: quiet });
+  const report = await auditAll(auditor);
+  expect(report.checks.filter((check) => !check.ok)).toEqual([]);
+  expect(report.checks.filter((check) => !check.skipped).length).toBeGreaterThan(10);
 }
 
 /** Waits until billing has applied all that the scheduler has written. */
@@ -206,6 +213,23 @@ test("dropped, doubled, late and reordered deliveries leave totals exact, with t
   }
   await untilApplied(billing, producer);
   await expectTold(billing, story);
+});
+
+test("rating is part of the task's own trace", async () => {
+  await using billing = await openTestBilling(usd);
+  const memory = new InMemorySpanExporter();
+  const tracing = await createTracing({ service: "billing", memory });
+  const customer = await aCustomer(billing);
+  const cut = aCut(customer, anId("att"), { seq: 1, fromMs: 0, toMs: 60_000, final: true });
+  const traceparent = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01";
+  const event = { ...cutEvent(cut), traceparent, seq: 1n };
+  await transaction(billing.db.core, (tx) =>
+    applySchedulerEvents(tx, { ...billing, tracing }, [event]),
+  );
+  const [span] = memory.getFinishedSpans();
+  expect(span?.spanContext().traceId).toBe("0123456789abcdef0123456789abcdef");
+  expect(span?.attributes["fastgpu.attempt"]).toBe(cut.owner.attempt);
+  await tracing.shutdown();
 });
 
 test("a segment that the scheduler cuts twice is rated once", async () => {

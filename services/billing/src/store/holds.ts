@@ -190,3 +190,22 @@ export async function voidedBefore(
   const rows = await tx.query(findVoided, [plainArray(attempts.map(idToUuid))]);
   return new Set(rows.map((row) => uuidToId("att", row.attempt_id)));
 }
+
+const forget = statement<{ attempt_id: string }>(
+  "forget_voided",
+  `DELETE FROM voided_attempts WHERE attempt_id IN
+     (SELECT attempt_id FROM voided_attempts WHERE voided_at < $1 LIMIT $2)
+   RETURNING attempt_id`,
+);
+
+/** Longest time for which a create may still be on its way, in milliseconds: a day is ages. */
+const VOIDED_KEEP_MS = 24 * 3_600_000;
+
+/** Forgets voids that no create can come after any more, at most `limit`; returns how many. */
+export async function forgetVoided(
+  from: Querier,
+  options: { nowMs: number; limit: number },
+): Promise<number> {
+  const before = new Date(options.nowMs - VOIDED_KEEP_MS);
+  return (await from.query(forget, [before, options.limit])).length;
+}

@@ -190,6 +190,7 @@ function pageOf(name: string, filter: string) {
        ORDER BY r.seq DESC, r.member, r.gpu_id
        LIMIT $7
      ) u
+     ORDER BY h.attempt_id DESC, u.seq DESC, u.member, u.gpu_id
      LIMIT $7`,
   );
 }

@@ -87,18 +87,6 @@ export function createFleet(options: FleetOptions): Fleet {
     entry.heardMs = nowMs;
     return true;
   };
-  const known = (entry: NodeEntry): KnownNode => ({
-    node: entry.reading.node,
-    cpuPercent: entry.reading.cpuPercent,
-    memoryUsedMib: entry.reading.memoryUsedMib,
-    heardMs: entry.heardMs,
-    gpus: [...entry.gpus.values()]
-      .map(({ reading, heardMs }) => ({
-        ...{ gpu: reading.gpu, index: reading.index, model: reading.model },
-        ...{ simulated: reading.simulated, newest: reading, heardMs },
-      }))
-      .toSorted((a, b) => a.index - b.index || (a.gpu < b.gpu ? -1 : 1)),
-  });
   return {
     take(said) {
       const nowMs = clock.nowMs();
@@ -138,5 +126,25 @@ export function createFleet(options: FleetOptions): Fleet {
         if (entry.heardMs < before && entry.gpus.size === 0) entries.delete(id);
       }
     },
+  };
+}
+
+/** An entry as others see it. */
+function known(entry: NodeEntry): KnownNode {
+  return {
+    node: entry.reading.node,
+    cpuPercent: entry.reading.cpuPercent,
+    memoryUsedMib: entry.reading.memoryUsedMib,
+    heardMs: entry.heardMs,
+    gpus: [...entry.gpus.values()]
+      .map(({ reading, heardMs }) => ({
+        gpu: reading.gpu,
+        index: reading.index,
+        model: reading.model,
+        simulated: reading.simulated,
+        newest: reading,
+        heardMs,
+      }))
+      .toSorted((a, b) => a.index - b.index || (a.gpu < b.gpu ? -1 : 1)),
   };
 }
