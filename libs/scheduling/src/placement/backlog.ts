@@ -1,8 +1,10 @@
 /**
- * Queued tasks by the million. A task is one row in typed columns, about 55 bytes; tasks of
+ * Queued tasks by the million. A task is one row in typed columns, about 53 bytes; tasks of
  * the same queue and shape form one line, and only the head of each line is ever looked at
  * by a scheduling cycle.
  */
+
+import { LineTable } from "./lines.ts";
 
 /** One queued task, as it is put in and read back. */
 export interface QueuedTask {
@@ -15,27 +17,19 @@ export interface QueuedTask {
   /** -32,768 … 32,767; higher goes first between lines. */
   readonly priority: number;
   readonly submittedMs: number;
-  /** Elements of an array task that still wait; 1 for a plain task. */
+  /** Elements of an array task that still wait, at least 1; 1 for a plain task. */
   readonly elements: number;
   /** GPU-seconds received so far by the task and its earlier attempts. */
   readonly attainedGpuSeconds: number;
 }
 
-/** The tasks of one queue and shape, oldest first. */
+/** The tasks of one queue and shape, oldest first; a copy of how it stood when asked. */
 export interface Line {
   readonly queueId: number;
   readonly shapeId: number;
   readonly length: number;
   /** Row of the first task. */
   readonly head: number;
-}
-
-interface MutableLine {
-  readonly queueId: number;
-  readonly shapeId: number;
-  length: number;
-  head: number;
-  tail: number;
 }
 
 const chunkBits = 16;
@@ -46,28 +40,25 @@ const none = -1;
 /** Columns for 65,536 rows: the table grows by whole chunks, so that little stands empty. */
 interface Chunk {
   readonly uuid: Uint32Array;
-  readonly shapeId: Uint32Array;
-  readonly queueId: Uint32Array;
+  readonly line: Uint32Array;
   readonly priority: Int16Array;
   readonly submittedMs: Float64Array;
+  /** 0 in a row that is not in use. */
   readonly elements: Uint32Array;
   readonly attained: Float32Array;
   /** Next row of the line, or of the free list. */
   readonly next: Int32Array;
-  readonly used: Uint8Array;
 }
 
 function createChunk(): Chunk {
   return {
     uuid: new Uint32Array(4 * chunkRows),
-    shapeId: new Uint32Array(chunkRows),
-    queueId: new Uint32Array(chunkRows),
+    line: new Uint32Array(chunkRows),
     priority: new Int16Array(chunkRows),
     submittedMs: new Float64Array(chunkRows),
     elements: new Uint32Array(chunkRows),
     attained: new Float32Array(chunkRows),
     next: new Int32Array(chunkRows),
-    used: new Uint8Array(chunkRows),
   };
 }
 
@@ -78,7 +69,7 @@ export class Backlog {
   private readonly chunks: Chunk[] = [];
   private rows = 0;
   private free = none;
-  private readonly lines = new Map<number, Map<number, MutableLine>>();
+  private readonly lines = new LineTable();
   /** Open addressing by UUID: row + 1; 0 = never used, -1 = removed. */
   private index = new Int32Array(64);
   private filled = 0;
@@ -94,18 +85,17 @@ export class Backlog {
     const chunk = this.chunks[row >> chunkBits]!;
     const at = row & chunkMask;
     chunk.uuid.set(this.words, 4 * at);
-    chunk.shapeId[at] = task.shapeId;
-    chunk.queueId[at] = task.queueId;
+    const line = this.lines.open(task.queueId, task.shapeId);
+    chunk.line[at] = line;
     chunk.priority[at] = task.priority;
     chunk.submittedMs[at] = task.submittedMs;
     chunk.elements[at] = task.elements;
     chunk.attained[at] = task.attainedGpuSeconds;
     chunk.next[at] = none;
-    chunk.used[at] = 1;
     if (this.index[place] === 0) this.filled++;
     this.index[place] = row + 1;
     this.size++;
-    this.append(this.line(task.queueId, task.shapeId), row);
+    this.append(line, row);
     return row;
   }
 
@@ -126,8 +116,8 @@ export class Backlog {
     }
     return {
       uuid,
-      shapeId: chunk.shapeId[at]!,
-      queueId: chunk.queueId[at]!,
+      shapeId: this.lines.shapeId[chunk.line[at]!]!,
+      queueId: this.lines.queueId[chunk.line[at]!]!,
       priority: chunk.priority[at]!,
       submittedMs: chunk.submittedMs[at]!,
       elements: chunk.elements[at]!,
@@ -145,28 +135,39 @@ export class Backlog {
     this.size--;
     const chunk = this.chunks[row >> chunkBits]!;
     const at = row & chunkMask;
-    chunk.used[at] = 0;
-    const line = this.line(chunk.queueId[at]!, chunk.shapeId[at]!);
-    line.length--;
+    chunk.elements[at] = 0;
+    const { lines } = this;
+    const line = chunk.line[at]!;
+    lines.length[line]!--;
     // A row inside its line stays linked until it comes to the head.
-    while (line.head !== none && !this.isUsed(line.head)) {
-      const { head } = line;
-      line.head = this.next(head);
+    let head = lines.head[line]!;
+    while (head !== none && !this.isUsed(head)) {
+      const after = this.next(head);
       this.giveRow(head);
+      head = after;
     }
-    if (line.head === none) line.tail = none;
+    lines.head[line] = head;
+    if (head === none) lines.tail[line] = none;
     return true;
   }
 
   /** The line of a queue and shape; its head is the next task to consider. */
   lineOf(queueId: number, shapeId: number): Line | undefined {
-    return this.lines.get(queueId)?.get(shapeId);
+    const line = this.lines.find(queueId, shapeId);
+    return line === undefined || this.lines.length[line] === 0 ? undefined : this.lineAt(line);
   }
 
   /** All lines that hold a task. */
   *heads(): IterableIterator<Line> {
-    for (const queue of this.lines.values()) {
-      for (const line of queue.values()) if (line.length > 0) yield line;
+    for (let line = 0; line < this.lines.count; line++) {
+      if (this.lines.length[line]! > 0) yield this.lineAt(line);
+    }
+  }
+
+  /** The rows of a line, first to last. */
+  *rowsOf(line: Line): IterableIterator<number> {
+    for (let row = line.head; row !== none; row = this.next(row)) {
+      if (this.isUsed(row)) yield row;
     }
   }
 
@@ -178,7 +179,7 @@ export class Backlog {
       (sum: number, column: Uint8Array) => sum + column.byteLength,
       0,
     );
-    return this.chunks.length * perChunk + this.index.byteLength;
+    return this.chunks.length * perChunk + this.index.byteLength + this.lines.bytes();
   }
 
   /** A digest of the tasks, as 16 hex digits, equal for equal sets in whatever order. */
@@ -197,8 +198,8 @@ export class Backlog {
         a ^= a >>> 15;
       };
       for (let i = 0; i < 4; i++) word(chunk.uuid[4 * at + i]!);
-      word(chunk.shapeId[at]!);
-      word(chunk.queueId[at]!);
+      word(this.lines.shapeId[chunk.line[at]!]!);
+      word(this.lines.queueId[chunk.line[at]!]!);
       word(chunk.priority[at]!);
       word(chunk.elements[at]!);
       for (const value of [chunk.submittedMs[at]!, chunk.attained[at]!]) {
@@ -213,21 +214,23 @@ export class Backlog {
     return hex(high) + hex(low);
   }
 
-  private line(queueId: number, shapeId: number): MutableLine {
-    let queue = this.lines.get(queueId);
-    if (queue === undefined) this.lines.set(queueId, (queue = new Map<number, MutableLine>()));
-    let line = queue.get(shapeId);
-    if (line === undefined) {
-      queue.set(shapeId, (line = { queueId, shapeId, length: 0, head: none, tail: none }));
-    }
-    return line;
+  private lineAt(line: number): Line {
+    const { queueId, shapeId, length, head } = this.lines;
+    return {
+      queueId: queueId[line]!,
+      shapeId: shapeId[line]!,
+      length: length[line]!,
+      head: head[line]!,
+    };
   }
 
-  private append(line: MutableLine, row: number): void {
-    if (line.tail === none) line.head = row;
-    else this.chunks[line.tail >> chunkBits]!.next[line.tail & chunkMask] = row;
-    line.tail = row;
-    line.length++;
+  private append(line: number, row: number): void {
+    const { lines } = this;
+    const tail = lines.tail[line]!;
+    if (tail === none) lines.head[line] = row;
+    else this.chunks[tail >> chunkBits]!.next[tail & chunkMask] = row;
+    lines.tail[line] = row;
+    lines.length[line]!++;
   }
 
   private next(row: number): number {
@@ -235,7 +238,7 @@ export class Backlog {
   }
 
   private isUsed(row: number): boolean {
-    return this.chunks[row >> chunkBits]!.used[row & chunkMask] === 1;
+    return this.chunks[row >> chunkBits]!.elements[row & chunkMask]! > 0;
   }
 
   private takeRow(): number {

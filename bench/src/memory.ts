@@ -1,0 +1,228 @@
+/** Memory of queued tasks (goal G9): separate tasks of many shapes in the engine's backlog. */
+import { writeFile } from "node:fs/promises";
+import { parseArgs } from "node:util";
+import { setTimeout } from "node:timers/promises";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import { Backlog } from "@fastgpu/scheduling/placement/backlog";
+import type { QueuedTask } from "@fastgpu/scheduling/placement/backlog";
+import { createShapeTable, emptyRequest } from "@fastgpu/scheduling/placement/shapes";
+import { seededRandom } from "@fastgpu/simulation/openb/seeded";
+import { UsageError } from "./openb-files.ts";
+
+const usage = `usage: npm run bench -- memory [flags]
+
+  --tasks N[,N]  queued tasks (default 1000000,10000000)
+  --shapes N     distinct shapes among them (default 1500)
+  --queues N     leaf queues (default 200)
+  --plain N      tasks held as plain objects, for comparison (default 200000; 0 = none)
+  --seed N       (default 42)
+  --json OUT     one JSON object a line
+`;
+
+interface Measured {
+  readonly kind: "columns" | "objects";
+  readonly tasks: number;
+  readonly shapes: number;
+  /** Decimal megabytes of the process, by the garbage collector's count, per million tasks. */
+  readonly mbPerMillion: number;
+  readonly columnMbPerMillion: number;
+  readonly addedPerSecond: number;
+  readonly rebuiltPerSecond: number;
+  readonly hash: string;
+}
+
+const collect = ((): (() => void) => {
+  setFlagsFromString("--expose-gc");
+  return runInNewContext("gc") as () => void;
+})();
+
+/** Live bytes of the process after full collections; freed buffers are swept between them. */
+async function liveBytes(): Promise<number> {
+  for (let pass = 0; pass < 3; pass++) {
+    collect();
+    await setTimeout(20);
+  }
+  const { heapUsed, arrayBuffers, external } = process.memoryUsage();
+  return heapUsed + Math.max(arrayBuffers, external);
+}
+
+/** Draws tasks: time-ordered UUIDs, shapes and queues at random. */
+function taskSource(options: {
+  readonly shapeIds: readonly number[];
+  readonly queues: number;
+  readonly seed: number;
+}): (index: number) => QueuedTask {
+  const random = seededRandom(options.seed);
+  const hex = (bits: number): string =>
+    Math.floor(random() * 2 ** bits)
+      .toString(16)
+      .padStart(bits / 4, "0");
+  return (index) => {
+    const submittedMs = 1_790_000_000_000 + index;
+    return {
+      uuid: `${submittedMs.toString(16).padStart(12, "0")}7${hex(12)}8${hex(12)}${hex(48)}`,
+      shapeId: options.shapeIds[Math.floor(random() * options.shapeIds.length)]!,
+      queueId: Math.floor(random() * options.queues),
+      priority: Math.floor(random() * 5),
+      submittedMs,
+      elements: 1,
+      attainedGpuSeconds: 0,
+    };
+  };
+}
+
+/** Registers `count` distinct shapes as a real mix would: GPUs, shares, models, CPU, memory. */
+function manyShapes(count: number): number[] {
+  const table = createShapeTable();
+  for (let index = 0; table.shapes.length < count; index++) {
+    const share = index % 3 === 0;
+    table.intern({
+      ...emptyRequest,
+      gpus: share ? 1 : 1 + (index % 8),
+      gpuMilli: share ? 100 + 10 * (index % 80) : 1000,
+      models: index % 5 === 0 ? ["A100"] : null,
+      cpuMillis: 500 * (1 + (index % 97)),
+      memoryMib: 1024 * (1 + (index % 61)),
+    });
+  }
+  return table.shapes.map(({ id }) => id);
+}
+
+interface Setting {
+  readonly tasks: number;
+  readonly shapes: number;
+  readonly queues: number;
+  readonly seed: number;
+}
+
+function progress(text: string): void {
+  process.stderr.write(`memory: ${text}\n`);
+}
+
+async function measureColumns(setting: Setting): Promise<Measured> {
+  const { tasks, queues, seed } = setting;
+  const shapeIds = manyShapes(setting.shapes);
+  const draw = taskSource({ shapeIds, queues, seed });
+  const before = await liveBytes();
+  const backlog = new Backlog();
+  const started = performance.now();
+  for (let index = 0; index < tasks; index++) {
+    if (backlog.add(draw(index)) === undefined) throw new Error("two tasks got one UUID");
+    if (index > 0 && index % 2_000_000 === 0) progress(`${index} of ${tasks} queued`);
+  }
+  const seconds = (performance.now() - started) / 1000;
+  const bytes = (await liveBytes()) - before;
+  const hash = backlog.hash();
+  const again = performance.now();
+  const rebuilt = new Backlog();
+  for (const line of backlog.heads()) {
+    for (const row of backlog.rowsOf(line)) rebuilt.add(backlog.get(row));
+  }
+  const rebuildSeconds = (performance.now() - again) / 1000;
+  if (rebuilt.hash() !== hash) throw new Error("the rebuilt backlog has another hash");
+  return {
+    kind: "columns",
+    tasks,
+    shapes: setting.shapes,
+    mbPerMillion: bytes / tasks,
+    columnMbPerMillion: backlog.bytes() / tasks,
+    addedPerSecond: tasks / seconds,
+    rebuiltPerSecond: tasks / rebuildSeconds,
+    hash,
+  };
+}
+
+async function measureObjects(setting: Setting): Promise<Measured> {
+  const { tasks, queues, seed } = setting;
+  const draw = taskSource({ shapeIds: manyShapes(setting.shapes), queues, seed });
+  const before = await liveBytes();
+  const started = performance.now();
+  const byId = new Map<string, QueuedTask>();
+  for (let index = 0; index < tasks; index++) {
+    const task = draw(index);
+    byId.set(task.uuid, task);
+  }
+  const seconds = (performance.now() - started) / 1000;
+  const bytes = (await liveBytes()) - before;
+  return {
+    kind: "objects",
+    tasks: byId.size,
+    shapes: setting.shapes,
+    mbPerMillion: bytes / tasks,
+    columnMbPerMillion: 0,
+    addedPerSecond: tasks / seconds,
+    rebuiltPerSecond: 0,
+    hash: "",
+  };
+}
+
+function show(line: Measured): string {
+  const thousands = (rate: number): string => (rate === 0 ? "" : (rate / 1000).toFixed(0));
+  return [
+    line.kind.padEnd(8),
+    String(line.tasks).padStart(9),
+    String(line.shapes).padStart(6),
+    line.mbPerMillion.toFixed(1).padStart(8),
+    thousands(line.addedPerSecond).padStart(10),
+    thousands(line.rebuiltPerSecond).padStart(12),
+    line.hash,
+  ].join("  ");
+}
+
+function count(name: string, text: string, min: number): number {
+  const value = Number(text);
+  if (Number.isInteger(value) && value >= min && value <= 1e8) return value;
+  throw new UsageError(`--${name}: "${text}" is not a count from ${min} to 100000000`);
+}
+
+async function run(args: readonly string[]): Promise<number> {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      tasks: { type: "string", default: "1000000,10000000" },
+      shapes: { type: "string", default: "1500" },
+      queues: { type: "string", default: "200" },
+      plain: { type: "string", default: "200000" },
+      seed: { type: "string", default: "42" },
+      json: { type: "string" },
+      help: { type: "boolean", short: "h", default: false },
+    },
+  });
+  if (values.help) {
+    process.stdout.write(usage);
+    return 0;
+  }
+  const base = {
+    shapes: count("shapes", values.shapes, 1),
+    queues: count("queues", values.queues, 1),
+    seed: count("seed", values.seed, 0),
+  };
+  const sizes = values.tasks.split(",").map((text) => count("tasks", text, 1));
+  process.stdout.write("kind          tasks  shapes  MB/mill.  1000 adds/s  rebuilt/s   hash\n");
+  const lines: Measured[] = [];
+  const plain = count("plain", values.plain, 0);
+  if (plain > 0) lines.push(await measureObjects({ ...base, tasks: plain }));
+  if (plain > 0) process.stdout.write(`${show(lines[0]!)}\n`);
+  for (const tasks of sizes) {
+    const measured = await measureColumns({ ...base, tasks });
+    lines.push(measured);
+    process.stdout.write(`${show(measured)}\n`);
+  }
+  if (values.json !== undefined) {
+    await writeFile(values.json, lines.map((line) => `${JSON.stringify(line)}\n`).join(""));
+  }
+  return 0;
+}
+
+/** Entry of `npm run bench -- memory`; answers the exit code. */
+export async function main(args: readonly string[]): Promise<number> {
+  try {
+    return await run(args);
+  } catch (error) {
+    const misuse = error instanceof UsageError || error instanceof TypeError;
+    if (!misuse) throw error;
+    process.stderr.write(`error: ${error.message}\ntry: npm run bench -- memory --help\n`);
+    return 2;
+  }
+}
