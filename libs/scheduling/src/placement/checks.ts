@@ -65,9 +65,13 @@ function countGpus(cluster: Cluster, slot: number, shape: Shape, test: GpuTest):
   return found;
 }
 
+function tooFewGpus({ states }: Cluster, slot: number, shape: Shape): boolean {
+  return states.gpus[slot]! < shape.gpus;
+}
+
 function gpuCheck(reason: BlockReason, test: GpuTest): Check {
   const passes: Check["passes"] = (cluster, slot, shape) =>
-    countGpus(cluster, slot, shape, test) >= shape.gpus;
+    tooFewGpus(cluster, slot, shape) || countGpus(cluster, slot, shape, test) >= shape.gpus;
   return { reason, passes };
 }
 
@@ -93,19 +97,21 @@ const kindChecks: readonly Check[] = [
 
 /**
  * Every check, in the order in which they are told; a state passes all exactly where the
- * shape fits it. Each stands for itself, but for two: a node without the right GPUs is not
- * called busy as well, nor a busy one closed to the tenant.
+ * shape fits it. Each stands for itself, but for those of GPUs: a node with too few of them is
+ * told for that alone, one with the wrong ones is not called busy as well, and a busy one
+ * not closed to the tenant.
  */
 export const checks: readonly Check[] = [
   { reason: "node_unschedulable", passes: ({ states }, slot) => states.schedulable[slot] === 1 },
   {
     reason: "gpu_count",
-    passes: ({ states }, slot, shape) => states.gpus[slot]! >= shape.gpus,
+    passes: (cluster, slot, shape) => !tooFewGpus(cluster, slot, shape),
   },
   ...kindChecks,
   {
     reason: "gpu_busy",
     passes: (cluster, slot, shape) =>
+      tooFewGpus(cluster, slot, shape) ||
       countGpus(cluster, slot, shape, hasRoom) >= shape.gpus ||
       kindChecks.some((check) => !check.passes(cluster, slot, shape)),
   },
