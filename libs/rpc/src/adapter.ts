@@ -78,3 +78,12 @@ export function decode<D extends DescMessage>(schema: D, bytes: Uint8Array): Mes
     });
   }
 }
+
+/**
+ * Whether the caller of a grpc-js server call has gone. grpc-js tells of it by the event `cancelled`, but one that comes
+ * while it still reads the request is told to nobody: its own flag is then the only trace.
+ */
+export function isCancelled(call: object): boolean {
+  const { call: inner } = call as { readonly call?: { checkCancelled?(): boolean } };
+  return inner?.checkCancelled?.() === true;
+}

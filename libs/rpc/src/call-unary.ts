@@ -36,6 +36,10 @@ export async function callUnary(call: OutgoingCall & { readonly request: Init })
         throw fault;
       }
       await sleep(waitMs, prepared.signal ?? never);
+      if (prepared.signal?.aborted === true) {
+        prepared.finish(fault);
+        throw fault;
+      }
     }
   }
 }

@@ -40,6 +40,7 @@ export function createChannel(options: ChannelOptions): Channel {
   const transport = new Client(options.address, credentialsOf(options.tls), {
     "grpc.max_receive_message_length": limits.transportMessageBytes,
     "grpc.max_send_message_length": limits.transportMessageBytes,
+    "grpc-node.flow_control_window": limits.flowWindowBytes,
     "grpc.keepalive_time_ms": limits.keepaliveMs,
     "grpc.keepalive_timeout_ms": limits.keepaliveTimeoutMs,
     "grpc.initial_reconnect_backoff_ms": 50,

@@ -6,8 +6,12 @@ export const limits = {
   transportMessageBytes: 16 * 1024 * 1024,
   /** Greatest size of all headers of a call, in bytes. */
   headerBytes: 64 * 1024,
-  /** Calls that one connection may have open at once. */
+  /** Calls that one connection to the gateway may have open at once. */
   concurrentStreams: 1_000,
+  /** Calls that one connection to a service may have open at once: the gateway brings those of all its callers. */
+  serviceConcurrentStreams: 20_000,
+  /** Bytes that may be on their way before the receiver has taken any, per call. */
+  flowWindowBytes: 1024 * 1024,
   /** Longest deadline of a unary call, in milliseconds; one without a deadline gets this one. */
   unaryDeadlineMs: 60_000,
   /** Interval of keepalive pings on an idle connection, in milliseconds. */

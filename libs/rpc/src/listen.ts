@@ -2,6 +2,7 @@ import { chmod, lstat, unlink } from "node:fs/promises";
 import { connect, isIP } from "node:net";
 import { Fault } from "@fastgpu/domain/fault";
 import { limits } from "./limits.ts";
+import { portHolder } from "./port-holder.ts";
 
 /** Where a server listens: a TCP port (0 = any free one) or a unix socket. */
 export type Listen = { readonly host: string; readonly port: number } | { readonly path: string };
@@ -20,6 +21,21 @@ export function checkBind(
   if ("path" in listen || options.tls || options.insecure || isLoopback(listen.host)) return;
   throw new Fault("ILLEGAL_STATE", `refusing to listen on ${listen.host} without TLS`, {
     hint: "configure a certificate, listen on 127.0.0.1, or pass --insecure",
+  });
+}
+
+/** The fault of an address that could not be bound; names who has the port, where that can be told. */
+export async function takenAddress(
+  address: string,
+  port: number,
+  cause: unknown,
+  setting = "the port of this service",
+): Promise<Fault> {
+  const holder = port === 0 ? undefined : await portHolder(port);
+  const by = holder === undefined ? "" : `: ${holder} has it`;
+  return new Fault("ILLEGAL_STATE", `cannot listen on ${address}${by}`, {
+    hint: `stop that process, or change ${setting}`,
+    cause,
   });
 }
 

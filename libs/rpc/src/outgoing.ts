@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import type { DescMethod } from "@bufbuild/protobuf";
-import type { Fault } from "@fastgpu/domain/fault";
+import { Fault } from "@fastgpu/domain/fault";
 import { ROOT_CONTEXT, traceparentOf } from "@fastgpu/telemetry/trace-context";
 import { Metadata } from "@grpc/grpc-js";
 import type { CallOptions as TransportOptions, ServiceError } from "@grpc/grpc-js";
@@ -42,6 +42,8 @@ export async function prepareCall(outgoing: OutgoingCall): Promise<PreparedCall>
     channel.token === undefined
       ? undefined
       : await channel.token({ onBehalfOf: parent === undefined ? undefined : actorOf(parent) });
+  const signal = mergeSignals(parent?.signal, options.signal);
+  throwIfAborted(signal);
   const context = options.trace ?? parent?.trace ?? ROOT_CONTEXT;
   const span = channel.tracing.tracer.startSpan(
     fullNameOf(method),
@@ -62,7 +64,7 @@ export async function prepareCall(outgoing: OutgoingCall): Promise<PreparedCall>
     metadata,
     transport: Number.isFinite(deadlineMs) ? { deadline: deadlineMs } : {},
     deadlineMs,
-    signal: mergeSignals(parent?.signal, options.signal),
+    signal,
     finish: (fault) => finishSpan(span, fault),
   };
 }
@@ -92,12 +94,21 @@ function finishSpan(span: Span, fault: Fault | undefined): void {
   span.end();
 }
 
-/** Calls `cancel` when the signal is aborted; the answer forgets about it. */
+/** Throws CANCELLED where the call is not wanted any more: what was never sent need not be taken back. */
+function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted === true) throw new Fault("CANCELLED", "the call was cancelled");
+}
+
+/**
+ * Calls `cancel` once the signal is aborted; the answer forgets about it. A turn later, since HTTP/2 in Node loses a
+ * reset that is sent in the same turn as the request: the server would never hear of it.
+ */
 export function onAbort(signal: AbortSignal | undefined, cancel: () => void): () => void {
   if (signal === undefined) return () => undefined;
-  if (signal.aborted) cancel();
-  signal.addEventListener("abort", cancel, { once: true });
-  return () => signal.removeEventListener("abort", cancel);
+  const soon = (): void => void setImmediate(cancel);
+  if (signal.aborted) soon();
+  else signal.addEventListener("abort", soon, { once: true });
+  return () => signal.removeEventListener("abort", soon);
 }
 
 /** A failure of the transport as the Fault that it carries. */

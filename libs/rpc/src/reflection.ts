@@ -2,6 +2,7 @@ import { toBinary } from "@bufbuild/protobuf";
 import type { DescFile, DescService } from "@bufbuild/protobuf";
 import { nestedTypes } from "@bufbuild/protobuf/reflect";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
+import { file_google_rpc_error_details } from "@fastgpu/contracts/google/rpc/error_details_pb";
 import { ServerReflection } from "@fastgpu/contracts/grpc/reflection/v1/reflection_pb";
 import { ServerReflection as ServerReflectionAlpha } from "@fastgpu/contracts/grpc/reflection/v1alpha/reflection_pb";
 import { status } from "@grpc/grpc-js";
@@ -130,7 +131,9 @@ function indexOf(services: readonly DescService[]): Index {
   const files = new Map<string, DescFile>();
   const symbols = new Map<string, DescFile>();
   const extensions = new Map<string, DescFile>();
-  for (const file of closureOf(services.map((one) => one.file))) {
+  // No service names the details of errors; a client that prints errors asks for them all the same.
+  const roots = [...services.map((one) => one.file), file_google_rpc_error_details];
+  for (const file of closureOf(roots)) {
     // The descriptor names files without their suffix; reflection names them with it.
     files.set(file.proto.name, file);
     for (const type of nestedTypes(file)) {

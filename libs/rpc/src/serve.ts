@@ -13,7 +13,7 @@ import type {
   UntypedHandleCall,
   sendUnaryData,
 } from "@grpc/grpc-js";
-import { decode, encode } from "./adapter.ts";
+import { decode, encode, isCancelled } from "./adapter.ts";
 import { admitCaller, admitRequest } from "./admit.ts";
 import type { Authenticator } from "./authenticator.ts";
 import type { MethodPlan } from "./method-plan.ts";
@@ -69,6 +69,7 @@ async function serveUnary(
   callback: sendUnaryData<Buffer>,
 ): Promise<void> {
   const open = openCall(host, plan, call, (fault) => failUnary(open, fault, callback));
+  if (isCancelled(call)) open.stop("caller");
   try {
     const request = await firstRequest(host, plan, open, call.request);
     const response = await (plan.handler(request, open) as Promise<Init>);
@@ -86,6 +87,7 @@ async function serveClientStream(
   callback: sendUnaryData<Buffer>,
 ): Promise<void> {
   const open = openCall(host, plan, call, (fault) => failUnary(open, fault, callback));
+  if (isCancelled(call)) open.stop("caller");
   try {
     const requests = await readRequests(host, plan, open, call);
     const response = await (plan.handler(requests, open) as Promise<Init>);
@@ -114,6 +116,7 @@ async function serveResponses(
     // The generator ends at its next step; its own cleanup must not hold up the answer.
     void iterator?.return?.().catch(() => undefined);
   });
+  if (isCancelled(call)) open.stop("caller");
   try {
     iterator = (await start(open))[Symbol.asyncIterator]();
     endWithToken(host, open);
@@ -159,7 +162,8 @@ function openCall(
     callerDeadlineMs: typeof deadline === "number" ? deadline : deadline.getTime(),
     onStop,
   });
-  (call as EventEmitter).on("cancelled", () => open.stop(atDeadline(open) ? "deadline" : "caller"));
+  const cancel = (): void => open.stop(atDeadline(open) ? "deadline" : "caller");
+  (call as EventEmitter).on("cancelled", cancel);
   return open;
 }
 
@@ -236,8 +240,10 @@ async function* prepend(
 }
 
 async function admit(host: ServeHost, plan: MethodPlan, open: OpenCall): Promise<void> {
+  if (open.ended) throw open.faultOf(undefined);
   if (host.draining) throw faultOfStop("shutdown");
   await admitCaller(host.auth, plan, open);
+  if (open.ended) throw open.faultOf(undefined);
 }
 
 /** A stream may not outlive the token it was opened with. */

@@ -1,5 +1,4 @@
 import type { Clock } from "@fastgpu/domain/clock";
-import { Fault } from "@fastgpu/domain/fault";
 import { sleep } from "@fastgpu/lifecycle/signals";
 import type { Logger } from "@fastgpu/telemetry/log";
 import type { Tracing } from "@fastgpu/telemetry/tracing";
@@ -10,7 +9,7 @@ import type { Authenticator } from "./authenticator.ts";
 import type { BoundService } from "./handlers.ts";
 import { createHealth } from "./health.ts";
 import { limits } from "./limits.ts";
-import { checkBind, clearSocket, guardSocket } from "./listen.ts";
+import { checkBind, clearSocket, guardSocket, takenAddress } from "./listen.ts";
 import type { Listen } from "./listen.ts";
 import { planService } from "./method-plan.ts";
 import type { FinishedCall } from "./open-call.ts";
@@ -111,7 +110,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
 const serverOptions = {
   "grpc.max_receive_message_length": limits.transportMessageBytes,
   "grpc.max_send_message_length": limits.transportMessageBytes,
-  "grpc.max_concurrent_streams": limits.concurrentStreams,
+  "grpc.max_concurrent_streams": limits.serviceConcurrentStreams,
+  "grpc-node.flow_control_window": limits.flowWindowBytes,
   "grpc.keepalive_time_ms": limits.keepaliveMs,
   "grpc.keepalive_timeout_ms": limits.keepaliveTimeoutMs,
   // Channelz keeps a record of every call and socket, for a protocol that nobody here speaks.
@@ -139,12 +139,9 @@ async function bind(server: Server, listen: Listen, tls: ServerTls | undefined):
       if (error === null) resolve(bound);
       else reject(error);
     });
-  }).catch((error: unknown) => {
+  }).catch(async (error: unknown) => {
     server.forceShutdown();
-    throw new Fault("ILLEGAL_STATE", `cannot listen on ${target}`, {
-      hint: "another process has this address: stop it or configure another one",
-      cause: error,
-    });
+    throw await takenAddress(target, "path" in listen ? 0 : listen.port, error);
   });
   if ("path" in listen) await guardSocket(listen.path);
   return port;

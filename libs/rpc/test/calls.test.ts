@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { TaskState } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import { TaskService } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
@@ -30,6 +31,7 @@ let stopped = Promise.withResolvers<StopReason | undefined>();
 let seen: CallContext | undefined;
 let received: string[] = [];
 let attempts = 0;
+let observe: (context: CallContext) => void = () => undefined;
 
 /** Waits for the end of the call and tells the test why it came. */
 async function untilStopped(context: CallContext): Promise<void> {
@@ -43,6 +45,7 @@ const tasks: Handlers<typeof TaskService> = {
     return { name: `${request.parent}/tasks/task-1`, state: TaskState.DRAFT };
   },
   async getTask(request, context) {
+    observe(context);
     if (request.name.endsWith("slow")) await untilStopped(context);
     if (request.name.endsWith("bug")) unused();
     if (request.name.endsWith("none")) throw Fault.notFound(request.name, "list the tasks");
@@ -129,6 +132,7 @@ beforeEach(() => {
   stopped = Promise.withResolvers();
   received = [];
   attempts = 0;
+  observe = () => undefined;
 });
 
 /** The fault with which a call fails. */
@@ -217,6 +221,25 @@ describe("a unary call", () => {
     setTimeout(() => cancel.abort(), 50);
     expect((await call).reason).toBe("CANCELLED");
     expect(await stopped.promise).toBe("caller");
+  });
+
+  test("that is cancelled at any moment leaves no handler behind that does not know", async () => {
+    const told: Promise<StopReason | undefined>[] = [];
+    observe = (context) => {
+      told.push(aborted(context.signal).then(() => stopReason(context.signal)));
+    };
+    const name = "projects/proj-a/tasks/slow";
+    for (let turns = 0; turns < 300; turns += 1) {
+      const cancel = new AbortController();
+      const call = faultOf(client.getTask({ name }, { signal: cancel.signal }));
+      for (let turn = 0; turn < turns % 12; turn += 1) await nextTurn();
+      cancel.abort();
+      expect((await call).reason).toBe("CANCELLED");
+    }
+    // A call of the same connection that comes back: everything before it has been looked at.
+    observe = () => undefined;
+    await client.getTask({ name: "projects/proj-a/tasks/last" });
+    expect(new Set(await Promise.all(told)).isSubsetOf(new Set(["caller"]))).toBe(true);
   });
 
   test("is repeated on UNAVAILABLE where that is safe", async () => {

@@ -5,9 +5,9 @@ import type { Http2Server, ServerHttp2Session } from "node:http2";
 import { createServer as createTcp } from "node:net";
 import type { Server, Socket } from "node:net";
 import { createServer as createTls } from "node:tls";
-import { Fault } from "@fastgpu/domain/fault";
 import { sleep } from "@fastgpu/lifecycle/signals";
 import { limits } from "@fastgpu/rpc/limits";
+import { takenAddress } from "@fastgpu/rpc/listen";
 
 /** Time a new connection has to send its first bytes, in milliseconds. */
 const firstBytesMs = 10_000;
@@ -40,11 +40,15 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
   const http1 = createHttp1({ maxHeaderSize: limits.headerBytes, requestTimeout: 0 });
   const http2 = createHttp2({
     maxSessionMemory: 128,
-    settings: { maxConcurrentStreams: limits.concurrentStreams, initialWindowSize: 1 << 20 },
+    settings: {
+      maxConcurrentStreams: limits.concurrentStreams,
+      initialWindowSize: limits.flowWindowBytes,
+    },
   });
   const sessions = new Set<ServerHttp2Session>();
   http2.on("session", (session) => {
     sessions.add(session);
+    session.setLocalWindowSize(4 * limits.flowWindowBytes);
     session.once("close", () => sessions.delete(session));
     session.on("error", () => session.destroy());
   });
@@ -115,10 +119,8 @@ async function bind(server: Server, options: ListenerOptions): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen(options.port, options.host, () => resolve());
-  }).catch((error: unknown) => {
-    throw new Fault("ILLEGAL_STATE", `cannot listen on ${options.host}:${options.port}`, {
-      hint: "another process has this port: stop it, or set gateway.port (FASTGPU_GATEWAY__PORT)",
-      cause: error,
-    });
+  }).catch(async (error: unknown) => {
+    const address = `${options.host}:${options.port}`;
+    throw await takenAddress(address, options.port, error, "gateway.port (FASTGPU_GATEWAY__PORT)");
   });
 }

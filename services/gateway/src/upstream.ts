@@ -34,7 +34,7 @@ export function createUpstream(address: string): Upstream {
     const made = connectHttp2("http://upstream", {
       createConnection: dial,
       maxSessionMemory: 128,
-      settings: { initialWindowSize: 1 << 20, enablePush: false },
+      settings: { initialWindowSize: limits.flowWindowBytes, enablePush: false },
     });
     const forget = (): void => {
       if (session === made) session = undefined;
@@ -43,6 +43,7 @@ export function createUpstream(address: string): Upstream {
     made.on("goaway", forget);
     made.on("close", forget);
     made.on("error", forget);
+    made.once("connect", () => made.setLocalWindowSize(16 * limits.flowWindowBytes));
     keepAlive(made);
     return made;
   }

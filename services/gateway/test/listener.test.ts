@@ -36,6 +36,7 @@ describe("the clear-text port", () => {
       (error: unknown) => Fault.from(error),
     );
     expect(fault?.message).toContain(String(all.gateway.port));
+    expect(fault?.message).toContain(`pid ${process.pid}`);
     expect(fault?.hint).toContain("gateway.port");
   });
 
