@@ -1,4 +1,4 @@
-import { readFile } from "node:fs/promises";
+import { appendFile } from "node:fs/promises";
 import { join } from "node:path";
 import pg from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -28,7 +28,8 @@ import { quiet } from "@fastgpu/testkit/log";
 import { scratchDirectory } from "@fastgpu/testkit/servers";
 import { eventually } from "@fastgpu/testkit/signals";
 import { checkpointKeys, verifyChain } from "../src/audit/chain.ts";
-import type { AuditCheckpoint, ChainVerdict } from "../src/audit/chain.ts";
+import type { ChainVerdict } from "../src/audit/chain.ts";
+import { verifyAuditLog } from "../src/audit/verify-log.ts";
 import { signGrownChains } from "../src/audit/checkpoints.ts";
 import { listAuditCheckpoints, listAuditEvents } from "../src/store/audit-events.ts";
 import { startAuth } from "./running-auth.ts";
@@ -46,16 +47,12 @@ afterAll(async () => {
   await auth[Symbol.asyncDispose]();
 });
 
-async function verdict(
-  of: RunningAuth,
-  witnesses: readonly AuditCheckpoint[] = [],
-): Promise<ChainVerdict> {
+async function verdict(of: RunningAuth): Promise<ChainVerdict> {
   const { org } = of.first;
   return verifyChain({
     org,
     events: await listAuditEvents(of.db.core, { org, afterSeq: 0, limit: 10_000 }),
     checkpoints: await listAuditCheckpoints(of.db.core, org),
-    witnesses,
     publicKey: checkpointKeys(of.master).publicKey,
   });
 }
@@ -187,22 +184,32 @@ test("cutting off the end with all its checkpoints is found by the witness file"
   const witnessFile = join(await scratchDirectory(), "audit", "checkpoints.jsonl");
   await using own = await startAuth();
   await sign(own, witnessFile);
+  await appendFile(witnessFile, '{"org":"cut short by a cra');
   const projects = own.as(ProjectService, own.first.firstKey?.secret);
   const parent = `organizations/${own.first.org}`;
   await projects.createProject({ parent, project: { displayName: "cut me off" } });
   await sign(own, witnessFile);
+  await remove(
+    own,
+    "DELETE FROM auth.audit_events WHERE seq = 4",
+    "DELETE FROM auth.audit_checkpoints WHERE seq = 4",
+  );
+  const check = (file: string) =>
+    verifyAuditLog({ pool: own.db.core, master: own.master, witnessFile: file });
+  const { org } = own.first;
+  expect(await check("")).toMatchObject([{ org, verdict: { kind: "intact", seq: 3 } }]);
+  expect(await check(witnessFile)).toMatchObject([{ org, verdict: { kind: "broken", seq: 4 } }]);
+  await remove(own, "DELETE FROM auth.audit_events", "DELETE FROM auth.audit_checkpoints");
+  expect(await check("")).toEqual([]);
+  expect(await check(witnessFile)).toMatchObject([{ org, verdict: { kind: "broken" } }]);
+});
+
+async function remove(own: RunningAuth, ...statements: readonly string[]): Promise<void> {
   const client = new pg.Client({ connectionString: own.database.adminUrl });
   await client.connect();
-  await client.query("DELETE FROM auth.audit_events WHERE seq = 4");
-  await client.query("DELETE FROM auth.audit_checkpoints WHERE seq = 4");
+  for (const text of statements) await client.query(text);
   await client.end();
-  expect((await verdict(own)).kind).toBe("intact");
-  const witnesses = (await readFile(witnessFile, "utf8"))
-    .trim()
-    .split("\n")
-    .map((line) => JSON.parse(line) as AuditCheckpoint);
-  expect(await verdict(own, witnesses)).toMatchObject({ kind: "broken", seq: 4 });
-});
+}
 
 test("checkpoints cover what grew and nothing twice", async () => {
   await using own = await startAuth({ auditCheckpointEveryMs: 3_600_000 });

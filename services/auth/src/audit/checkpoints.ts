@@ -53,5 +53,6 @@ async function witness(
 ): Promise<void> {
   const lines = made.map(({ org, checkpoint }) => `${JSON.stringify({ org, ...checkpoint })}\n`);
   await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-  await appendFile(path, lines.join(""), { mode: 0o600, flush: true });
+  // Begun on a line of its own, whatever a crash has left before it.
+  await appendFile(path, `\n${lines.join("")}`, { mode: 0o600, flush: true });
 }

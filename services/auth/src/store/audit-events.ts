@@ -161,3 +161,14 @@ export async function listAuditCheckpoints(db: Querier, org: OrgId): Promise<Aud
     signature: row.signature,
   }));
 }
+
+const listChains = statement<{ org_id: string }>(
+  "audit_chain_list",
+  "SELECT org_id FROM audit_events GROUP BY org_id UNION SELECT org_id FROM audit_checkpoints GROUP BY org_id",
+);
+
+/** Organisations that have an audit chain. */
+export async function listAuditChains(db: Querier): Promise<OrgId[]> {
+  const rows = await db.query(listChains);
+  return rows.map((row) => uuidToId("org", row.org_id));
+}
