@@ -9,21 +9,20 @@ import { aborted } from "@fastgpu/lifecycle/signals";
 import { type Channel, createChannel } from "@fastgpu/rpc/channel";
 import { type Attempts, createAttempts } from "./attempt/attempts.ts";
 import { isHardwareXid } from "./attempt/classify.ts";
-import { openIncarnation } from "./identity/incarnation.ts";
+import { type Standing, openStanding } from "./identity/standing.ts";
 import { openRecords } from "./attempt/records.ts";
 import { bootId } from "./boot-time.ts";
 import type { WorkerConfig } from "./config.ts";
 import type { GpuDevice, GpuInventory } from "./gpu/device.ts";
 import { openInventory } from "./gpu/inventory.ts";
 import { openIdentity } from "./identity/identity.ts";
-import { openJournal } from "./journal/journal.ts";
-import { attemptFiles, prepareWorkerFiles, workerFiles } from "./keeper/files.ts";
-import { createLeaseBook } from "./lease/book.ts";
+import { type Journal, openJournal } from "./journal/journal.ts";
+import { type WorkerFiles, attemptFiles, prepareWorkerFiles, workerFiles } from "./keeper/files.ts";
+import { type LeaseBook, createLeaseBook } from "./lease/book.ts";
 import { createAttemptStorage } from "./outputs/storage.ts";
 import { type Runtimes, openRuntimes } from "./runtimes.ts";
-import { startSamples } from "./samples/publish.ts";
 import { serveLogs } from "./session/log-server.ts";
-import { startSession } from "./session/session.ts";
+import { type SessionLoop, startSession } from "./session/session.ts";
 
 const version = "0.1.0";
 /** Longest wait for tasks that are told to stop with the worker, beyond their own grace, in milliseconds. */
@@ -34,94 +33,112 @@ const stopTasksMs = 60_000;
  * their engine until their leases end, and a worker that starts before that takes them up again.
  */
 export async function main(config: WorkerConfig, context: ServiceContext): Promise<void> {
-  const { log, stop } = context;
   const files = workerFiles(resolve(config.directory));
   prepareWorkerFiles(files);
   await using _lock = await lockDataDir(files.root);
-  const displayName = config.name === "" ? hostname() : config.name;
-  const channels = await openChannels(
-    config,
-    context,
-    displayName,
-    join(files.private, "identity.json"),
-  );
-  const ids: { node: string; gpus: readonly string[] } = { node: channels.node, gpus: [] };
-  let attempts: Attempts | undefined;
+  const name = config.name === "" ? hostname() : config.name;
+  const channels = await openChannels(config, context, name, join(files.private, "identity.json"));
+  const standing = openStanding(join(files.private, "standing.json"));
+  const load = { running: 0 };
   using gpus = await openInventory({
     real: config.realGpus,
     simulatedCount: config.simulatedGpus,
     seed: files.root,
-    load: () => Math.min(1, (attempts?.size ?? 0) / Math.max(1, config.simulatedGpus)),
+    load: () => Math.min(1, load.running / Math.max(1, config.simulatedGpus)),
   });
   await using runtimes = await openRuntimes(config, files, undefined);
   await using journal = await openJournal(join(files.private, "journal.log"));
   const leases = createLeaseBook({ marginMs: config.leaseMarginMs });
-  const logPath = (attempt: string): string => attemptFiles(files, attempt).log;
-  const flushed = { flush: (): void => undefined };
-  await using running = await createAttempts({
+  const parts: Parts = { config, context, files, channels, standing, gpus, runtimes, leases };
+  const lines: { session?: SessionLoop } = {};
+  // A report is sent as soon as it is durable.
+  const append: Journal["append"] = async (report) => {
+    const entry = await journal.append(report);
+    lines.session?.flush();
+    return entry;
+  };
+  await using attempts = await openAttempts(parts, { ...journal, append });
+  const session = await openSession(parts, attempts, journal, name);
+  lines.session = session;
+  const logs = serveLogs({
+    channel: channels.scheduler,
+    attempts,
+    log: context.log,
+    stop: channels.closing,
+    logPath: (attempt) => attemptFiles(files, attempt).log,
+    random: Math.random,
+  });
+  await using _samples = await openSamples(parts, () => (load.running = attempts.size));
+  await aborted(context.stop);
+  session.drain();
+  if (config.stopTasks) await stopTasks(attempts, () => journal.pending());
+  channels.close();
+  await Promise.all([session.done, logs]);
+}
+
+/** What the parts of a worker share. */
+interface Parts {
+  readonly config: WorkerConfig;
+  readonly context: ServiceContext;
+  readonly files: WorkerFiles;
+  readonly channels: Channels;
+  readonly standing: Standing;
+  readonly gpus: GpuInventory;
+  readonly runtimes: Runtimes;
+  readonly leases: LeaseBook;
+}
+
+function openAttempts(parts: Parts, journal: Journal): Promise<Attempts> {
+  const { config, context, files, channels, standing, gpus, runtimes, leases } = parts;
+  return createAttempts({
     records: openRecords(join(files.private, "records")),
-    journal: {
-      ...journal,
-      append: async (report) => {
-        const entry = await journal.append(report);
-        flushed.flush();
-        return entry;
-      },
-    },
+    journal,
     leases,
     storage: createAttemptStorage(channels.storage),
     tracing: context.tracing,
-    log,
+    log: context.log,
     leaseGraceMs: Math.floor(config.leaseMarginMs / 2),
     runtimes: runtimes.all,
     runtimeFor: (lease) => runtimes.runtimeFor(lease),
-    gpusOf: (wanted) => wanted.flatMap((id) => deviceOf(gpus, ids.gpus, id)),
+    gpusOf: (ids) => gpus.devices.filter(({ uuid }) => ids.includes(standing.gpuId(uuid) ?? "")),
     faultOf: (held, sinceBootMs) => faultOf(gpus, held, sinceBootMs),
-    logPath,
+    logPath: (attempt) => attemptFiles(files, attempt).log,
   });
-  attempts = running;
+}
+
+async function openSession(
+  parts: Parts,
+  attempts: Attempts,
+  journal: Journal,
+  displayName: string,
+): Promise<SessionLoop> {
+  const { config, context, files, channels, standing, gpus, runtimes, leases } = parts;
   const machine = await machineOf(config, files.root);
-  const incarnation = openIncarnation(join(files.private, "incarnation.json"));
-  const session = startSession({
+  return startSession({
     channel: channels.scheduler,
-    attempts: running,
+    attempts,
     journal,
     leases,
-    log,
+    log: context.log,
     stop: channels.closing,
     random: Math.random,
     hello: () => ({
       displayName,
       workerVersion: version,
       bootId: bootId(),
-      incarnation: incarnation.last(),
+      incarnation: standing.incarnation(),
       ...machine,
       runtimes: [...runtimes.names],
       gpus: gpus.devices.map(toInventory),
     }),
-    onWelcome(welcome) {
-      ids.node = welcome.node;
-      ids.gpus = welcome.gpus;
+    onWelcome({ incarnation, gpus: ids }) {
+      const named = gpus.devices.map(({ uuid, index }) => [uuid, ids[index] ?? ""] as const);
+      const restored = standing.obey({ incarnation, gpuIds: Object.fromEntries(named) });
       context.ready();
-      return incarnation.obey(welcome.incarnation);
+      return restored;
     },
     onLeases: () => pushDeadlines(runtimes, leases.killTimes(), context),
   });
-  flushed.flush = () => session.flush();
-  const logs = serveLogs({
-    channel: channels.scheduler,
-    attempts: running,
-    log,
-    stop: channels.closing,
-    logPath,
-    random: Math.random,
-  });
-  await using _samples = await openSamples(config, context, gpus, () => ids);
-  await aborted(stop);
-  session.drain();
-  if (config.stopTasks) await stopTasks(running, () => journal.pending());
-  channels.close();
-  await Promise.all([session.done, logs]);
 }
 
 function toInventory({ index, uuid, model, memoryMib, simulated }: GpuDevice): {
@@ -132,11 +149,6 @@ function toInventory({ index, uuid, model, memoryMib, simulated }: GpuDevice): {
   simulated: boolean;
 } {
   return { index, uuid, model, memoryMib: BigInt(memoryMib), simulated };
-}
-
-function deviceOf(gpus: GpuInventory, ids: readonly string[], id: string): GpuDevice[] {
-  const device = gpus.devices[ids.indexOf(id)];
-  return device === undefined ? [] : [device];
 }
 
 function faultOf(
@@ -230,14 +242,11 @@ async function machineOf(
   };
 }
 
-async function openSamples(
-  config: WorkerConfig,
-  context: ServiceContext,
-  gpus: GpuInventory,
-  names: () => { node: string; gpus: readonly string[] } | undefined,
-): Promise<AsyncDisposable> {
+async function openSamples(parts: Parts, before: () => void): Promise<AsyncDisposable> {
+  const { config, context, gpus, standing, channels } = parts;
   if (config.natsUrl === "") return { [Symbol.asyncDispose]: () => Promise.resolve() };
   const { openNatsBus } = await import("@fastgpu/events/nats-bus");
+  const { startSamples } = await import("./samples/publish.ts");
   const bus = openNatsBus({
     url: config.natsUrl,
     prefix: config.natsPrefix,
@@ -249,7 +258,15 @@ async function openSamples(
     gpus,
     intervalMs: config.sampleIntervalMs,
     log: context.log,
-    names,
+    names() {
+      before();
+      // Before the first Welcome the GPUs have no names yet.
+      if (gpus.devices.some(({ uuid }) => standing.gpuId(uuid) === undefined)) return undefined;
+      return {
+        node: channels.node,
+        gpus: gpus.devices.map(({ uuid }) => standing.gpuId(uuid) ?? ""),
+      };
+    },
   });
   return {
     async [Symbol.asyncDispose]() {

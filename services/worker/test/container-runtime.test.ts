@@ -161,6 +161,20 @@ describe.skipIf(skipReason !== undefined)("containers", () => {
     expect((await logOf(t.files, name)).map((r) => r.text)).toEqual(["one\n", "two\n"]);
   });
 
+  test("a container that ended while nobody watched is told of to whoever starts it again", async () => {
+    const first = makeRuntime();
+    const name = freshName();
+    const launch = launchOf(name, sh("exit 9"), { image });
+    await first.runtime.start(launch, farAhead());
+    await first.exit(name);
+    await first.runtime[Symbol.asyncDispose]();
+    const t = makeRuntime(first.files);
+    await using runtime = t.runtime;
+    expect(await runtime.list()).toMatchObject([{ name, outcome: { exitCode: 9 } }]);
+    expect((await runtime.start(launch, 0)).kind).toBe("started");
+    expect(await t.exit(name)).toMatchObject({ cause: "exit", exitCode: 9 });
+  });
+
   test("a promised device is there before the task's first instruction; an unknown one is refused", async () => {
     const t = makeRuntime();
     await using runtime = t.runtime;

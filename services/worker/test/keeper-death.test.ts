@@ -1,8 +1,18 @@
 import { spawn } from "node:child_process";
-import { readFileSync, readdirSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  readFileSync,
+  readdirSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { attemptFiles, attemptNames, readOutcome } from "../src/keeper/files.ts";
+import { attemptFiles, attemptNames, readOutcome, readStarted } from "../src/keeper/files.ts";
 import { farAhead, launchOf, logHas, logOf, makeFiles, makeProcessRuntime } from "./harness.ts";
 
 const worker = fileURLToPath(new URL("./bare-worker.ts", import.meta.url));
@@ -50,7 +60,6 @@ test("an attempt outlives a worker killed with SIGKILL and is adopted with its l
   await using runtime = t.runtime;
   expect(await runtime.list()).toEqual([{ name: "att-a", outcome: undefined }]);
   await logHas(t, "att-a", "before");
-  const { writeFileSync } = await import("node:fs");
   writeFileSync(`${attemptFiles(files, "att-a").work}/go`, "");
   expect(await t.exit("att-a")).toMatchObject({ cause: "exit", exitCode: 5 });
   expect((await logOf(files, "att-a")).map((r) => r.text).join("")).toBe("before\nafter\n");
@@ -91,7 +100,6 @@ test("attempts die with their keeper and are reported lost, elements that had en
   await runtime.start(launchOf("att-b", ["/bin/sh", "-c", script], { array }), farAhead());
   await logHas(t, "att-b", "block");
   // The record of elements is flushed every 100 ms; the progress event comes with the same beat.
-  const { existsSync } = await import("node:fs");
   while (!existsSync(attemptFiles(t.files, "att-b").elements)) {
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
@@ -107,3 +115,52 @@ test("attempts die with their keeper and are reported lost, elements that had en
   await runtime.start(launchOf("att-c", ["true"]), farAhead());
   expect((await t.exit("att-c")).cause).toBe("exit");
 });
+
+test("an ordinary user's processes get what isolation the system allows and die with their keeper too", async () => {
+  const readable = (statSync(worker).mode & 0o004) !== 0 && pathIsOpen(worker);
+  if (process.getuid?.() !== 0 || !readable) {
+    console.log("skipped: needs root, to become an ordinary user who can read the sources");
+    return;
+  }
+  const files = makeFiles();
+  for (const dir of [files.root, files.private, files.attempts]) chownSync(dir, 65_534, 65_534);
+  openParents(files.root);
+  const user = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
+  const script = "id -u; while :; do sleep 0.05; done";
+  const child = spawn(
+    "setpriv",
+    [...user, process.execPath, worker, files.root, script, "600000"],
+    {
+      stdio: ["ignore", "pipe", "inherit"],
+      env: { PATH: process.env["PATH"] ?? "", HOME: files.root },
+    },
+  );
+  const first = await new Promise<string>((resolve) =>
+    child.stdout.once("data", (data: Buffer) => resolve(data.toString())),
+  );
+  expect(JSON.parse(first)).toMatchObject({ kind: "started" });
+  const { pid } = readStarted(attemptFiles(files, "att-a")) ?? { pid: 0 };
+  process.kill(keeperOf(files.root) ?? 0, "SIGKILL");
+  while (
+    existsSync(`/proc/${pid}/cmdline`) &&
+    readFileSync(`/proc/${pid}/cmdline`, "utf8") !== ""
+  ) {
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  child.kill("SIGKILL");
+});
+
+/** Whether every folder above is open to all. */
+function pathIsOpen(path: string): boolean {
+  for (let dir = dirname(path); dir !== "/"; dir = dirname(dir)) {
+    if ((statSync(dir).mode & 0o005) !== 0o005) return false;
+  }
+  return true;
+}
+
+/** Opens the folders above a test's own directory for passing through. */
+function openParents(path: string): void {
+  for (let dir = dirname(path); dir !== "/" && dir !== tmpdir(); dir = dirname(dir)) {
+    chmodSync(dir, statSync(dir).mode | 0o011);
+  }
+}

@@ -44,6 +44,7 @@ export interface Peer extends AsyncDisposable {
   /** Acknowledge reports and heartbeats, or stay silent. */
   ackReports: boolean;
   ackHeartbeats: boolean;
+  incarnation: number;
   leaseTtlMs: number;
   heartbeatMs: number;
   /** Attempts that a Welcome adopts; default: all that the Hello lists. */
@@ -87,6 +88,7 @@ export async function startPeer(): Promise<Peer> {
     manifests: [],
     ackReports: true,
     ackHeartbeats: true,
+    incarnation: 1,
     leaseTtlMs: 60_000,
     heartbeatMs: 100,
     adopt: (hello) => hello.liveAttempts.map((live) => live.attempt),
@@ -158,6 +160,7 @@ export async function startPeer(): Promise<Peer> {
                 case: "welcome",
                 value: {
                   node,
+                  incarnation: peer.incarnation,
                   sessionEpoch: BigInt(peer.hellos.length),
                   heartbeatIntervalMs: BigInt(peer.heartbeatMs),
                   leaseTtlMs: BigInt(peer.leaseTtlMs),

@@ -163,6 +163,35 @@ test("a worker killed with SIGKILL finds its task running again, and its exit is
   expect(new Set(running.map((r) => r.reportId)).size).toBe(1);
 });
 
+test("an exit while no worker lived is reported by the next one, GPUs and all", async () => {
+  await using peer = await startPeer();
+  const first = await startWorker(peer, freshDirectory(), { simulatedGpus: 1 });
+  const script = "while [ ! -e go ]; do sleep 0.02; done; exit 6";
+  const attempt = peer.lease(shell(script), { gpus: ["gpu-0"] });
+  await peer.report(attempt, "running");
+  await first.kill("SIGKILL");
+  const folder = join(first.directory, "attempts", attempt);
+  writeFileSync(join(folder, "work", "go"), "");
+  await waitForFile(join(folder, "exit.json"));
+  await using _second = await startWorker(peer, first.directory, { simulatedGpus: 1 });
+  const ended = endOf(await peer.report(attempt, "ended"));
+  expect(ended).toMatchObject({ exitClass: ExitClass.USER_EXIT, exitCode: 6 });
+});
+
+test("after a restore of the platform nothing of before it goes on", async () => {
+  await using peer = await startPeer();
+  peer.incarnation = 1;
+  await using worker = await startWorker(peer);
+  const attempt = peer.lease(shell("sleep 1000"));
+  await peer.report(attempt, "running");
+  peer.incarnation = 2;
+  peer.cut();
+  await peer.until(() => peer.hellos.length === 2);
+  const folder = join(worker.directory, "attempts");
+  while (readdirSync(folder).length > 0) await new Promise((resolve) => setTimeout(resolve, 10));
+  expect(kindsOf(peer, attempt)).toEqual(["starting", "running"]);
+});
+
 test("reports that were not acknowledged come again after SIGKILL, with growing ages", async () => {
   await using peer = await startPeer();
   peer.ackReports = false;

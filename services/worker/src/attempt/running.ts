@@ -1,5 +1,3 @@
-import { chmod, mkdir, stat } from "node:fs/promises";
-import { join } from "node:path";
 import type { Lease } from "@fastgpu/contracts/fastgpu/worker/v1/worker_session_pb";
 import type { AttemptState, ExitClass } from "@fastgpu/domain/states";
 import type { Logger } from "@fastgpu/telemetry/log";
@@ -9,13 +7,14 @@ import { type Span, SpanStatusCode, trace } from "@opentelemetry/api";
 import { bootMs } from "../boot-time.ts";
 import type { GpuDevice } from "../gpu/device.ts";
 import type { LeaseBook } from "../lease/book.ts";
-import { readLogRange } from "../log/reader.ts";
+import { errorTailOf } from "../log/tail.ts";
 import type { AttemptStorage, Owner } from "../outputs/storage.ts";
 import type { Launch, Outcome, Runtime, StopRequest } from "../runtime/port.ts";
 import { rangesFromWire } from "../session/wire.ts";
 import { type End, type EndFacts, judgeEnd } from "./classify.ts";
-import { folders, launchOf, refusalOf } from "./launch.ts";
-import { type Effect, type Kept, type Life, type LifeEvent, nothingKept, step } from "./machine.ts";
+import { keepFiles, prepareFolders, verifyDevices } from "./files.ts";
+import { launchOf, refusalOf } from "./launch.ts";
+import { type Effect, type Life, type LifeEvent, nothingKept, step } from "./machine.ts";
 import type { Records } from "./records.ts";
 
 /** What attempts share. */
@@ -238,7 +237,7 @@ class Running implements RunningAttempt {
     const hasGpus = this.#gpus.length > 0;
     const failed = outcome.cause === "exit" && outcome.exitCode !== 0;
     const errorTail =
-      failed && hasGpus ? await tailOf(this.#context.logPath(this.lease.attempt)) : "";
+      failed && hasGpus ? await errorTailOf(this.#context.logPath(this.lease.attempt)) : "";
     const faultXid = this.#context.faultOf(this.#gpus, this.#startedBootMs);
     return { outcome, errorTail, hasGpus, faultXid };
   }
@@ -309,14 +308,17 @@ class Running implements RunningAttempt {
       });
     }
     try {
-      if (fresh && runtime.kind !== "noop") await this.#prepare(launch, runtime);
+      if (fresh && runtime.kind !== "noop") {
+        const { storage } = this.#context;
+        await prepareFolders({ storage, lease: this.lease, owner: this.#owner(), launch, runtime });
+      }
       const started = await runtime.start(launch, leases.killTime(attempt));
       if (started.kind === "refused") {
         if (fresh)
           this.#apply({ kind: "refused", end: this.#endOf(started.exitClass, started.message) });
         return;
       }
-      await this.#verifyDevices();
+      if (runtime.kind === "process") await verifyDevices(this.#gpus);
       const isolation = `${runtime.kind}: ${started.isolation.join(", ")}`;
       this.#apply({ kind: "running", isolation });
     } catch (error) {
@@ -328,30 +330,6 @@ class Running implements RunningAttempt {
     }
   }
 
-  /** Input and output folders, open to the users that a container may have. */
-  async #prepare(launch: Launch, runtime: Runtime): Promise<void> {
-    const { host } = runtime.workFolder(launch.name);
-    for (const folder of [folders.inputs, folders.outputs]) {
-      const path = join(host, folder);
-      await mkdir(path, { recursive: true, mode: 0o700 });
-      if (launch.image !== undefined) await chmod(path, 0o777);
-    }
-    for (const input of this.lease.spec?.inputs ?? []) {
-      await this.#context.storage.fetchInput(this.#owner(), input, join(host, folders.inputs));
-    }
-  }
-
-  /** A process sees the host's devices: those promised must be there before it counts as running. */
-  async #verifyDevices(): Promise<void> {
-    if (this.#runtime?.kind !== "process") return;
-    for (const { devicePath, simulated, uuid } of this.#gpus) {
-      if (simulated) continue;
-      const found =
-        devicePath === undefined ? undefined : await stat(devicePath).catch(() => undefined);
-      if (found?.isCharacterDevice() !== true) throw new Error(`the device of ${uuid} is missing`);
-    }
-  }
-
   async #deliver(request: StopRequest): Promise<void> {
     const delivered = await this.#runtime?.stop(this.lease.attempt, request);
     if (delivered === true) this.#apply({ kind: "delivered" });
@@ -360,34 +338,17 @@ class Running implements RunningAttempt {
   async #keep(end: End): Promise<void> {
     if (this.#runtime?.kind === "noop") return this.#apply({ kind: "kept", kept: nothingKept });
     try {
-      const kept = await this.#store(end);
+      const { storage, log, logPath } = this.#context;
+      const { lease } = this;
+      const owner = this.#owner();
+      const runtime = this.#runtime;
+      const kept = await keepFiles({ storage, log, logPath, lease, owner, runtime, end });
       this.#apply({ kind: "kept", kept });
     } catch (error) {
       // Left by the worker: the next one keeps the outputs.
       if (this.#leaving.signal.aborted) return;
       this.#apply({ kind: "keepFailed", message: `outputs were not kept: ${messageOf(error)}` });
     }
-  }
-
-  async #store(end: End): Promise<Kept> {
-    const { storage, logPath, log } = this.#context;
-    const { attempt, spec } = this.lease;
-    const path = logPath(attempt);
-    const size = (await stat(path).catch(() => undefined))?.size ?? 0;
-    // A lost log does not spoil a result.
-    const logArtifact =
-      size === 0
-        ? ""
-        : await storage.storeFile(this.#owner(), path, "output.log").catch((error: unknown) => {
-            log.warn({ err: error, attempt }, "the log was not kept");
-            return "";
-          });
-    if (end.exitClass !== "ok" || this.#runtime === undefined) {
-      return { manifestDigest: "", logArtifact };
-    }
-    const folder = join(this.#runtime.workFolder(attempt).host, folders.outputs);
-    const manifestDigest = await storage.storeOutputs(this.#owner(), folder, spec?.outputs ?? []);
-    return { manifestDigest, logArtifact };
   }
 
   #owner(): Owner {
@@ -419,19 +380,4 @@ function attributesOf(lease: Lease): Record<string, string> {
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
-}
-
-const tailBytes = 16 * 1024;
-
-/** The end of what a task wrote to standard error. */
-async function tailOf(path: string): Promise<string> {
-  let text = "";
-  for (let offset = 0; ;) {
-    const range = await readLogRange(path, offset, 1024 * 1024);
-    if (range.frames.length === 0) return text;
-    const stderr = range.frames.filter((frame) => frame.record.stream === "stderr");
-    text += stderr.map((frame) => Buffer.from(frame.record.data).toString()).join("");
-    text = text.slice(-tailBytes);
-    offset = range.nextOffset;
-  }
 }

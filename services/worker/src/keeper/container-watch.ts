@@ -4,12 +4,13 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { bootMs } from "../boot-time.ts";
 import type { ContainerView, Engine } from "../runtime/container/engine.ts";
 import { openEngine } from "../runtime/container/open.ts";
-import type { Outcome } from "../runtime/port.ts";
+import { countOf } from "../ranges.ts";
+import type { Launch, Outcome } from "../runtime/port.ts";
 import { parseElementRecord } from "./array.ts";
 import { followEngineLog } from "./container-log.ts";
 import { wasOomKilled } from "./oom.ts";
 import { watchProgressFile } from "./progress-file.ts";
-import { type LiveRun, type RunContext, createStopper, leaseWarningMs } from "./run.ts";
+import { type LiveRun, type RunContext, createStopper, leaseWarningMs, maxTimerMs } from "./run.ts";
 import type { EngineAddress } from "./wire.ts";
 
 type WatchContext = Omit<RunContext, "host" | "cgroup" | "program" | "workdir">;
@@ -37,13 +38,14 @@ export async function watchContainer(
     },
     kill: () => void killHard(engine, launch.name),
   });
+  const limitMs = timeLimitMs(launch);
   const timer =
-    launch.timeoutMs === 0
+    limitMs === 0
       ? undefined
       : setTimeout(() => {
           const how = { signal: launch.stopSignal, graceMs: launch.graceMs };
           stopper.begin("timeout", how);
-        }, launch.timeoutMs);
+        }, limitMs);
   const finish = async (): Promise<Outcome> => {
     const exit = await waitForExit(engine, launch.name);
     stopper.end();
@@ -76,6 +78,13 @@ export async function watchContainer(
       done: finish(),
     },
   };
+}
+
+/** The limit is each element's: a range has it once for every turn of its lanes. */
+function timeLimitMs({ timeoutMs, array }: Launch): number {
+  if (array === undefined) return timeoutMs;
+  const turns = Math.ceil(countOf(array.ranges) / Math.max(1, array.slots));
+  return Math.min(maxTimerMs, timeoutMs * turns);
 }
 
 /** A kill that must work even where the engine is restarting. */

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { appendFileSync, mkdirSync, readFileSync } from "node:fs";
+import { appendFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
 import { bootId, bootMs } from "../boot-time.ts";
 import { openLogWriter } from "../log/writer.ts";
 import type { Launch, Outcome, RuntimeEvent, StartResult } from "../runtime/port.ts";
@@ -58,6 +58,7 @@ export function createLauncher(options: {
   ): Promise<Launched & { cgroups?: readonly string[] }> => {
     const { launch, files } = context;
     const workdir = launch.workdir ?? files.work;
+    if (!existsSync(workdir)) return refused(`no such working directory: ${workdir}`);
     const program = resolveProgram(launch, workdir);
     if (program === undefined) {
       return refused(`command not found: ${launch.command[0] ?? "(empty)"}`);

@@ -116,5 +116,8 @@ export function createLineSplitter(
   };
 }
 
+/** Node fires longer timers at once: 24.8 days. */
+export const maxTimerMs = 2 ** 31 - 1;
+
 /** From the stop signal of an ending lease to its SIGKILL, in milliseconds: shorter than any renewal interval. */
 export const leaseWarningMs = 1_000;

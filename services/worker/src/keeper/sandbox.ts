@@ -32,13 +32,16 @@ export function probeSandbox(): SandboxHost {
   const unshare = probeUnshare();
   const inUser = unshare.includes("--user");
   const capsDropped = inUser || works([setpriv, ...strong]);
+  const mount = findTool("mount");
+  const tmpfs = `exec ${mount} -t tmpfs tmpfs /tmp`;
+  const hides = mount !== undefined && works([...unshare, sh, "-c", tmpfs], unshare.length > 0);
   return {
     sh,
     setpriv,
     unshare,
     drop: capsDropped ? strong : ["--no-new-privs"],
     ip: findTool("ip"),
-    mount: findTool("mount"),
+    mount: hides ? mount : undefined,
     isolation: [
       "own_session",
       "death_signal",
@@ -46,6 +49,7 @@ export function probeSandbox(): SandboxHost {
       ...(capsDropped ? ["no_capabilities"] : []),
       ...(unshare.length === 0 ? [] : ["pid_ns", "ipc_ns", "uts_ns", "mount_ns"]),
       ...(inUser ? ["user_ns"] : []),
+      ...(hides ? ["hidden_folders"] : []),
     ],
   };
 }
@@ -53,16 +57,16 @@ export function probeSandbox(): SandboxHost {
 function probeUnshare(): string[] {
   const unshare = findTool("unshare");
   if (unshare === undefined) return [];
-  for (const user of [[], ["--user", "--map-current-user"]]) {
+  for (const user of [[], ["--user", "--map-current-user", "--keep-caps"]]) {
     const command = [unshare, ...user, ...namespaceFlags];
     if (works([...command, "--net"])) return command;
   }
   return [];
 }
 
-function works(command: readonly string[]): boolean {
+function works(command: readonly string[], possible = true): boolean {
   const [program, ...args] = command;
-  if (program === undefined) return false;
+  if (program === undefined || !possible) return false;
   const result = spawnSync(program, [...args, "true"], {
     stdio: "ignore",
     timeout: 5_000,

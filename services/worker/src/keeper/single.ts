@@ -9,6 +9,7 @@ import {
   createLineSplitter,
   createStopper,
   leaseWarningMs,
+  maxTimerMs,
 } from "./run.ts";
 import { initScript, sandboxCommand } from "./sandbox.ts";
 import { watchProgressFile } from "./progress-file.ts";
@@ -52,9 +53,12 @@ export async function startSingle(context: RunContext): Promise<LiveRun> {
   const timer =
     launch.timeoutMs === 0
       ? undefined
-      : setTimeout(() => {
-          stopper.begin("timeout", { signal: launch.stopSignal, graceMs: launch.graceMs });
-        }, launch.timeoutMs);
+      : setTimeout(
+          () => {
+            stopper.begin("timeout", { signal: launch.stopSignal, graceMs: launch.graceMs });
+          },
+          Math.min(maxTimerMs, launch.timeoutMs),
+        );
   const finish = async (): Promise<Outcome> => {
     const { code } = await group.exited;
     // From here on nothing was delivered: an exit seen before the stop keeps its class.

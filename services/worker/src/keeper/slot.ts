@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { ElementEnd } from "./array.ts";
 import { type ProcessGroup, startGroup } from "./group.ts";
 import { type PipeReader, closeQuietly, readPipe } from "./pipes.ts";
-import { type RunContext, createLineSplitter } from "./run.ts";
+import { type RunContext, createLineSplitter, maxTimerMs } from "./run.ts";
 import { sandboxCommand } from "./sandbox.ts";
 
 /**
@@ -139,7 +139,7 @@ class Lane {
     this.#current = index;
     this.#timedOut = false;
     if (launch.timeoutMs > 0) {
-      this.#timer = setTimeout(() => this.#timeOut(index), launch.timeoutMs);
+      this.#timer = setTimeout(() => this.#timeOut(index), Math.min(maxTimerMs, launch.timeoutMs));
     }
     this.#control.write(`${index}\n`);
   }

@@ -66,6 +66,16 @@ export function createPodman(address: EngineAddress): Engine {
   };
 }
 
+const hookVariables = [
+  "LD_PRELOAD",
+  "LD_AUDIT",
+  "CUDA_MPS_PIPE_DIRECTORY",
+  "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE",
+  "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT",
+  "NVIDIA_VISIBLE_DEVICES",
+  "NVIDIA_GPU_MEMORY_LIMIT",
+];
+
 async function create(http: EngineHttp, request: ContainerRequest): Promise<CreateResult> {
   const reply = await http.call("POST", `${api}/containers/create`, specOf(request));
   if (reply.status === 201) return { kind: "created" };
@@ -90,6 +100,8 @@ function specOf(request: ContainerRequest): Record<string, unknown> {
     image: launch.image,
     ...(request.command.length === 0 ? {} : { command: request.command }),
     env: launch.env,
+    // Hooks for devices run as the host's root and read the container's environment: not the image's words there.
+    ...(launch.devices.length === 0 ? {} : { unsetenv: hookVariables }),
     work_dir: launch.workdir ?? insidePaths.work,
     labels: request.labels,
     netns: { nsmode: launch.network === "host" ? "host" : "none" },

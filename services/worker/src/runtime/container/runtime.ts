@@ -82,6 +82,11 @@ export function createContainerRuntime(options: ContainerRuntimeOptions): Runtim
       mine.add(launch.name);
       const watched = await watch(launch.name, deadlineBootMs);
       if (watched.kind === "refused") mine.delete(launch.name);
+      const outcome = readOutcome(own);
+      // Started by an earlier call and over since: nobody will say so again.
+      if (outcome !== undefined && mine.has(launch.name)) {
+        setImmediate(() => emit({ kind: "exited", name: launch.name, outcome }));
+      }
       const view = watched.kind === "started" ? await engine.inspect(launch.name) : undefined;
       if (view?.state !== "created") return watched;
       const started = await engine.start(launch.name);
