@@ -9,6 +9,7 @@ import type {
 } from "@bufbuild/protobuf";
 import {
   Code,
+  ConnectError,
   createConnectRouter,
   createContextKey,
   createContextValues,
@@ -35,6 +36,7 @@ import { admit, openPassage } from "./admission.ts";
 import type { AdmissionHost, Arrival, Passage } from "./admission.ts";
 import type { UpstreamName } from "./config.ts";
 import { connectErrorOf, passError } from "./faults.ts";
+import { lostUpstream } from "./grpc-proxy.ts";
 import { checkBody } from "./json-body.ts";
 import { routes } from "./routes.ts";
 import type { Route } from "./routes.ts";
@@ -212,7 +214,7 @@ async function passUnary<T>(
     passage.end("OK");
     return message;
   } catch (error) {
-    throw endWith(passage, error);
+    throw endWith(context, passage, error);
   }
 }
 
@@ -230,7 +232,7 @@ async function* passResponses(host: ConnectHost, context: HandlerContext, stream
     yield* answer.message;
     passage.end("OK");
   } catch (error) {
-    throw endWith(passage, host.draining.aborted ? faultOfStop("shutdown") : error);
+    throw endWith(context, passage, host.draining.aborted ? faultOfStop("shutdown") : error);
   }
 }
 
@@ -270,8 +272,10 @@ function outgoing(context: HandlerContext): {
   };
 }
 
-function endWith(passage: Passage, thrown: unknown) {
-  const error = passError(thrown, passage.requestId);
+function endWith(context: HandlerContext, passage: Passage, thrown: unknown) {
+  // A stream that is reset although nobody here gave up was broken by the other side.
+  const lost = !context.signal.aborted && ConnectError.from(thrown).code === Code.Canceled;
+  const error = passError(lost ? lostUpstream() : thrown, passage.requestId);
   passage.end(statusNameOf(String(error.code satisfies Code)));
   return error;
 }
