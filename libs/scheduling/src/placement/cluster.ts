@@ -2,7 +2,7 @@ import { createGpuKinds } from "./nodes.ts";
 import type { GpuKinds, NodeSpec } from "./nodes.ts";
 import { migGrade } from "./shapes.ts";
 import type { Shape, ShapeTable } from "./shapes.ts";
-import { createStateDraft, StateTable } from "./states.ts";
+import { createStateDraft, StateTable, swapGpus } from "./states.ts";
 import type { StateDraft } from "./states.ts";
 import { Supply } from "./supply.ts";
 
@@ -44,7 +44,6 @@ export class Cluster {
   private nodeAtRank: number[] = [];
   private ranked = true;
   private readonly draft: StateDraft;
-  private readonly positions: number[] = [];
 
   constructor(options: { readonly shapes: ShapeTable; readonly maxGpusPerNode: number }) {
     this.shapes = options.shapes;
@@ -199,30 +198,26 @@ export class Cluster {
     this.changes++;
   };
 
-  /** Insertion sort of the draft's GPUs, carrying `order` along; equal GPUs by index. */
+  /** Insertion sort of the draft's GPUs, carrying `order` along: at most a few are out of place. */
   private sortDraft(order: number[]): void {
-    const { draft, positions } = this;
-    const before = (a: number, b: number): boolean => {
-      const by =
-        draft.kind[a]! - draft.kind[b]! ||
-        draft.freeMilli[a]! - draft.freeMilli[b]! ||
-        draft.freeMib[a]! - draft.freeMib[b]! ||
-        draft.owner[a]! - draft.owner[b]!;
-      return by !== 0 ? by < 0 : order[a]! < order[b]!;
-    };
-    let sorted = true;
-    for (let i = 1; i < draft.gpus && sorted; i++) sorted = before(i - 1, i);
-    if (sorted) return;
-    positions.length = 0;
-    for (let i = 0; i < draft.gpus; i++) {
-      let at = i;
-      while (at > 0 && before(i, positions[at - 1]!)) at--;
-      positions.splice(at, 0, i);
+    for (let i = 1; i < this.draft.gpus; i++) {
+      for (let at = i; at > 0 && this.isBefore(at, at - 1, order); at--) {
+        swapGpus(this.draft, at, at - 1);
+        const held = order[at]!;
+        order[at] = order[at - 1]!;
+        order[at - 1] = held;
+      }
     }
-    for (const column of [draft.kind, draft.freeMilli, draft.freeMib, draft.owner, order]) {
-      const copy = positions.map((position) => column[position]!);
-      for (const [index, value] of copy.entries()) column[index] = value;
-    }
+  }
+
+  /** The canonical order; equal GPUs by their index in the spec. */
+  private isBefore(a: number, b: number, order: readonly number[]): boolean {
+    const { kind, freeMilli, freeMib, owner } = this.draft;
+    if (kind[a] !== kind[b]) return kind[a]! < kind[b]!;
+    if (freeMilli[a] !== freeMilli[b]) return freeMilli[a]! < freeMilli[b]!;
+    if (freeMib[a] !== freeMib[b]) return freeMib[a]! < freeMib[b]!;
+    if (owner[a] !== owner[b]) return owner[a]! < owner[b]!;
+    return order[a]! < order[b]!;
   }
 
   private ensureRanks(): void {

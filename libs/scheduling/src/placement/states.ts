@@ -38,6 +38,20 @@ export function createStateDraft(stride: number): StateDraft {
   };
 }
 
+function swap(column: Int32Array, a: number, b: number): void {
+  const held = column[a]!;
+  column[a] = column[b]!;
+  column[b] = held;
+}
+
+/** Exchanges two GPUs of a draft, all but their gaps, which follow from the rest. */
+export function swapGpus(draft: StateDraft, a: number, b: number): void {
+  swap(draft.kind, a, b);
+  swap(draft.freeMilli, a, b);
+  swap(draft.freeMib, a, b);
+  swap(draft.owner, a, b);
+}
+
 function grown(column: Int32Array, length: number): Int32Array<ArrayBuffer> {
   const next = new Int32Array(length);
   next.set(column);
