@@ -20,7 +20,7 @@ import { rawLogWriter, readLog, watchToEnd } from "./follow.ts";
 import { progressText, stateText } from "./views.ts";
 
 /** The bill follows the task's end by events; it is waited for this long. */
-const BILL_PATIENCE_MS = 20_000;
+const BILL_PATIENCE_MS = 60_000;
 const BILL_POLL_MS = 200;
 
 /** What showing the first task needs. */
@@ -134,6 +134,12 @@ async function showBill({ api, terminal, signal }: FirstTask, task: Task): Promi
     name: `${await api.organization()}/balance`,
   });
   terminal.out(`            ${money(available)} of credit left\n`);
+  if (final || signal.aborted) return;
+  throw new CliError("the first task's bill is not complete", {
+    why: `some of its usage was not rated within ${shortDuration(BILL_PATIENCE_MS)}`,
+    hint: "fastgpu billing usage, and the service billing's log",
+    exitCode: exitCodes.unavailable,
+  });
 }
 
 /** `gpu.simulated, 5s: 0.000014 USD (simulated GPU)` for each SKU, in whole segments. */
