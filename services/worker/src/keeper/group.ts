@@ -1,5 +1,5 @@
 import { type ChildProcess, type StdioOptions, spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { readFileSync, readdirSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { membersOf, removeCgroups } from "./cgroup.ts";
 
@@ -115,11 +115,28 @@ export function send(pid: number, signal: NodeJS.Signals | 0): boolean {
  */
 export async function sweep(pid: number, cgroups: readonly string[]): Promise<void> {
   for (let waitMs = 1, waitedMs = 0; waitedMs < 5_000; waitMs = Math.min(100, waitMs * 2)) {
-    const group = pid > 0 && send(-pid, "SIGKILL");
+    const group = pid > 0 && send(-pid, "SIGKILL") && hasLiving(pid);
     const members = membersOf(cgroups);
     for (const member of members) send(member, "SIGKILL");
     if (!group && members.length === 0 && removeCgroups(cgroups)) return;
     await sleep(waitMs);
     waitedMs += waitMs;
   }
+}
+
+/**
+ * Whether a process group holds more than zombies: those wait for whoever is the machine's first process, which may
+ * take its time, and hold nothing any more.
+ */
+function hasLiving(group: number): boolean {
+  return readdirSync("/proc").some((name) => {
+    if (!/^\d+$/.test(name)) return false;
+    try {
+      const stat = readFileSync(`/proc/${name}/stat`, "utf8");
+      const [state, , pgrp] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+      return Number(pgrp) === group && state !== "Z" && state !== "X";
+    } catch {
+      return false;
+    }
+  });
 }
