@@ -44,6 +44,11 @@ describe("a fault on the wire", () => {
     },
   );
 
+  test("that goes on to the next caller carries the id of the call it answers", () => {
+    const arrived = across(across(new Fault("NOT_FOUND", "gone"), "inner"), "outer");
+    expect(requestIdOf(arrived)).toBe("outer");
+  });
+
   test("INTERNAL tells its request id and nothing else", () => {
     const secret = new Error("connection string postgres://…");
     const fault = new Fault("INTERNAL", "pool failed", {

@@ -70,7 +70,9 @@ function encodeFault(fault: Fault, requestId: string): WireStatus {
 }
 
 function detailsOf(fault: Fault): Any[] {
-  const { reason, message, violations, metadata, hint, retryAfterMs } = fault;
+  const { reason, message, violations, hint, retryAfterMs } = fault;
+  // A fault that came from another service and goes on carries that call's id; this answer has its own.
+  const { request_id: _, ...metadata } = fault.metadata;
   const subject = metadata["resource"] ?? "";
   const details = [
     pack(ErrorInfoSchema, {
