@@ -18,16 +18,18 @@ export function ensureInstalled() {
   }
   try {
     if (installed()) return;
-    process.stderr.write("installing dependencies (npm ci) …\n");
+    process.stderr.write("installing dependencies (npm install) …\n");
     const npm = process.env.npm_execpath;
     const [command, ...args] = npm?.endsWith(".js") ? [process.execPath, npm] : ["npm"];
-    const flags = ["ci", "--no-audit", "--no-fund", "--loglevel=error"];
+    // Not `npm ci`: it refuses a lock file that lacks packages of other platforms, which a registry that is still
+    // catching up with a release gives. What the lock file names is installed as it says.
+    const flags = ["install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error"];
     const { status } = spawnSync(command, [...args, ...flags], {
       cwd: root,
       stdio: ["ignore", 2, 2],
     });
     if (status !== 0) {
-      process.stderr.write("error: npm ci failed\n  try: npm ci, and read what it says\n");
+      process.stderr.write("error: npm install failed\n  try: npm install, and read what it says\n");
       process.exit(69);
     }
     writeFileSync(stamp, lockHash());
