@@ -17,8 +17,10 @@ export interface CollectOptions {
   readonly store: ChunkStore;
   /** Uploads without a write since then are given up. By the service's clock. */
   readonly uploadsBeforeMs: number;
-  /** Files last written before then are looked at. By the machine's clock, as the files are. */
-  readonly filesBeforeMs: number;
+  /** Chunks last written before then are looked at. By the machine's clock, as the files are; any value is safe. */
+  readonly chunksBeforeMs: number;
+  /** Drafts last written before then have no living writer. By the machine's clock. */
+  readonly draftsBeforeMs: number;
   readonly stop: AbortSignal;
 }
 
@@ -37,7 +39,7 @@ export interface Collected {
 export async function collect(options: CollectOptions): Promise<Collected> {
   const { store, stop } = options;
   const uploads = await giveUpUploads(options);
-  const drafts = await store.sweepDrafts(options.filesBeforeMs);
+  const drafts = await store.sweepDrafts(options.draftsBeforeMs);
   let chunks = 0;
   for (const name of await store.organizations()) {
     const org = parseId("org", name);
@@ -45,7 +47,7 @@ export async function collect(options: CollectOptions): Promise<Collected> {
     let batch: ChunkAddress[] = [];
     for await (const { address, modifiedMs } of store.list(org)) {
       if (stop.aborted) break;
-      if (modifiedMs < options.filesBeforeMs) batch.push(address);
+      if (modifiedMs < options.chunksBeforeMs) batch.push(address);
       if (batch.length < BATCH) continue;
       chunks += await removeUnnamed(options, org, batch);
       batch = [];

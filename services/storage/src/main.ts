@@ -135,10 +135,12 @@ function startCollector(
     log,
     idleMs: config.collectEveryMs,
     step: async () => {
+      const filesBeforeMs = wallClock.nowMs() - FILE_GRACE_MS;
       const collected = await collect({
         ...own,
         uploadsBeforeMs: clock.nowMs() - config.uploadIdleMs,
-        filesBeforeMs: wallClock.nowMs() - FILE_GRACE_MS,
+        chunksBeforeMs: filesBeforeMs,
+        draftsBeforeMs: filesBeforeMs,
         stop,
       });
       if (collected.uploads + collected.drafts + collected.chunks > 0) {

@@ -2,10 +2,20 @@ import { createHash, randomBytes, randomUUID } from "node:crypto";
 import { readdir, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { ArtifactService } from "@fastgpu/contracts/fastgpu/storage/v1/storage_service_pb";
+import { create } from "@bufbuild/protobuf";
+import {
+  ArtifactService,
+  UploadArtifactRequestSchema,
+} from "@fastgpu/contracts/fastgpu/storage/v1/storage_service_pb";
+import { openMasterKey } from "@fastgpu/lifecycle/master-key";
+import { createPageTokens } from "@fastgpu/rpc/page-token";
 import { eventually, namedSignals } from "@fastgpu/testkit/signals";
 import { openChunkStore } from "../src/chunks/chunk-store.ts";
+import { openDataKeys } from "../src/chunks/data-keys.ts";
 import { collect } from "../src/collect.ts";
+import type { StorageParts } from "../src/parts.ts";
+import { createSlots } from "../src/slots.ts";
+import { readHeader, receiveUpload } from "../src/upload.ts";
 import { collectBytes, faultOf, runStorage, storageWorld, uploadOf } from "./running-storage.ts";
 import type { StorageWorld, Tenant } from "./running-storage.ts";
 
@@ -35,13 +45,20 @@ async function chunkFiles(tenant: Tenant): Promise<string[]> {
   return lists.flat();
 }
 
+async function* uploadRequests(content: Buffer, { parent }: Tenant) {
+  for await (const message of uploadOf(content, { parent })) {
+    yield create(UploadArtifactRequestSchema, message);
+  }
+}
+
 describe("collecting", () => {
-  const pass = async (uploadsBeforeMs: number) =>
+  const pass = async (uploadsBeforeMs: number, draftsBeforeMs: number = 0) =>
     collect({
       core: world.db.core,
       store: await openChunkStore(world.config.directory),
       uploadsBeforeMs,
-      filesBeforeMs: Number.MAX_SAFE_INTEGER,
+      chunksBeforeMs: Number.MAX_SAFE_INTEGER,
+      draftsBeforeMs,
       stop: new AbortController().signal,
     });
 
@@ -67,6 +84,47 @@ describe("collecting", () => {
     const bytes = await collectBytes(client.downloadArtifact({ name: artifact.name }));
     expect(bytes.equals(kept)).toBe(true);
     expect((await chunkFiles(tenant)).length).toBe(5);
+  });
+
+  test("between any two steps of an upload takes none of its chunks, old or new", async () => {
+    const tenant = world.newTenant();
+    const client = editor(tenant);
+    const content = randomBytes(6 * MIB + 5);
+    // Half of the content lies there already, and nothing names it any more.
+    const wrong = { parent: tenant.parent, sha256: sha256(content) };
+    await faultOf(client.uploadArtifact(uploadOf(content.subarray(0, 3 * MIB), wrong)));
+    const store = await openChunkStore(world.config.directory);
+    const { clock, db } = world;
+    const master = await openMasterKey(world.config.masterKeyFile);
+    const parts: StorageParts = {
+      ...{ clock, db, maxArtifactBytes: 20 * MIB, uploadSilenceMs: 60_000 },
+      dataKeys: openDataKeys({ core: db.core, master, clock }),
+      pageTokens: createPageTokens(randomBytes(32)),
+      uploadSlots: createSlots("uploads", 2),
+      downloadSlots: createSlots("downloads", 2),
+      resolveProject: () => undefined,
+      wakeRelay: () => undefined,
+      store: {
+        ...store,
+        async put(...what) {
+          const address = await store.put(...what);
+          await pass(0);
+          return address;
+        },
+      },
+    };
+    const requests = uploadRequests(content, tenant);
+    const { header, pieces } = await readHeader(requests);
+    const artifact = await receiveUpload(parts, {
+      ...{ tenant, header, pieces },
+      onComplete: async () => {
+        await pass(0);
+      },
+    });
+    await pass(0);
+    const name = `${tenant.parent}/artifacts/${artifact.artifactId}`;
+    const bytes = await collectBytes(client.downloadArtifact({ name }));
+    expect(bytes.equals(content)).toBe(true);
   });
 
   test("gives up uploads without progress, and their chunks with them", async () => {
@@ -107,6 +165,6 @@ describe("collecting", () => {
     const draft = join(world.config.directory, "tmp", "dead");
     await writeFile(draft, "x");
     await utimes(draft, 1, 1);
-    expect((await pass(0)).drafts).toBe(1);
+    expect((await pass(0, 2_000)).drafts).toBe(1);
   });
 });
