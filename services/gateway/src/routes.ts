@@ -20,6 +20,9 @@ import {
   AttemptStorageService,
 } from "@fastgpu/contracts/fastgpu/storage/v1/storage_service_pb";
 import { WorkerSessionService } from "@fastgpu/contracts/fastgpu/worker/v1/worker_session_pb";
+import { Health } from "@fastgpu/contracts/grpc/health/v1/health_pb";
+import { ServerReflection } from "@fastgpu/contracts/grpc/reflection/v1/reflection_pb";
+import { ServerReflection as ServerReflectionAlpha } from "@fastgpu/contracts/grpc/reflection/v1alpha/reflection_pb";
 import type { UpstreamName } from "./config.ts";
 
 /** The public services and who serves them. A service of proto/ stands here or in `internalServices`. */
@@ -62,3 +65,21 @@ export const routes: ReadonlyMap<string, Route> = new Map(
       .map((method) => [`/${service.typeName}/${method.name}`, { method, upstream }] as const),
   ),
 );
+
+/** What the gateway answers itself. */
+export const ownServices: readonly DescService[] = [
+  Health,
+  ServerReflection,
+  ServerReflectionAlpha,
+];
+
+const ownPaths: ReadonlySet<string> = new Set(
+  ownServices.flatMap((service) =>
+    service.methods.map((method) => `/${service.typeName}/${method.name}`),
+  ),
+);
+
+/** Whether a method is at this path. */
+export function isMethodPath(path: string): boolean {
+  return routes.has(path) || ownPaths.has(path);
+}
