@@ -5,6 +5,7 @@ import { parseArgs } from "node:util";
 import { describeProblem } from "@fastgpu/simulation/openb/csv";
 import { readPhilly } from "@fastgpu/simulation/philly/trace";
 import type { SimJob } from "@fastgpu/simulation/queueing/job";
+import { predictionError } from "@fastgpu/simulation/queueing/prediction";
 import { queuePolicies } from "@fastgpu/simulation/queueing/policies";
 import { replay, tooWide } from "@fastgpu/simulation/queueing/replay";
 import type { ReplayResult } from "@fastgpu/simulation/queueing/replay";
@@ -104,6 +105,10 @@ export async function main(args: readonly string[]): Promise<number> {
   const smallest = Math.min(...sizes);
   const [wide] = tooWide(jobs, smallest);
   if (wide !== undefined) return fail(`a job wants ${wide.gpus} GPUs, the pool has ${smallest}`);
+  const error = predictionError(jobs);
+  process.stdout.write(
+    `run times predicted from history: ${error.predicted} of ${jobs.length} jobs, off by ${error.meanAbsDoublings.toFixed(2)} doublings in the mean (bias ${error.biasDoublings.toFixed(2)}), ${(100 * error.p90Coverage).toFixed(1)} % within their p90\n`,
+  );
   const rows = runAll({ jobs, sizes, gpusPerNode, names });
   if (flags.json !== undefined) await writeJson(flags.json, rows);
   if (flags.html !== undefined) {
@@ -163,7 +168,7 @@ function runAll(options: {
 }
 
 function print(cells: readonly string[]): void {
-  const widths = [5, 17, 8, 7, 9, 7, 8, 8, 6];
+  const widths = [5, 21, 8, 7, 9, 7, 8, 8, 6];
   const line = cells.map((cell, at) =>
     at === 1 ? cell.padEnd(widths[at] ?? 0) : cell.padStart(widths[at] ?? 0),
   );

@@ -208,7 +208,7 @@ describe("preemption", () => {
 
   test("the allowance grows with run time: a short task is not stopped for ever", () => {
     const bench = new Bench(1, queues(1));
-    const young = bench.add(0, 1, { attainedGpuMs: hour, preemptions: 3 });
+    const young = bench.add(0, 1, { attainedGpuMs: 3 * hour, preemptions: 3 });
     bench.cycle();
     bench.nowMs = 11 * minute;
     bench.add(0, 1);

@@ -39,7 +39,7 @@ export interface OrderPolicy {
 
 /** The shipped parameters. Measured in docs/decisions/queue-order.md. */
 export const defaultOrderPolicy: OrderPolicy = {
-  minServiceGpuSeconds: 600,
+  minServiceGpuSeconds: 1_800,
   wideGpus: 8,
   wideBonusMd: 0,
   historyBoundMd: 0,
@@ -52,8 +52,8 @@ export const defaultOrderPolicy: OrderPolicy = {
   allowanceBase: 3,
   allowancePerMs: 4 * 3_600_000,
   restoreChargeMs: 120_000,
-  agedAfterMs: 168 * 3_600_000,
-  agedShareMilli: 50,
+  agedAfterMs: 500 * 3_600_000,
+  agedShareMilli: 20,
   blockedGroups: 6,
 };
 

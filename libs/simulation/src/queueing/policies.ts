@@ -12,7 +12,7 @@ export interface NamedPolicy {
 }
 
 /** Time between two plans of a preemptive policy when nothing happens, in milliseconds. */
-const tickMs = 60_000;
+const tickMs = 300_000;
 const hourMs = 3_600_000;
 
 const submit = (): number => 0;
@@ -87,6 +87,29 @@ export const queuePolicies: Readonly<Record<string, NamedPolicy>> = {
         allowance: () => Number.POSITIVE_INFINITY,
         blocked: 8,
         tickMs,
+      }),
+  },
+  "default-wide": {
+    about: "the shipped order, three doublings in favour of wide gangs",
+    create: (world) =>
+      ordered(world, { ...defaultOrderPolicy, wideBonusMd: 3_000, blockedGroups: 4 }),
+  },
+  "default-bounded-wait": {
+    about: "the shipped order, with a lane for 40 % of the GPUs after 550 hours",
+    create: (world) =>
+      ordered(world, { ...defaultOrderPolicy, agedAfterMs: 550 * hourMs, agedShareMilli: 400 }),
+  },
+  "default-history": {
+    about: "the shipped order, bent by Gittins ranks from history without a bound",
+    create: (world) => ordered(world, { ...defaultOrderPolicy, historyBoundMd: 100_000 }),
+  },
+  "default-early-lane": {
+    about: "the shipped order, with a lane for 5 % of the GPUs after a week",
+    create: (world) =>
+      ordered(world, {
+        ...defaultOrderPolicy,
+        agedAfterMs: 168 * hourMs,
+        agedShareMilli: 50,
       }),
   },
   default: { about: "the shipped order", create: (world) => ordered(world, defaultOrderPolicy) },
