@@ -14,7 +14,7 @@ export interface ServerHealth {
   /** The same, for servers that are not ours. */
   readonly handlers: HealthHandlers;
   /** From now on NOT_SERVING; watchers are told. */
-  drain(): void;
+  readonly drain: () => void;
 }
 
 /** The methods of health; of the call they need the signal only. */

@@ -1,5 +1,5 @@
-import { execFileSync, spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -14,6 +14,7 @@ import { ServerReflection as ServerReflectionAlpha } from "@fastgpu/contracts/gr
 import { Fault } from "@fastgpu/domain/fault";
 import { aborted, stopReason } from "@fastgpu/lifecycle/signals";
 import type { StopReason } from "@fastgpu/lifecycle/signals";
+import { createTestCertificate } from "@fastgpu/testkit/certificate";
 import { passiveTracing } from "@fastgpu/telemetry/tracing";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createChannel } from "../src/channel.ts";
@@ -350,25 +351,7 @@ describe("a call made within another", () => {
 
 describe("TLS", () => {
   test("with client certificates lets in who shows one, and nobody else", async () => {
-    const file = (name: string) => join(directory, name);
-    const openssl = (...args: string[]) => execFileSync("openssl", args, { stdio: "ignore" });
-    const subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"];
-    openssl(
-      "req",
-      "-x509",
-      "-newkey",
-      "ed25519",
-      "-nodes",
-      "-days",
-      "2",
-      ...subject,
-      "-keyout",
-      file("key.pem"),
-      "-out",
-      file("cert.pem"),
-    );
-    const pem = (name: string) => readFileSync(file(name), "utf8");
-    const tls = { certPem: pem("cert.pem"), keyPem: pem("key.pem") };
+    const tls = createTestCertificate();
     const server = await start([nodes()], { tls: { ...tls, clientCaPem: tls.certPem } });
     const address = `localhost:${server.port}`;
     const known = createChannel({

@@ -1,5 +1,4 @@
-import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { connect as connectHttp2 } from "node:http2";
 import { request as requestHttps } from "node:https";
 import { connect } from "node:net";
@@ -9,6 +8,7 @@ import { TaskService } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_servic
 import { Fault } from "@fastgpu/domain/fault";
 import { createChannel } from "@fastgpu/rpc/channel";
 import { createClient } from "@fastgpu/rpc/client";
+import { createTestCertificate } from "@fastgpu/testkit/certificate";
 import { describe, expect, test } from "vitest";
 import { goodKey, startAll } from "./harness.ts";
 
@@ -67,19 +67,10 @@ test("under TLS, HTTP/1.1 and gRPC are agreed by ALPN", async () => {
   const directory = mkdtempSync(join(tmpdir(), "gateway-"));
   const certFile = join(directory, "cert.pem");
   const keyFile = join(directory, "key.pem");
-  const subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"];
-  execFileSync(
-    "openssl",
-    ["req", "-x509", "-newkey", "ed25519", "-nodes", "-days", "2", ...subject].concat([
-      "-keyout",
-      keyFile,
-      "-out",
-      certFile,
-    ]),
-    { stdio: "ignore" },
-  );
+  const { certPem: ca, keyPem } = createTestCertificate();
+  writeFileSync(certFile, ca);
+  writeFileSync(keyFile, keyPem);
   await using all = await startAll({ tls: { certFile, keyFile } });
-  const ca = readFileSync(certFile, "utf8");
   const status = await new Promise((resolve, reject) => {
     requestHttps(
       { host: "localhost", port: all.gateway.port, path: "/healthz", ca, agent: false },
