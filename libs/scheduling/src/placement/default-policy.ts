@@ -18,8 +18,6 @@ export interface DefaultParameters extends WeightParameters {
   /** Slack granted to CPU and memory before they limit a node's worth. */
   readonly cpuSlack: number;
   readonly memorySlack: number;
-  /** Classes that carry this part of the weight stand for all, on each model. */
-  readonly coveredPart: number;
   /** Prices look ahead to a full cluster, but at least to this part of the capacity. */
   readonly horizonPart: number;
   /** Prices and weights are renewed when free capacity has moved by this part of all … */
@@ -36,9 +34,8 @@ export const defaultParameters: DefaultParameters = {
   scarcityCap: 50,
   reserveWeight: 0.3,
   reservePower: 2,
-  cpuSlack: 1.75,
+  cpuSlack: 1.85,
   memorySlack: 2,
-  coveredPart: 1,
   horizonPart: 0.05,
   refreshAllocatedPart: 0.01,
   refreshArrivalsPart: 0.01,

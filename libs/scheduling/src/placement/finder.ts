@@ -69,17 +69,12 @@ export class Finder {
       const end = Math.min((block + 1) << blockBits, cluster.states.slots);
       for (let slot = block << blockBits; slot < end; slot++) {
         if (view.score[slot] !== best) continue;
-        if (view.open[slot] !== 0 && !this.settle(view, slot, shape)) continue;
-        if (winner < 0) {
-          winner = slot;
-          continue;
-        }
-        if (winnerRank < 0) winnerRank = cluster.firstRank(winner);
         const rank = cluster.firstRank(slot);
-        if (rank < winnerRank) {
-          winner = slot;
-          winnerRank = rank;
-        }
+        // An equal score at a higher id cannot win: its bound may stay a bound.
+        if (winner >= 0 && rank > winnerRank) continue;
+        if (view.open[slot] !== 0 && !this.settle(view, slot, shape)) continue;
+        winner = slot;
+        winnerRank = rank;
       }
     }
     return winner;

@@ -155,10 +155,9 @@ export class NodeWorth {
       if (known === undefined) members.set(key, { shape, weight });
       else known.weight += weight;
     }
-    const merged = [...groups]
+    const sorted = [...groups]
       .sort(([a], [b]) => b - a)
       .map(([, members]) => [...members.values()]);
-    const sorted = this.heaviest(merged);
     const start = new Int32Array(sorted.length + 1);
     for (const [index, members] of sorted.entries()) {
       start[index + 1] = start[index]! + members.length * classColumns;
@@ -170,26 +169,6 @@ export class NodeWorth {
       start,
       columns: Float64Array.from(sorted.flat().flatMap((entry) => this.columns(entry))),
     };
-  }
-
-  /** Leaves out the lightest classes, down to a covered part of the weight. */
-  private heaviest(groups: WeightedClass[][]): WeightedClass[][] {
-    const worth = ({ shape, weight }: WeightedClass): number =>
-      weight * shape.gpus * shape.gpuMilli;
-    const worths = groups
-      .flat()
-      .map(worth)
-      .sort((a, b) => a - b);
-    let spare = (1 - this.parameters.coveredPart) * worths.reduce((sum, one) => sum + one, 0);
-    let least = 0;
-    for (const one of worths) {
-      spare -= one;
-      if (spare < 0) break;
-      least = one;
-    }
-    return groups
-      .map((members) => members.filter((entry) => worth(entry) > least))
-      .filter((members) => members.length > 0);
   }
 
   private columns({ shape, weight }: WeightedClass): number[] {
