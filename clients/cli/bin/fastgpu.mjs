@@ -28,7 +28,7 @@ function handOver() {
     process.stderr.write(
       `error: Node ${process.versions.node} is too old for FastGPU\n` +
         `  why: it needs Node ${OLDEST_MAJOR}, and the one that the project pins is not installed\n` +
-        "  try: npm ci\n",
+        "  try: npm install\n",
     );
     process.exit(69);
   }
@@ -41,7 +41,7 @@ function handOver() {
   for (const signal of ["SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal));
   child.once("error", (error) => {
     process.stderr.write(
-      `error: the pinned Node could not be started: ${error.message}\n  try: npm ci\n`,
+      `error: the pinned Node could not be started: ${error.message}\n  try: npm install\n`,
     );
     process.exit(69);
   });

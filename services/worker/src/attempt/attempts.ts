@@ -1,3 +1,4 @@
+import type { Progress } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import type {
   AttemptProgress,
   Lease,
@@ -66,8 +67,11 @@ class Manager implements Attempts {
   readonly #options: AttemptsOptions;
   readonly #running = new Map<string, RunningAttempt>();
   readonly #progress = new Map<string, AttemptProgress>();
+  /** What each attempt wrote last: it goes with its end, whenever the last heartbeat was. */
+  readonly #lastProgress = new Map<string, Progress>();
   readonly #stoppedEarly = new Set<string>();
   readonly #overdue = new Set<string>();
+  #ended: { readonly id: bigint; readonly attempt: RunningAttempt }[] = [];
   readonly #logListeners: ((attempt: string) => void)[] = [];
   readonly #timer: NodeJS.Timeout;
 
@@ -106,6 +110,7 @@ class Manager implements Attempts {
     const attempt = this.#create(lease, life, endReportId);
     if (acknowledged) void attempt.forget();
     else attempt.resume();
+    if (endReportId !== undefined && !acknowledged) this.#awaitAck(endReportId, attempt);
   }
 
   #create(lease: Lease, life?: Life, endReportId?: bigint): RunningAttempt {
@@ -117,16 +122,22 @@ class Manager implements Attempts {
         // Each report is a step of the attempt's life: who waits for its log looks whether it has ended.
         journalled: (effect) => {
           setImmediate(() => this.#tellLog(lease.attempt));
-          return journalReport(this.#options.journal, lease, effect);
+          return journalReport(
+            this.#options.journal,
+            { ...lease, progress: this.#lastProgress.get(lease.attempt) },
+            effect,
+          );
         },
       },
       {
         lease,
         life,
         endReportId,
+        onEnded: (id) => this.#awaitAck(id, attempt),
         onForgotten: () => {
           this.#running.delete(lease.attempt);
           this.#progress.delete(lease.attempt);
+          this.#lastProgress.delete(lease.attempt);
           this.#overdue.delete(lease.attempt);
           leases.remove(lease.attempt);
           this.#tellLog(lease.attempt);
@@ -135,6 +146,12 @@ class Manager implements Attempts {
     );
     this.#running.set(lease.attempt, attempt);
     return attempt;
+  }
+
+  #awaitAck(id: bigint, attempt: RunningAttempt): void {
+    const last = this.#ended.at(-1);
+    this.#ended.push({ id, attempt });
+    if (last !== undefined && last.id > id) this.#ended.sort((a, b) => (a.id < b.id ? -1 : 1));
   }
 
   live(): LiveAttempt[] {
@@ -189,9 +206,14 @@ class Manager implements Attempts {
 
   acknowledged(upTo: bigint): void {
     this.#options.journal.acknowledge(upTo);
-    for (const attempt of this.#running.values()) {
-      if (attempt.endReportId !== undefined && attempt.endReportId <= upTo) void attempt.forget();
+    // End reports have ascending ids, in the order in which they were journalled.
+    let over = 0;
+    for (const { id, attempt } of this.#ended) {
+      if (id > upTo) break;
+      over += 1;
+      void attempt.forget();
     }
+    this.#ended = this.#ended.slice(over);
   }
 
   takeProgress(): AttemptProgress[] {
@@ -237,6 +259,7 @@ class Manager implements Attempts {
         const { epoch } = attempt.lease;
         const message = create(AttemptProgressSchema, { attempt: event.name, epoch, progress });
         this.#progress.set(event.name, message);
+        if (message.progress !== undefined) this.#lastProgress.set(event.name, message.progress);
         return;
       }
     }

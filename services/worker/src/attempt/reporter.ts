@@ -1,7 +1,8 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { Progress } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import { ReportSchema } from "@fastgpu/contracts/fastgpu/worker/v1/worker_session_pb";
-import { bootId, bootMs } from "../boot-time.ts";
+import { bootId, recentBootMs } from "../boot-time.ts";
 import type { Journal } from "../journal/journal.ts";
 import { exitClassToWire, rangesToWire } from "../session/wire.ts";
 import type { End } from "./classify.ts";
@@ -15,11 +16,19 @@ const maxMessage = 1_024;
 /** Journals what happened to an attempt; resolves with the report's id once it is durable. */
 export async function journalReport(
   journal: Journal,
-  of: { attempt: string; epoch: bigint },
+  of: {
+    readonly attempt: string;
+    readonly epoch: bigint;
+    readonly progress?: Progress | undefined;
+  },
   effect: ReportEffect,
 ): Promise<bigint> {
-  const nowMs = bootMs();
-  const report = create(ReportSchema, { ...of, event: eventOf(effect, nowMs) });
+  const nowMs = recentBootMs();
+  const { attempt, epoch, progress } = of;
+  const report = create(ReportSchema, { attempt, epoch, event: eventOf(effect, nowMs) });
+  if (report.event.case === "ended" && progress !== undefined) {
+    report.event.value.progress = progress;
+  }
   const entry = await journal.append({
     bootMs: nowMs,
     bootId: bootId(),
