@@ -4,7 +4,7 @@ import type { Logger } from "@fastgpu/telemetry/log";
 import type { Tracing } from "@fastgpu/telemetry/tracing";
 import { contextFromTraceparent } from "@fastgpu/telemetry/trace-context";
 import { type Span, SpanStatusCode, trace } from "@opentelemetry/api";
-import { bootMs } from "../boot-time.ts";
+import { recentBootMs } from "../boot-time.ts";
 import type { GpuDevice } from "../gpu/device.ts";
 import type { LeaseBook } from "../lease/book.ts";
 import { errorTailOf } from "../log/tail.ts";
@@ -68,7 +68,9 @@ export interface AttemptStart {
   readonly lease: Lease;
   readonly life: Life | undefined;
   readonly endReportId: bigint | undefined;
-  onForgotten(): void;
+  /** Its end is journalled under this id. */
+  readonly onEnded: (reportId: bigint) => void;
+  readonly onForgotten: () => void;
 }
 
 export function createRunningAttempt(context: AttemptContext, start: AttemptStart): RunningAttempt {
@@ -86,7 +88,7 @@ class Running implements RunningAttempt {
   readonly #span: Span;
   readonly #leaving = new AbortController();
   readonly #stopped = new AbortController();
-  readonly #startedBootMs = bootMs();
+  readonly #startedBootMs = recentBootMs();
   #life: Life;
   #endReportId: bigint | undefined;
   #abandoned = false;
@@ -165,7 +167,7 @@ class Running implements RunningAttempt {
       graceMs,
     };
     this.#stopped.abort();
-    this.#apply({ kind: "stop", request, nowBootMs: bootMs() });
+    this.#apply({ kind: "stop", request, nowBootMs: recentBootMs() });
   }
 
   exited(outcome: Outcome): void {
@@ -223,7 +225,7 @@ class Running implements RunningAttempt {
   }
 
   #endOf(exitClass: ExitClass, message: string): End {
-    return { exitClass, exitCode: undefined, message, goneBootMs: bootMs(), elements: [] };
+    return { exitClass, exitCode: undefined, message, goneBootMs: recentBootMs(), elements: [] };
   }
 
   /** The end with every leased index in it: a range that never ran ends whole. */
@@ -288,6 +290,7 @@ class Running implements RunningAttempt {
           end: this.#whole(effect.end),
         });
         this.#save();
+        this.#start.onEnded(this.#endReportId);
         this.#closeSpan(effect.end);
         this.#markEnded();
     }

@@ -20,8 +20,8 @@ export interface Journal extends AsyncDisposable {
   append(report: Omit<JournalEntry, "id">): Promise<JournalEntry>;
   /** Drops everything up to `id`: the scheduler has it. */
   acknowledge(upTo: bigint): void;
-  /** What is not acknowledged, oldest first. */
-  pending(): readonly JournalEntry[];
+  /** What is not acknowledged and later than `id` (0 = everything), oldest first. */
+  pending(after?: bigint): readonly JournalEntry[];
 }
 
 const compactAboveBytes = 1024 * 1024;
@@ -40,7 +40,8 @@ interface Waiting {
 export async function openJournal(path: string): Promise<Journal> {
   await mkdir(dirname(path), { recursive: true, mode: 0o700 });
   const found = parseJournal(await readFile(path, "utf8").catch(() => ""));
-  const entries = new Map(found.entries.map((entry) => [entry.id, entry]));
+  // Ascending by id, as they were made and made durable.
+  let entries = found.entries;
   const file = await open(path, "a+", 0o600);
   await file.truncate(found.validBytes);
   let bytes = found.validBytes;
@@ -56,7 +57,7 @@ export async function openJournal(path: string): Promise<Journal> {
       try {
         const text = batch.map((w) => w.line).join("");
         // An empty file says from which id on it counts, so that no id is ever used twice.
-        if (entries.size === 0 && bytes > compactAboveBytes) {
+        if (entries.length === 0 && bytes > compactAboveBytes) {
           await file.truncate(0);
           bytes = 0;
           await file.write(encode({ ack: String(acknowledged) }));
@@ -64,7 +65,7 @@ export async function openJournal(path: string): Promise<Journal> {
         await file.write(text);
         bytes += text.length;
         await file.datasync();
-        for (const { entry } of batch) if (entry !== undefined) entries.set(entry.id, entry);
+        for (const { entry } of batch) if (entry !== undefined) entries.push(entry);
         for (const { done } of batch) done();
       } catch (error) {
         for (const { failed } of batch) failed(error);
@@ -86,16 +87,28 @@ export async function openJournal(path: string): Promise<Journal> {
     acknowledge(upTo) {
       if (upTo <= acknowledged) return;
       acknowledged = upTo;
-      for (const id of entries.keys()) if (id <= upTo) entries.delete(id);
+      entries = entries.slice(firstAfter(entries, upTo));
       // Lost in a crash, it only makes the worker send reports again.
       void write(encode({ ack: String(upTo) }), undefined).catch(() => undefined);
     },
-    pending: () => [...entries.values()].toSorted((a, b) => (a.id < b.id ? -1 : 1)),
+    pending: (after = 0n) => entries.slice(firstAfter(entries, after)),
     async [Symbol.asyncDispose]() {
       await flushing;
       await file.close();
     },
   };
+}
+
+/** Position of the first entry later than `id`, by halving. */
+function firstAfter(entries: readonly JournalEntry[], id: bigint): number {
+  let low = 0;
+  let high = entries.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((entries[middle]?.id ?? 0n) <= id) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 interface Row {

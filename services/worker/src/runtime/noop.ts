@@ -1,4 +1,4 @@
-import { bootMs } from "../boot-time.ts";
+import { recentBootMs } from "../boot-time.ts";
 import type { KnownAttempt, Launch, Outcome, Runtime, RuntimeEvent } from "./port.ts";
 
 /**
@@ -14,7 +14,7 @@ export function createNoopRuntime(): Runtime {
     oom: false,
     stopReason: undefined,
     message: "simulated: nothing was executed",
-    endedBootMs: bootMs(),
+    endedBootMs: recentBootMs(),
     elements:
       launch.array === undefined
         ? undefined
@@ -32,7 +32,7 @@ export function createNoopRuntime(): Runtime {
             listener({ kind: "exited", name: launch.name, outcome });
         });
       }
-      return Promise.resolve({ kind: "started", isolation: ["simulated"], bootMs: bootMs() });
+      return Promise.resolve({ kind: "started", isolation: ["simulated"], bootMs: recentBootMs() });
     },
     stop: () => Promise.resolve(false),
     setDeadlines: () => Promise.resolve(),

@@ -5,7 +5,7 @@ import {
   type Report,
   ReportSchema,
 } from "@fastgpu/contracts/fastgpu/worker/v1/worker_session_pb";
-import { bootMs } from "../boot-time.ts";
+import { recentBootMs } from "../boot-time.ts";
 import type { JournalEntry } from "../journal/journal.ts";
 
 const maxReports = 1_000;
@@ -29,7 +29,7 @@ export function reportMessages(
 function reportOf(entry: JournalEntry, currentBootId: string): Report {
   const report = fromBinary(ReportSchema, entry.report);
   const ageMs =
-    entry.bootId === currentBootId ? bootMs() - entry.bootMs : Date.now() - entry.wallMs;
+    entry.bootId === currentBootId ? recentBootMs() - entry.bootMs : Date.now() - entry.wallMs;
   const ago = BigInt(Math.max(0, Math.round(ageMs)));
   report.reportId = entry.id;
   report.agoMs = ago;

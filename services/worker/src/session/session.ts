@@ -92,6 +92,7 @@ class Connection {
   readonly #broken = new AbortController();
   readonly #bootId = bootId();
   #draining: boolean;
+  #flushing = false;
   #sentUpTo = 0n;
   #heardAt = performance.now();
   #heartbeat: NodeJS.Timeout | undefined;
@@ -123,10 +124,20 @@ class Connection {
     }
   }
 
+  /** Many reports become durable together: they go out in one message. */
   flush(): void {
+    if (this.#flushing) return;
+    this.#flushing = true;
+    setImmediate(() => {
+      this.#flushing = false;
+      this.#sendReports();
+    });
+  }
+
+  #sendReports(): void {
     if (!this.welcomed) return;
     const { journal } = this.#options;
-    const entries = journal.pending().filter((entry) => entry.id > this.#sentUpTo);
+    const entries = journal.pending(this.#sentUpTo);
     for (const message of reportMessages(entries, this.#bootId)) this.#queue.push(message);
     this.#sentUpTo = entries.at(-1)?.id ?? this.#sentUpTo;
   }
