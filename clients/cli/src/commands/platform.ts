@@ -7,9 +7,9 @@ Services: auth, scheduler, worker, billing, monitor, storage, gateway.
 
 A service's settings are its section of fastgpu.yaml, or variables such as
 FASTGPU_WORKER__JOIN_TOKEN, or --set joinToken=TOKEN. A worker for a platform elsewhere:
-  fastgpu service worker --set dataDir=/var/lib/fastgpu-worker --set joinToken=TOKEN \\
-    --set schedulerAddress=HOST:7601 --set authAddress=HOST:PORT \\
-    --set storageAddress=HOST:PORT --set natsUrl=nats://HOST:PORT
+  fastgpu service worker --set directory=/var/lib/fastgpu-worker --set joinToken=TOKEN \\
+    --set scheduler=HOST:7601 --set auth=HOST:PORT --set storage=HOST:PORT \\
+    --set natsUrl=nats://HOST:PORT
 On the platform "fastgpu node invite" makes the token.
 `;
 

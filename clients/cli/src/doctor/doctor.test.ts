@@ -1,6 +1,5 @@
 import { createServer } from "node:net";
 import type { AddressInfo } from "node:net";
-import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { checkGpus } from "./gpu.ts";
 import { checkMachine } from "./machine.ts";
@@ -10,8 +9,9 @@ test("a taken port names its holder, a free one nobody", async () => {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo;
-  const comm = readFileSync("/proc/self/comm", "utf8").trim();
-  expect(await portHolder(port)).toBe(`${comm} (pid ${process.pid})`);
+  const holder = await portHolder(port);
+  expect(holder).toContain(process.argv0);
+  expect(holder).toContain(`(pid ${process.pid})`);
   await new Promise((resolve) => server.close(resolve));
   expect(await portHolder(port)).toBeUndefined();
 });

@@ -1,7 +1,7 @@
 import { readFileSync, readdirSync, readlinkSync } from "node:fs";
 import { createServer } from "node:net";
 
-/** Who listens on a TCP port of this machine: `name (pid 123)`; undefined where the port is free. */
+/** Who listens on a TCP port of this machine: `node server.js (pid 123)`; undefined where the port is free. */
 export async function portHolder(port: number): Promise<string | undefined> {
   if (await canListen(port)) return undefined;
   const inode = listeningInode(port);
@@ -58,6 +58,8 @@ function holdsSocket(pid: string, inode: string): boolean {
   }
 }
 
+/** The first words of a program's command line. */
 function commandOf(pid: string): string {
-  return readLines(`/proc/${pid}/comm`)[0] ?? "a process";
+  const words = (readLines(`/proc/${pid}/cmdline`)[0] ?? "").split("\0").filter(Boolean);
+  return words.slice(0, 4).join(" ").slice(0, 100) || "a process";
 }

@@ -4,6 +4,7 @@ import { keepOwnContext, ownContext } from "../config/own-platform.ts";
 import type { CliContext } from "../context.ts";
 import { CliError } from "../errors/cli-error.ts";
 import { exitCodes } from "../errors/exit-codes.ts";
+import { renderReport, reportOf } from "../errors/report.ts";
 import { lastPart, shortDuration } from "../output/values.ts";
 import { VERSION } from "../version.ts";
 import { showFirstTask } from "./first-task.ts";
@@ -41,8 +42,9 @@ export async function showPlatform(
   let exitCode: number = exitCodes.ok;
   try {
     if (key !== undefined && (once || platform.firstKey !== undefined)) {
+      const shown = firstTask({ context, platform, key, once, signal });
       exitCode = await Promise.race([
-        firstTask({ context, platform, key, once, signal }),
+        once ? shown : shown.catch(tellFailure(context)),
         platform.failed,
       ]);
     } else if (once) {
@@ -101,11 +103,30 @@ async function firstTask(options: {
   const env = { ...context.env, FASTGPU_ADDRESS: platform.address, FASTGPU_API_KEY: key };
   const { terminal } = context;
   const show = async (api: Api): Promise<number> => {
-    const task = await showFirstTask({ api, terminal, signal });
+    const shown = await showFirstTask({ api, terminal, signal });
     if (once) await waitForTasks({ api, terminal, signal });
-    return task === undefined ? exitCodes.interrupted : exitCodeOfTask(task);
+    if (shown === undefined) return exitCodes.interrupted;
+    if (once && !shown.billed) throw unbilled();
+    return exitCodeOfTask(shown.task);
   };
   return await withApi({ ...context, env }, {}, show);
+}
+
+/** A first task that went wrong is told of; it is no reason to take the platform away. */
+function tellFailure({ terminal }: CliContext): (error: unknown) => number {
+  return (error) => {
+    const report = reportOf(error);
+    terminal.err(renderReport(report, terminal.paintErr.red));
+    return report.exitCode;
+  };
+}
+
+function unbilled(): CliError {
+  return new CliError("the first task's bill is not complete", {
+    why: "some of its usage was not rated in time",
+    hint: "fastgpu billing usage, and the log of the service billing",
+    exitCode: exitCodes.unavailable,
+  });
 }
 
 /** States in which a task is on a worker. */
