@@ -166,7 +166,7 @@ class Walk {
       }
       this.takeOut(slot);
       this.accept(slot, made, false);
-      if (made.victims.length > 0) this.rescore(heap, scores);
+      if (made.victims.length > 0) this.rescore(heap, scores, made.victims);
       if (groups[at]!.heap.size > 0) {
         scores[at] = this.groupScore(at);
         heap.push(at);
@@ -363,12 +363,17 @@ class Walk {
     return base + shares.termMd(group.leaf) + entitled;
   }
 
-  private rescore(heap: IntHeap, scores: Float64Array): void {
-    const waiting: number[] = [];
-    for (let at = heap.pop(); at >= 0; at = heap.pop()) waiting.push(at);
-    for (const at of waiting) {
-      scores[at] = this.groupScore(at);
-      heap.push(at);
+  /** After a stop the tasks of the victims' queues (and of those beside them) look smaller: they move forward. */
+  private rescore(heap: IntHeap, scores: Float64Array, victims: readonly Slot[]): void {
+    const { queue } = this;
+    const roots = new Set(victims.map((slot) => queue.tree.rootOf(queue.jobs.leaf[slot]!)));
+    for (const root of roots) {
+      for (const at of queue.groupsUnder(root)) {
+        if (!heap.has(at)) continue;
+        heap.remove(at);
+        scores[at] = this.groupScore(at);
+        heap.push(at);
+      }
     }
   }
 

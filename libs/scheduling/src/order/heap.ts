@@ -24,6 +24,11 @@ export class IntHeap {
     return this.items[0] ?? -1;
   }
 
+  /** Whether an item is in this heap. */
+  has(item: number): boolean {
+    return this.items[this.places()[item]!] === item;
+  }
+
   push(item: number): void {
     this.items.push(item);
     this.rise(item, this.items.length - 1);

@@ -31,6 +31,7 @@ export class OrderQueue {
   /** Run times of what ended: bends the order as far as the policy lets it. */
   readonly history: ServiceHistory;
   private readonly groupIndex = new Map<string, number>();
+  private readonly byRoot = new Map<number, number[]>();
   private readonly byAge: IntHeap;
   private waitingJobs = 0;
 
@@ -166,6 +167,11 @@ export class OrderQueue {
     jobs.free(slot);
   }
 
+  /** Groups of all queues under a root of the tree. */
+  groupsUnder(root: number): readonly number[] {
+    return this.byRoot.get(root) ?? [];
+  }
+
   /** The job that has queued longest, if that is at least the aged threshold; -1 otherwise. */
   oldestAged(nowMs: number): Slot {
     const slot = this.byAge.peek();
@@ -266,6 +272,10 @@ export class OrderQueue {
     });
     this.groups.push({ leaf, shape, priority, gpusMilli, heap });
     this.groupIndex.set(key, this.groups.length - 1);
+    const root = this.tree.rootOf(leaf);
+    const siblings = this.byRoot.get(root);
+    if (siblings === undefined) this.byRoot.set(root, [this.groups.length - 1]);
+    else siblings.push(this.groups.length - 1);
     return this.groups.length - 1;
   }
 

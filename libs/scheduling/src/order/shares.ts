@@ -92,6 +92,13 @@ export class ShareTree {
     }
   }
 
+  /** The topmost ancestor of a queue. */
+  rootOf(leaf: number): number {
+    let at = leaf;
+    while (this.nodes[at]!.parent >= 0) at = this.nodes[at]!.parent;
+    return at;
+  }
+
   /** Adds to what a leaf and its ancestors hold. */
   allocate(leaf: number, milli: number): void {
     for (let at = leaf; at >= 0; at = this.nodes[at]!.parent) this.allocatedMilli[at]! += milli;
