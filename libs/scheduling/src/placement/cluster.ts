@@ -64,31 +64,34 @@ export class Cluster {
     const order = spec.gpus.map((_, index) => index);
     this.nodes.push({ spec, slot: -1, order, rank: -1 });
     this.byId.set(spec.id, node);
-    const { draft } = this;
-    draft.schedulable = spec.schedulable ? 1 : 0;
-    draft.cpuMillis = spec.cpuMillis;
-    draft.memoryMib = spec.memoryMib;
-    draft.diskMib = spec.diskMib;
-    draft.gpus = spec.gpus.length;
-    for (const [index, gpu] of spec.gpus.entries()) {
-      draft.kind[index] = this.kinds.intern(gpu).id;
-      draft.freeMilli[index] = gpu.capacityMilli;
-      draft.freeMib[index] = gpu.memoryMib;
-      draft.owner[index] = 0;
-      this.capacityMilli += spec.schedulable ? gpu.capacityMilli : 0;
-    }
     this.ranked = false;
-    this.enter(node);
+    this.enterEmpty(node);
     return node;
+  }
+
+  /** Gives a node another spec under its index, with nothing placed on it. */
+  replaceNode(node: number, spec: NodeSpec): void {
+    const old = this.nodes[node]!;
+    if (old.slot < 0 || old.spec.id !== spec.id) {
+      throw new RangeError(`node ${spec.id} is not at index ${node}`);
+    }
+    if (spec.gpus.length > this.states.stride) {
+      throw new RangeError(
+        `node ${spec.id} has ${spec.gpus.length} GPUs, at most ${this.states.stride}`,
+      );
+    }
+    this.countCapacity(old.spec, -1);
+    this.leave(node);
+    const order = spec.gpus.map((_, index) => index);
+    this.nodes[node] = { spec, slot: -1, order, rank: old.rank };
+    this.enterEmpty(node);
   }
 
   /** Removes a node and whatever is placed on it; its index is never used again. */
   removeNode(node: number): void {
     const entry = this.nodes[node]!;
     if (entry.slot < 0) return;
-    if (entry.spec.schedulable) {
-      for (const gpu of entry.spec.gpus) this.capacityMilli -= gpu.capacityMilli;
-    }
+    this.countCapacity(entry.spec, -1);
     this.leave(node);
     entry.slot = -1;
     this.byId.delete(entry.spec.id);
@@ -123,6 +126,29 @@ export class Cluster {
     return heap[0]!;
   }
 
+  private countCapacity(spec: NodeSpec, sign: 1 | -1): void {
+    if (!spec.schedulable) return;
+    for (const gpu of spec.gpus) this.capacityMilli += sign * gpu.capacityMilli;
+  }
+
+  private enterEmpty(node: number): void {
+    const { spec } = this.nodes[node]!;
+    const { draft } = this;
+    draft.schedulable = spec.schedulable ? 1 : 0;
+    draft.cpuMillis = spec.cpuMillis;
+    draft.memoryMib = spec.memoryMib;
+    draft.diskMib = spec.diskMib;
+    draft.gpus = spec.gpus.length;
+    for (const [index, gpu] of spec.gpus.entries()) {
+      draft.kind[index] = this.kinds.intern(gpu).id;
+      draft.freeMilli[index] = gpu.capacityMilli;
+      draft.freeMib[index] = gpu.memoryMib;
+      draft.owner[index] = 0;
+    }
+    this.countCapacity(spec, 1);
+    this.enter(node);
+  }
+
   private change(shape: Shape, placement: Placement, sign: 1 | -1): void {
     const entry = this.nodes[placement.node]!;
     const { draft, states, kinds } = this;
@@ -138,7 +164,9 @@ export class Cluster {
       const idle = draft.freeMilli[at]! >= kind.capacityMilli;
       if (idle) draft.owner[at] = 0;
       else if (sign < 0 && kind.grade !== migGrade) draft.owner[at] = shape.ownerId;
-      if (draft.freeMilli[at]! < 0 || draft.freeMib[at]! < 0) {
+      // A GPU that takes no new lease (capacity 0) still holds those it has.
+      const least = kind.capacityMilli === 0 ? -1000 : 0;
+      if (draft.freeMilli[at]! < least || draft.freeMib[at]! < 0) {
         throw new RangeError(
           `GPU ${gpu} of node ${entry.spec.id} is given out beyond its capacity`,
         );
@@ -164,7 +192,7 @@ export class Cluster {
     const { draft, kinds } = this;
     for (let i = 0; i < draft.gpus; i++) {
       const { memoryMib } = kinds.kinds[draft.kind[i]!]!;
-      const free = draft.freeMilli[i]!;
+      const free = Math.max(0, draft.freeMilli[i]!);
       draft.gap[i] =
         memoryMib === 0 ? free : Math.min(free, Math.floor((1000 * draft.freeMib[i]!) / memoryMib));
     }

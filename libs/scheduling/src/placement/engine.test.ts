@@ -110,6 +110,24 @@ test("a removed node is not used, and a later one under its name is", () => {
   expect(engine.place(shape)).toEqual({ node: 1, gpus: [0] });
 });
 
+test("a node closes a GPU and is cordoned around what runs there", () => {
+  const engine = engineOf([node("a", [gpu("A100"), gpu("A100")])]);
+  const shape = engine.shape(request({ gpuMilli: 600 }));
+  const { gpus } = engine.place(shape)!;
+  const closed = node("a", [gpu("A100", { capacityMilli: 0 }), gpu("A100")]);
+  engine.replaceNode(0, closed, [{ shape, gpus }]);
+  expect(gpus).toEqual([0]);
+  expect(engine.place(shape)).toEqual({ node: 0, gpus: [1] });
+  engine.release(shape, { node: 0, gpus });
+  expect(engine.find(shape)).toBeUndefined();
+  engine.replaceNode(0, { ...closed, schedulable: false }, [{ shape, gpus: [1] }]);
+  expect(engine.explain(shape).blockers.map(({ reason }) => reason)).toContain(
+    "node_unschedulable",
+  );
+  engine.release(shape, { node: 0, gpus: [1] });
+  expect(engine.find(shape)).toBeUndefined();
+});
+
 test("taking what is not free throws and changes nothing", () => {
   const engine = engineOf([node("a", [gpu("A100")])]);
   const shape = engine.shape(request({}));

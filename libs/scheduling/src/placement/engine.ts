@@ -136,6 +136,16 @@ export class PlacementEngine {
     return this.cluster.addNode(spec);
   }
 
+  /** Takes in a changed node (cordoned, a GPU closed or added); what runs on it stays. */
+  replaceNode(
+    node: number,
+    spec: NodeSpec,
+    running: readonly { readonly shape: Shape; readonly gpus: readonly number[] }[],
+  ): void {
+    this.cluster.replaceNode(node, spec);
+    for (const { shape, gpus } of running) this.cluster.place(shape, { node, gpus });
+  }
+
   /** Removes a node with whatever is placed on it. */
   removeNode(node: number): void {
     this.cluster.removeNode(node);
