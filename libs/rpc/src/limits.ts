@@ -10,6 +10,8 @@ export const limits = {
   concurrentStreams: 1_000,
   /** Calls that one connection to a service may have open at once: the gateway brings those of all its callers. */
   serviceConcurrentStreams: 20_000,
+  /** Calls that a service may have open at once, over all connections. */
+  openCalls: 20_000,
   /** Bytes that may be on their way before the receiver has taken any, per call. */
   flowWindowBytes: 1024 * 1024,
   /** Longest deadline of a unary call, in milliseconds; one without a deadline gets this one. */

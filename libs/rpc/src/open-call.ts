@@ -21,7 +21,7 @@ export interface CallHost {
   readonly tracing: Tracing;
   /** Calls that have not ended. */
   readonly open: Set<OpenCall>;
-  /** Told of every finished call, for metrics. */
+  /** Told of every finished call, for metrics and for the audit of refusals. */
   readonly observe: ((call: FinishedCall) => void) | undefined;
 }
 

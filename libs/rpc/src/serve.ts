@@ -25,6 +25,7 @@ import { faultToStatus, toServiceError } from "./status.ts";
 export interface ServeHost extends CallHost {
   readonly auth: Authenticator;
   readonly clock: Clock;
+  readonly maxOpenCalls: number;
   /** True from the beginning of a drain: new calls are refused. */
   draining: boolean;
 }
@@ -242,6 +243,12 @@ async function* prepend(
 async function admit(host: ServeHost, plan: MethodPlan, open: OpenCall): Promise<void> {
   if (open.ended) throw open.faultOf(undefined);
   if (host.draining) throw faultOfStop("shutdown");
+  if (host.open.size > host.maxOpenCalls) {
+    throw new Fault("UNAVAILABLE", `more than ${host.maxOpenCalls} calls are open`, {
+      retryAfterMs: 250,
+      hint: "try again in a moment",
+    });
+  }
   await admitCaller(host.auth, plan, open);
   if (open.ended) throw open.faultOf(undefined);
 }

@@ -44,7 +44,9 @@ export interface ServerOptions {
   readonly tls?: ServerTls;
   /** Allows clear text on an address that other machines reach. */
   readonly insecure?: boolean;
-  /** Told of every finished call, for metrics. */
+  /** Calls that may be open at once; one more is refused with UNAVAILABLE, so that an overload is not queued. */
+  readonly maxOpenCalls?: number;
+  /** Told of every finished call, for metrics and for the audit of refusals. */
   readonly observe?: (call: FinishedCall) => void;
 }
 
@@ -76,6 +78,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     log,
     tracing: options.tracing,
     observe: options.observe,
+    maxOpenCalls: options.maxOpenCalls ?? limits.openCalls,
     open: new Set(),
     draining: false,
   };

@@ -285,6 +285,34 @@ describe("draining", () => {
   });
 });
 
+test("an overload is refused at once, and those let in are served", async () => {
+  const finish = Promise.withResolvers<void>();
+  const full = Promise.withResolvers<void>();
+  let inside = 0;
+  const server = await start(
+    [
+      nodes(async () => {
+        inside += 1;
+        if (inside === 4) full.resolve();
+        await finish.promise;
+      }),
+    ],
+    { maxOpenCalls: 4 },
+  );
+  const channel = createChannel({ address: server.address, token: userToken() });
+  const client = createClient(NodeService, channel);
+  const served = Array.from({ length: 4 }, () => client.listNodes({}));
+  await full.promise;
+  const fault = await faultOf(client.listNodes({}, { retry: false }));
+  expect(fault.reason).toBe("UNAVAILABLE");
+  expect(fault.retryAfterMs).toBeGreaterThan(0);
+  finish.resolve();
+  expect(await Promise.all(served)).toHaveLength(4);
+  expect((await client.listNodes({})).nextPageToken).toBe("listed");
+  channel.close();
+  await server.close(0);
+});
+
 describe("a token", () => {
   test("that ends closes the stream opened with it, to be resumed with another", async () => {
     const server = await start([

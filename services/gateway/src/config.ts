@@ -21,8 +21,8 @@ export const gatewayConfig = z.strictObject({
   /** Calls a second that one tenant may make, and how many at once after a pause. */
   rateLimit: z
     .strictObject({
-      callsPerSecond: z.number().positive().default(500),
-      burst: z.number().int().positive().default(1_000),
+      callsPerSecond: z.number().positive().default(5_000),
+      burst: z.number().int().positive().default(10_000),
     })
     .prefault({}),
   /** How often a key in use is exchanged again: the longest time that a revoked key still opens calls here. */

@@ -164,6 +164,8 @@ function transportTo(upstream: Upstream): Transport {
     nodeOptions: { createConnection: upstream.dial },
     acceptCompression: [],
     readMaxBytes: limits.transportMessageBytes,
+    pingIntervalMs: limits.keepaliveMs,
+    pingTimeoutMs: limits.keepaliveTimeoutMs,
   });
 }
 
