@@ -31,10 +31,16 @@ function effects(file: string): string {
 /** Submits with a request id, again and again until it is acknowledged: what a client does. */
 async function submit(p: TestPlatform, n: number, file: string): Promise<string> {
   const requestId = randomUUID();
-  const task = script(effects(file), { env: { N: String(n) }, ...(n % 4 === 0 ? { gpus: 1 } : {}) });
+  const task = script(effects(file), {
+    env: { N: String(n) },
+    ...(n % 4 === 0 ? { gpus: 1 } : {}),
+  });
   for (let tries = 0; ; tries += 1) {
     try {
-      const accepted = await p.tasks.runTask({ parent: p.parent, requestId, task }, { timeoutMs: 5_000 });
+      const accepted = await p.tasks.runTask(
+        { parent: p.parent, requestId, task },
+        { timeoutMs: 5_000 },
+      );
       return accepted.name;
     } catch (error) {
       if (tries >= 60) throw error;
@@ -70,7 +76,11 @@ function checkEffects(lines: readonly string[]): void {
   }
 }
 
-async function checkOutcome(p: TestPlatform, names: readonly string[], file: string): Promise<void> {
+async function checkOutcome(
+  p: TestPlatform,
+  names: readonly string[],
+  file: string,
+): Promise<void> {
   expect(new Set(names).size).toBe(taskCount);
   for (const name of names) {
     const task = await endOf(p, name, 120_000);
@@ -95,7 +105,16 @@ test("services and workers apart, each killed with SIGKILL in turn: every acknow
     return submit(p, n, file);
   });
   const names = Promise.all(submitting);
-  for (const victim of ["scheduler", "billing", "worker-1", "auth", "storage", "gateway", "monitor", "worker-2"]) {
+  for (const victim of [
+    "scheduler",
+    "billing",
+    "worker-1",
+    "auth",
+    "storage",
+    "gateway",
+    "monitor",
+    "worker-2",
+  ]) {
     await new Promise((resolve) => setTimeout(resolve, 1_200));
     const pid = p.platform.pids().get(victim);
     expect(pid, victim).toBeDefined();

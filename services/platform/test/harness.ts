@@ -3,7 +3,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { BillingService } from "@fastgpu/contracts/fastgpu/billing/v1/billing_service_pb";
-import { TaskSchema, TaskState, TaskStateSchema, type Task } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
+import {
+  TaskSchema,
+  TaskSpecSchema,
+  TaskState,
+  TaskStateSchema,
+  type Task,
+} from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import { NodeService } from "@fastgpu/contracts/fastgpu/scheduler/v1/node_service_pb";
 import { TaskService } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
 import { freePort } from "@fastgpu/lifecycle/child";
@@ -95,16 +101,19 @@ export function script(
   return create(TaskSchema, { spec });
 }
 
+/** The same task with other fields in its spec. */
+export function withSpec(task: Task, over: MessageInitShape<typeof TaskSpecSchema>): Task {
+  // A message is taken as it is; only plain fields are made into messages.
+  const { $typeName: _type, $unknown: _unknown, ...fields } = create(TaskSpecSchema, task.spec);
+  return create(TaskSchema, { labels: task.labels, spec: { ...fields, ...over } as typeof over });
+}
+
 /** The name of a task's state, for messages. */
 export function stateName(task: Task): string {
   return TaskStateSchema.value[task.state]?.name ?? String(task.state);
 }
 
-const terminal: readonly TaskState[] = [
-  TaskState.SUCCEEDED,
-  TaskState.FAILED,
-  TaskState.CANCELLED,
-];
+const terminal: readonly TaskState[] = [TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED];
 
 /** Follows a task to its end, across lost connections. */
 export async function endOf(p: TestPlatform, name: string, timeoutMs = 60_000): Promise<Task> {
@@ -122,13 +131,15 @@ export async function endOf(p: TestPlatform, name: string, timeoutMs = 60_000): 
     }
     await new Promise((resolve) => setTimeout(resolve, 200));
   }
-  throw new Error(`${name} has not ended: ${last === undefined ? "unread" : stateName(last)} ${last?.statusMessage}`);
+  throw new Error(
+    `${name} has not ended: ${last === undefined ? "unread" : stateName(last)} ${last?.statusMessage}`,
+  );
 }
 
 /** All tasks of the project, over all pages. */
 export async function allTasks(p: TestPlatform): Promise<Task[]> {
   const tasks: Task[] = [];
-  for (let pageToken = ""; ; ) {
+  for (let pageToken = ""; ;) {
     const page = await p.tasks.listTasks({ parent: p.parent, pageSize: 1000, pageToken });
     tasks.push(...page.tasks);
     pageToken = page.nextPageToken;
