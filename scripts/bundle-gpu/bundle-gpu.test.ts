@@ -57,6 +57,19 @@ describe.skipIf(process.arch !== "x64")("the archive for machines with GPUs", ()
     expect(unreachable.stderr).toContain("the platform at 127.0.0.1:1 cannot be reached");
   });
 
+  test("runs the worker, which says what it needs to join a platform", () => {
+    expect(run("service", "worker", "--help").stdout).toContain("FASTGPU_WORKER__JOIN_TOKEN");
+    const settings = [
+      "directory=worker",
+      "scheduler=127.0.0.1:1",
+      "auth=127.0.0.1:1",
+      "storage=127.0.0.1:1",
+    ];
+    const started = run("service", "worker", ...settings.flatMap((setting) => ["--set", setting]));
+    expect(started.status).not.toBe(0);
+    expect(started.stderr).toContain("worker.joinToken: is needed for a worker's first start");
+  });
+
   test("looks at GPUs through its own koffi", () => {
     const { status, stdout } = run("doctor", "--gpu", "-o", "json");
     const checks = JSON.parse(stdout) as { name: string; status: string; detail: string }[];
