@@ -90,4 +90,4 @@ test("a service killed again and again during an upload loses nothing it called 
   );
   expect(again.equals(content.subarray(23 * MIB))).toBe(true);
   await kill(last);
-});
+}, 240_000);
