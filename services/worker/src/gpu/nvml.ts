@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync, readdirSync } from "node:fs";
 import type { GpuDevice, GpuFigures, GpuInventory } from "./device.ts";
 
 /** NVML's answer for "done". */
@@ -36,11 +36,13 @@ interface Memory {
  * The NVIDIA GPUs of this machine by NVML, or undefined where its library is missing or refuses to start. The library
  * is loaded at run time: nothing of NVIDIA is needed to build or to run without GPUs.
  */
-export async function openNvml(library = "libnvidia-ml.so.1"): Promise<GpuInventory | undefined> {
+export async function openNvml(library?: string): Promise<GpuInventory | undefined> {
+  // The binding alone costs memory and time at start: not where nothing of NVIDIA's is in the machine.
+  if (library === undefined && !hasNvidiaHardware()) return undefined;
   const { default: koffi } = await import("koffi");
   let loaded: ReturnType<typeof koffi.load>;
   try {
-    loaded = koffi.load(library);
+    loaded = koffi.load(library ?? "libnvidia-ml.so.1");
   } catch {
     return undefined;
   }
@@ -65,6 +67,24 @@ export async function openNvml(library = "libnvidia-ml.so.1"): Promise<GpuInvent
       nvml.shutdown();
     },
   };
+}
+
+/** A driver, its devices, Windows' GPU bridge, or a PCI device of NVIDIA whose driver is not loaded yet. */
+function hasNvidiaHardware(): boolean {
+  const signs = ["/dev/nvidiactl", "/proc/driver/nvidia", "/dev/dxg"];
+  return signs.some((path) => existsSync(path)) || nvidiaPciDevices().length > 0;
+}
+
+function nvidiaPciDevices(): string[] {
+  const bus = "/sys/bus/pci/devices";
+  if (!existsSync(bus)) return [];
+  return readdirSync(bus).filter((device) => {
+    try {
+      return readFileSync(`${bus}/${device}/vendor`, "utf8").trim() === "0x10de";
+    } catch {
+      return false;
+    }
+  });
 }
 
 function bind(

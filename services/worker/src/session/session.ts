@@ -53,6 +53,8 @@ const firstPauseMs = 50;
 const lastPauseMs = 5_000;
 /** Silence longer than this many heartbeats means a half-open connection. */
 const silentHeartbeats = 3;
+/** A session that lasted this long was a good one. */
+const settledMs = 5_000;
 
 /** Connects, and connects again with a growing, jittered pause whenever the line is lost. */
 export function startSession(options: SessionOptions): SessionLoop {
@@ -61,6 +63,7 @@ export function startSession(options: SessionOptions): SessionLoop {
   const run = async (): Promise<void> => {
     for (let failures = 0; !options.stop.aborted;) {
       const connection = new Connection(options, draining);
+      const begunMs = performance.now();
       current = connection;
       try {
         await connection.run();
@@ -70,7 +73,9 @@ export function startSession(options: SessionOptions): SessionLoop {
           options.log.warn({ reason: fault.reason, err: fault }, "session lost");
         }
       }
-      failures = connection.welcomed ? 0 : failures + 1;
+      // A session that stood only shortly counts as a failure: two workers with one identity must not spin.
+      const stood = connection.welcomed && performance.now() - begunMs > settledMs;
+      failures = stood ? 0 : failures + 1;
       const ceilingMs = Math.min(lastPauseMs, firstPauseMs * 2 ** Math.min(failures, 10));
       await sleep(ceilingMs * (0.5 + options.random() / 2), options.stop);
     }
