@@ -213,6 +213,7 @@ test("a client that is killed in the middle of an upload leaves no artifact", as
   const child = fork(script, [JSON.stringify(target)], { execArgv: [] });
   const client = editor(tenant);
   await eventually("some of it is durable", async () => {
+    if (child.exitCode !== null) throw new Error(`the client ended with ${child.exitCode}`);
     const known = await client
       .getUpload({ parent: tenant.parent, uploadId })
       .catch(() => undefined);
