@@ -38,6 +38,7 @@ import type { UpstreamName } from "./config.ts";
 import { connectErrorOf, passError } from "./faults.ts";
 import { lostUpstream } from "./grpc-proxy.ts";
 import { checkBody } from "./json-body.ts";
+import { explainRefusal } from "./refusal.ts";
 import { routes } from "./routes.ts";
 import type { Route } from "./routes.ts";
 import type { Upstream } from "./upstream.ts";
@@ -119,7 +120,8 @@ async function serve(
   values.set(carriedKey, { arrival, passage, fault: checked.fault, public: open });
   try {
     const answer = await handler({ ...universal, body: checked.body });
-    await universalResponseToNodeResponse(answer, response);
+    const explained = await explainRefusal(answer, passage.requestId);
+    await universalResponseToNodeResponse(explained, response);
   } finally {
     passage.end("CANCELLED");
   }

@@ -1,3 +1,4 @@
+import { gunzipSync } from "node:zlib";
 import type { DescMethod, JsonValue } from "@bufbuild/protobuf";
 import type { UniversalServerRequest } from "@connectrpc/connect/protocol";
 import { Fault } from "@fastgpu/domain/fault";
@@ -15,7 +16,7 @@ const envelopeBytes = 5;
 
 /**
  * Reads the JSON of a request whole and checks it against the method's message, so that a misspelt field is refused with
- * its path instead of being ignored. Other bodies (binary, compressed, streams of requests) pass untouched.
+ * its path instead of being ignored. Other bodies (binary, streams of requests) pass untouched.
  */
 export async function checkBody(
   method: DescMethod,
@@ -24,8 +25,13 @@ export async function checkBody(
   const type = request.header.get("content-type")?.split(";", 1)[0]?.trim() ?? "";
   const encoding = request.header.get("content-encoding") ?? "identity";
   const { body } = request;
-  if (encoding !== "identity" || !isByteStream(body)) return { body };
-  if (type === "application/json" && method.methodKind === "unary") return checkUnary(method, body);
+  if (!isByteStream(body)) return { body };
+  if (type === "application/json" && method.methodKind === "unary") {
+    return encoding === "identity" || encoding === "gzip"
+      ? checkUnary(method, body, encoding)
+      : { body };
+  }
+  if (encoding !== "identity") return { body };
   if (type === "application/connect+json" && method.methodKind === "server_streaming") {
     return checkEnvelope(method, body);
   }
@@ -35,9 +41,11 @@ export async function checkBody(
 async function checkUnary(
   method: DescMethod,
   body: AsyncIterable<Uint8Array>,
+  encoding: "identity" | "gzip",
 ): Promise<CheckedBody> {
   try {
-    const json = parse(await readAll(body));
+    const bytes = await readAll(body);
+    const json = parse(encoding === "gzip" ? unzip(bytes) : bytes);
     checkJson(method.input, json);
     return { body: json };
   } catch (error) {
@@ -57,6 +65,17 @@ async function checkEnvelope(
     return { body: once(bytes) };
   } catch (error) {
     return { body: once(bytes), fault: Fault.from(error) };
+  }
+}
+
+function unzip(bytes: Buffer): Buffer {
+  try {
+    return gunzipSync(bytes, { maxOutputLength: limits.messageBytes });
+  } catch (error) {
+    throw new Fault("INVALID_FIELD", "the body cannot be unzipped", {
+      hint: `at most ${limits.messageBytes} bytes come out of it`,
+      cause: error,
+    });
   }
 }
 

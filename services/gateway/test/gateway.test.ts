@@ -1,4 +1,5 @@
 import { connect as connectHttp2 } from "node:http2";
+import { gzipSync } from "node:zlib";
 import { createGrpcWebTransport, createConnectTransport } from "@connectrpc/connect-node";
 import { Code, ConnectError, createClient as createConnectClient } from "@connectrpc/connect";
 import { BillingService } from "@fastgpu/contracts/fastgpu/billing/v1/billing_service_pb";
@@ -214,6 +215,47 @@ describe("JSON", () => {
     const body = { parent: "projects/proj-a", requestId: "x".repeat(5 * 1024 * 1024) };
     const error = await jsonError(await postJson(createTask, body));
     expect(error).toMatchObject({ code: "INVALID_ARGUMENT", reason: "LIMIT_EXCEEDED" });
+  });
+
+  test("may come zipped, and is refused alike", async () => {
+    const zipped = { "content-encoding": "gzip" };
+    const path = "fastgpu.scheduler.v1.TaskService/GetTask";
+    const post = (bytes: Buffer) =>
+      fetch(`${all.url}/${path}`, {
+        method: "POST",
+        headers: {
+          ...zipped,
+          "content-type": "application/json",
+          authorization: `Bearer ${goodKey}`,
+        },
+        body: new Uint8Array(bytes),
+      });
+    const good = await post(gzipSync(JSON.stringify({ name: "projects/proj-a/tasks/x" })));
+    expect(await good.json()).toEqual({ name: "projects/proj-a/tasks/x" });
+    const unknown = await jsonError(await post(gzipSync(JSON.stringify({ nam: "x" }))));
+    expect(unknown).toMatchObject({ reason: "UNKNOWN_FIELD", fields: ["nam"] });
+    const bomb = await jsonError(await post(gzipSync(Buffer.alloc(64 * 1024 * 1024))));
+    expect(bomb).toMatchObject({ code: "INVALID_ARGUMENT", reason: "INVALID_FIELD" });
+    expect((await jsonError(await post(Buffer.from("no zip")))).reason).toBe("INVALID_FIELD");
+  });
+
+  test.each([
+    ["a body of another type", { "content-type": "text/plain" }, "POST", 415],
+    ["another verb", { "content-type": "application/json" }, "PUT", 405],
+    [
+      "a malformed timeout",
+      { "content-type": "application/json", "connect-timeout-ms": "soon" },
+      "POST",
+      400,
+    ],
+  ] as const)("with %s is refused with a reason too", async (_, headers, method, status) => {
+    const response = await fetch(`${all.url}/fastgpu.scheduler.v1.TaskService/GetTask`, {
+      method,
+      headers: { ...headers, authorization: `Bearer ${goodKey}` },
+      body: "{}",
+    });
+    expect(response.status).toBe(status);
+    expect((await jsonError(response)).reason).toBe("INVALID_FIELD");
   });
 
   test("of a caller's request id and trace keeps both", async () => {
