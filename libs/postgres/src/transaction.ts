@@ -8,7 +8,7 @@ import type { Connection, Pool, Querier } from "./pool.ts";
 declare const inTransaction: unique symbol;
 
 /** An open transaction. Store functions take one; only the use case opens it. */
-export interface Tx extends Querier {
+export interface Tx extends Querier, Pick<Connection, "copyIn"> {
   readonly [inTransaction]: true;
 }
 
@@ -54,7 +54,10 @@ async function runOnce<T>(
   let result: T;
   try {
     // The one place that makes a Tx: the brand exists only in types.
-    const tx: Querier = { query: (statement, values) => connection.query(statement, values) };
+    const tx: Pick<Connection, "query" | "copyIn"> = {
+      query: (statement, values) => connection.query(statement, values),
+      copyIn: (text, data) => connection.copyIn(text, data),
+    };
     result = await work(tx as Tx);
   } catch (error) {
     await connection.command("ROLLBACK").catch(() => connection.discard());

@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { TaskState } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import { audit as auditAll, openAuditor } from "@fastgpu/auditor/audit";
-import type { GpuId } from "@fastgpu/domain/ids";
+import { idToUuid } from "@fastgpu/domain/ids";
+import type { AttemptId, GpuId } from "@fastgpu/domain/ids";
 import { segmentAmountNanos } from "@fastgpu/domain/money";
 import type { Bus } from "@fastgpu/events/bus";
 import { openNatsBus } from "@fastgpu/events/nats-bus";
@@ -242,6 +243,38 @@ test("a segment that the scheduler cuts twice is rated once", async () => {
   expect(await apply()).toMatchObject({ records: 1, repeated: 1 });
   expect(await apply()).toMatchObject({ records: 0, repeated: 2 });
   expect(await audit(billing.db.core)).toMatchObject({ revenueNanos: 6_000_000n, lossNanos: 0n });
+});
+
+const rowsOf = statement<{ attempt_id: string } & Record<string, unknown>>(
+  "test_rows_of",
+  "SELECT * FROM usage_records WHERE attempt_id = ANY ($1::uuid[]) ORDER BY attempt_id, seq",
+);
+
+test("the quick and the slow way of writing usage leave the same rows", async () => {
+  await using billing = await openTestBilling(usd);
+  const customer = await aCustomer(billing);
+  const cutOf = (attempt: AttemptId) => {
+    const first = aCut(customer, attempt, { seq: 1, fromMs: 0, toMs: 60_001, sku: 'a "b" \\ é' });
+    const second = aCut(customer, attempt, { seq: 2, fromMs: 60_001, toMs: 2 ** 33 });
+    const third = aCut(customer, attempt, { seq: 3, fromMs: 2 ** 33, toMs: 2 ** 33 });
+    const lost = third.segments.map((segment) => ({
+      ...segment,
+      member: 7,
+      kind: "fault" as const,
+    }));
+    return { ...first, segments: [...first.segments, ...second.segments, ...lost] };
+  };
+  const [quick, slow] = [cutOf(anId("att", 1)), cutOf(anId("att", 2))];
+  const apply = (cuts: (typeof quick)[]) =>
+    transaction(billing.db.core, (tx) => applyUsage(tx, billing, cuts));
+  expect(await apply([quick])).toMatchObject({ records: 3, repeated: 0 });
+  expect(await apply([quick, slow])).toMatchObject({ records: 3, repeated: 3 });
+  const ids = [quick, slow].map(({ owner }) => idToUuid(owner.attempt));
+  const rows = await billing.db.core.query(rowsOf, [ids]);
+  const without = rows.map(({ attempt_id: _, ...row }) => row);
+  expect(without.slice(0, 3)).toEqual(without.slice(3));
+  expect(without[1]).toMatchObject({ start_ms: BigInt(Date.UTC(2026, 0, 1) + 60_001) });
+  expect(without[2]).toMatchObject({ member: 7, free_reason: "fault", amount: 0n });
 });
 
 test("usage without a hold or price is recorded, never lost and never charged to anybody", async () => {

@@ -4,6 +4,7 @@ import type { Rating, UsageKind } from "@fastgpu/ledger/rate";
 import { violates } from "@fastgpu/postgres/errors";
 import { statement } from "@fastgpu/postgres/pool";
 import type { Tx } from "@fastgpu/postgres/transaction";
+import { copyOf, copyUsage } from "./usage-copy.ts";
 import { nullableArray, plainArray, textArray } from "./arrays.ts";
 
 /** A stretch of one GPU's time in one attempt. Milliseconds; billing times since the attempt's billing start. */
@@ -49,7 +50,6 @@ const insertRows = `INSERT INTO usage_records (attempt_id, member, gpu_id, seq, 
     AS s (owner, member, gpu, seq, kind, sku, version, start_ms, end_ms, billing_start_ms, billing_end_ms, amount,
       free_reason, simulated)`;
 
-const insertNew = statement("insert_usage", insertRows);
 const insertMissing = statement<{ attempt_id: string; amount: bigint; records: bigint }>(
   "insert_missing_usage",
   `WITH inserted AS (
@@ -66,7 +66,7 @@ export interface AddedUsage {
 
 /** Writes rated segments; throws on the first that is there already (see {@link isRepeatedUsage}). */
 export async function insertUsage(tx: Tx, rated: readonly RatedSegment[]): Promise<void> {
-  await tx.query(insertNew, columnsOf(rated));
+  await tx.copyIn(copyUsage, copyOf(rated));
 }
 
 /** Whether an error says that a segment was there already. */
