@@ -49,7 +49,9 @@ describe("start --once, on real parts", () => {
     expect(first.code, first.stderr).toBe(0);
     const facts = told(first);
     expect(facts.get("ended")).toMatch(/^SUCCEEDED/);
-    expect(Number(/test accuracy ([\d.]+) %/.exec(first.stdout)?.[1])).toBeGreaterThanOrEqual(95);
+    expect(
+      Number(/metrics\.json.*test accuracy ([\d.]+) %/.exec(first.stdout)?.[1]),
+    ).toBeGreaterThanOrEqual(95);
     expect(facts.get("bill")).toMatch(/^0\.\d+ USD$/);
     expect(first.stdout).toContain("GPU: simulated");
     expect(first.stdout).toContain("(simulated GPU)");
