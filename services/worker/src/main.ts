@@ -46,7 +46,7 @@ export async function main(config: WorkerConfig, context: ServiceContext): Promi
     seed: files.root,
     load: () => Math.min(1, load.running / Math.max(1, config.simulatedGpus)),
   });
-  await using runtimes = await openRuntimes(config, files, undefined);
+  await using runtimes = await openRuntimes(config, files);
   await using journal = await openJournal(join(files.private, "journal.log"));
   const leases = createLeaseBook({ marginMs: config.leaseMarginMs });
   const parts: Parts = { config, context, files, channels, standing, gpus, runtimes, leases };

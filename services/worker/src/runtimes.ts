@@ -19,11 +19,7 @@ export interface Runtimes extends AsyncDisposable {
 }
 
 /** Opens what the configuration asks for and the machine has. Nothing is started before it is needed. */
-export async function openRuntimes(
-  config: WorkerConfig,
-  files: WorkerFiles,
-  runtimeDir: string | undefined,
-): Promise<Runtimes> {
+export async function openRuntimes(config: WorkerConfig, files: WorkerFiles): Promise<Runtimes> {
   const keeper = createKeeperClient({
     files,
     idleMs: config.keeperIdleMs,
@@ -31,7 +27,7 @@ export async function openRuntimes(
     hide: config.hidePaths,
     ...(config.keeperProgram === "" ? {} : { program: config.keeperProgram }),
   });
-  const all = await select(config, files, keeper, runtimeDir);
+  const all = await select(config, files, keeper);
   const byKind = new Map(all.map((runtime) => [runtime.kind, runtime]));
   return {
     all,
@@ -54,14 +50,13 @@ async function select(
   config: WorkerConfig,
   files: WorkerFiles,
   keeper: KeeperClient,
-  runtimeDir: string | undefined,
 ): Promise<Runtime[]> {
   const wanted = config.runtime === "auto" ? ["process", "container"] : config.runtime.split(",");
   if (wanted.includes("noop")) return [createNoopRuntime()];
   const all: Runtime[] = [];
   if (wanted.includes("process")) all.push(createProcessRuntime({ files, keeper }));
   if (wanted.includes("container")) {
-    const container = await openContainers(config, files, keeper, runtimeDir);
+    const container = await openContainers(config, files, keeper);
     if (container !== undefined) all.push(container);
     else if (config.runtime !== "auto") {
       throw new Fault("ILLEGAL_STATE", "no container engine on this machine", {
@@ -76,11 +71,10 @@ async function openContainers(
   config: WorkerConfig,
   files: WorkerFiles,
   keeper: KeeperClient,
-  runtimeDir: string | undefined,
 ): Promise<Runtime | undefined> {
   const { findEngine } = await import("./runtime/container/service.ts");
   const ownSocket = join(files.private, "podman.sock");
-  const address = findEngine({ ownSocket, configured: config.engine, runtimeDir });
+  const address = findEngine({ ownSocket, configured: config.engine });
   if (address === undefined) return undefined;
   const { openEngine } = await import("./runtime/container/open.ts");
   const { createContainerRuntime } = await import("./runtime/container/runtime.ts");

@@ -313,7 +313,13 @@ class Running implements RunningAttempt {
     try {
       if (fresh && runtime.kind !== "noop") {
         const { storage } = this.#context;
-        await prepareFolders({ storage, lease: this.lease, owner: this.#owner(), launch, runtime });
+        await prepareFolders({
+          storage,
+          lease: this.lease,
+          owner: this.#owner(this.#stopped.signal),
+          launch,
+          runtime,
+        });
       }
       const started = await runtime.start(launch, leases.killTime(attempt));
       if (started.kind === "refused") {
@@ -354,13 +360,14 @@ class Running implements RunningAttempt {
     }
   }
 
-  #owner(): Owner {
+  /** For calls to storage, broken off when the worker leaves or at `stop`. */
+  #owner(stop?: AbortSignal): Owner {
     const parent = contextFromTraceparent(this.lease.traceparent);
     return {
       project: this.lease.project,
       attempt: this.lease.attempt,
       trace: trace.setSpan(parent, this.#span),
-      signal: this.#leaving.signal,
+      signal: AbortSignal.any([this.#leaving.signal, ...(stop === undefined ? [] : [stop])]),
     };
   }
 

@@ -60,9 +60,9 @@ export async function openJournal(path: string): Promise<Journal> {
         if (entries.length === 0 && bytes > compactAboveBytes) {
           await file.truncate(0);
           bytes = 0;
-          await file.write(encode({ ack: String(acknowledged) }));
+          await file.appendFile(encode({ ack: String(acknowledged) }));
         }
-        await file.write(text);
+        await file.appendFile(text);
         bytes += text.length;
         await file.datasync();
         for (const { entry } of batch) if (entry !== undefined) entries.push(entry);

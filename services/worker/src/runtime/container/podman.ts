@@ -15,6 +15,7 @@ const api = "/v4.0.0/libpod";
 
 /** Podman by its own API: the Docker-compatible one drops device requests silently. */
 export function createPodman(address: EngineAddress): Engine {
+  let rootless: boolean | undefined;
   const http = createEngineHttp(address.socket, () => ensurePodmanService(address.socket));
   const act = async (
     name: string,
@@ -32,7 +33,10 @@ export function createPodman(address: EngineAddress): Engine {
       const body = reply.body as { Version?: string };
       return `podman ${body.Version ?? "?"}`;
     },
-    create: (request) => create(http, request),
+    async create(request) {
+      rootless ??= await isRootless(http);
+      return create(http, specOf(request, rootless));
+    },
     init: (name) => act(name, "init"),
     start: (name) => act(name, "start"),
     async inspect(name) {
@@ -76,8 +80,15 @@ const hookVariables = [
   "NVIDIA_GPU_MEMORY_LIMIT",
 ];
 
-async function create(http: EngineHttp, request: ContainerRequest): Promise<CreateResult> {
-  const reply = await http.call("POST", `${api}/containers/create`, specOf(request));
+/** An ordinary user's podman: root inside is that user outside, by a user namespace that is there already. */
+async function isRootless(http: EngineHttp): Promise<boolean> {
+  const reply = await http.call("GET", `${api}/info`);
+  const body = reply.body as { host?: { security?: { rootless?: boolean } } };
+  return body.host?.security?.rootless === true;
+}
+
+async function create(http: EngineHttp, spec: Record<string, unknown>): Promise<CreateResult> {
+  const reply = await http.call("POST", `${api}/containers/create`, spec);
   if (reply.status === 201) return { kind: "created" };
   const message = messageOf(reply);
   // Podman 4.3 answers 500 to both; later ones 409 and 404.
@@ -89,7 +100,7 @@ async function create(http: EngineHttp, request: ContainerRequest): Promise<Crea
 }
 
 /** The hardened container of one attempt. */
-function specOf(request: ContainerRequest): Record<string, unknown> {
+function specOf(request: ContainerRequest, rootless: boolean): Record<string, unknown> {
   const { launch } = request;
   const { cpuMillis, memoryMib, pids } = launch.limits;
   const memory = memoryMib * 1024 * 1024;
@@ -110,8 +121,9 @@ function specOf(request: ContainerRequest): Record<string, unknown> {
     cap_drop: ["ALL"],
     read_only_filesystem: true,
     seccomp_profile_path: request.seccompPath,
-    userns: { nsmode: "private" },
-    idmappings: { UIDMap: map, GIDMap: map },
+    ...(rootless
+      ? {}
+      : { userns: { nsmode: "private" }, idmappings: { UIDMap: map, GIDMap: map } }),
     mounts: [
       { destination: "/tmp", type: "tmpfs", options: ["nosuid", "nodev", "mode=1777"] },
       {
@@ -133,7 +145,6 @@ function specOf(request: ContainerRequest): Record<string, unknown> {
       { type: "NPROC", ...limitOf("Max processes") },
     ],
     devices: launch.devices.map((path) => ({ path })),
-    stop_signal: undefined,
     log_configuration: { driver: "k8s-file", path: request.logPath },
   };
 }

@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { accessSync, constants, existsSync, statSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
+import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { EngineAddress } from "../../keeper/wire.ts";
@@ -16,13 +17,11 @@ const starting = new Map<string, Promise<void>>();
 export function findEngine(options: {
   ownSocket: string;
   configured?: EngineAddress | undefined;
-  runtimeDir?: string | undefined;
 }): EngineAddress | undefined {
   if (options.configured !== undefined) return options.configured;
   const podmanSockets = ["/run/podman/podman.sock"];
-  if (options.runtimeDir !== undefined) {
-    podmanSockets.push(join(options.runtimeDir, "podman", "podman.sock"));
-  }
+  const { XDG_RUNTIME_DIR: runtimeDir } = userRuntimeDir();
+  if (runtimeDir !== undefined) podmanSockets.push(join(runtimeDir, "podman", "podman.sock"));
   for (const socket of podmanSockets) if (isSocket(socket)) return { kind: "podman", socket };
   if (findPodman() !== undefined) return { kind: "podman", socket: options.ownSocket };
   if (isSocket("/var/run/docker.sock")) return { kind: "docker", socket: "/var/run/docker.sock" };
@@ -82,7 +81,8 @@ async function startService(socket: string): Promise<void> {
       stdio: "ignore",
       env: {
         PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        HOME: "/root",
+        HOME: homedir(),
+        ...userRuntimeDir(),
         ...engineConfig(dirname(socket)),
       },
     },
@@ -98,6 +98,12 @@ async function startService(socket: string): Promise<void> {
     await sleep(20);
   }
   throw new Error("podman system service does not answer");
+}
+
+/** Where the system keeps an ordinary user's sockets. */
+function userRuntimeDir(): Record<string, string> {
+  const dir = `/run/user/${process.getuid?.() ?? 0}`;
+  return existsSync(dir) ? { XDG_RUNTIME_DIR: dir } : {};
 }
 
 /**
