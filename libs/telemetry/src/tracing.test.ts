@@ -1,3 +1,4 @@
+import { createServer } from "node:http";
 import { InMemorySpanExporter } from "@opentelemetry/sdk-trace";
 import { describe, expect, test } from "vitest";
 import {
@@ -80,4 +81,30 @@ describe("with an exporter", () => {
     expect(outer?.resource.attributes["service.name"]).toBe("scheduler");
     await tracing.shutdown();
   });
+});
+
+test("spans reach an OTLP collector, at the latest at shutdown", async () => {
+  const received: string[] = [];
+  const collector = createServer((request, response) => {
+    let body = "";
+    request.on("data", (chunk: Buffer) => (body += chunk.toString()));
+    request.on("end", () => {
+      received.push(`${request.method} ${request.url} ${body}`);
+      response.writeHead(200, { "content-type": "application/json" }).end("{}");
+    });
+  });
+  await new Promise<void>((resolve) => collector.listen(0, "127.0.0.1", resolve));
+  const address = collector.address();
+  const port = typeof address === "object" ? address?.port : undefined;
+  const tracing = await createTracing({
+    service: "scheduler",
+    otlpUrl: `http://127.0.0.1:${port}/v1/traces`,
+  });
+  await inSpan(tracing, { name: "lease", parent: ROOT_CONTEXT }, () => Promise.resolve());
+  await tracing.shutdown();
+  expect(received).toHaveLength(1);
+  expect(received[0]).toContain("POST /v1/traces");
+  expect(received[0]).toContain("scheduler");
+  expect(received[0]).toContain("lease");
+  await new Promise((resolve) => collector.close(resolve));
 });
