@@ -33,7 +33,7 @@ export async function download(
   const { api, terminal, artifact, sizeBytes, sha256, signal } = options;
   const hash = createHash("sha256");
   let offset = 0;
-  let written: Promise<void> | void = undefined;
+  let written: Promise<void> | void = Promise.resolve();
   await readResuming({
     open: () =>
       withBackPressure(

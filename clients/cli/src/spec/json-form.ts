@@ -78,7 +78,7 @@ function enumForm(
   });
 }
 
-function scalarForm(value: unknown, path: string): JsonValue {
+function scalarForm(value: unknown, path: string): string | number | boolean {
   if (typeof value === "string" || typeof value === "number" || typeof value === "boolean")
     return value;
   throw wrong(path, "a single value is wanted here");

@@ -122,7 +122,11 @@ async function writeDurably(path: string, bytes: Buffer): Promise<void> {
 
 async function syncDirectory(path: string): Promise<void> {
   const directory = await open(path, "r");
-  await directory.sync().finally(() => directory.close());
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
 }
 
 function missing(error: unknown): undefined {
