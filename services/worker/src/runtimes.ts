@@ -73,7 +73,7 @@ async function openContainers(
   keeper: KeeperClient,
 ): Promise<Runtime | undefined> {
   const { findEngine } = await import("./runtime/container/service.ts");
-  const ownSocket = join(files.private, "podman.sock");
+  const ownSocket = join(files.sockets, "podman.sock");
   const address = findEngine({ ownSocket, configured: config.engine });
   if (address === undefined) return undefined;
   const { openEngine } = await import("./runtime/container/open.ts");

@@ -1,9 +1,10 @@
-import { readFileSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
 import { expect, test } from "vitest";
 import { bootMs } from "../src/boot-time.ts";
-import { attemptFiles, readStarted } from "../src/keeper/files.ts";
+import { attemptFiles, prepareWorkerFiles, readStarted, workerFiles } from "../src/keeper/files.ts";
 import { countOf } from "../src/ranges.ts";
-import { farAhead, launchOf, logHas, logOf, makeProcessRuntime } from "./harness.ts";
+import { farAhead, launchOf, logHas, logOf, makeFiles, makeProcessRuntime } from "./harness.ts";
 
 const sh = (script: string): string[] => ["/bin/sh", "-c", script];
 
@@ -265,4 +266,24 @@ test("tasks do not see the worker's private folder", async () => {
   const out = (await logOf(t.files, "att-a")).filter((r) => r.stream === "stdout");
   expect(out).toEqual([]);
   expect(outcome.cause).toBe("exit");
+});
+
+test("a data directory too deep for a socket's path works all the same", async () => {
+  const files = workerFiles(join(makeFiles().root, "deep".repeat(20), "deeper".repeat(10)));
+  prepareWorkerFiles(files);
+  const t = makeProcessRuntime(files);
+  await using runtime = t.runtime;
+  await runtime.start(launchOf("att-a", ["true"]), farAhead());
+  expect(await t.exit("att-a")).toMatchObject({ cause: "exit", exitCode: 0 });
+  rmSync(files.sockets, { recursive: true });
+});
+
+test("a working directory that does not exist is refused with its name", async () => {
+  const t = makeProcessRuntime();
+  await using runtime = t.runtime;
+  const launch = launchOf("att-a", ["true"], { workdir: "/no/such/folder" });
+  expect(await runtime.start(launch, farAhead())).toMatchObject({
+    exitClass: "start_failed",
+    message: expect.stringContaining("/no/such/folder"),
+  });
 });

@@ -1,7 +1,9 @@
+import { createHash } from "node:crypto";
 import {
   closeSync,
   existsSync,
   fsyncSync,
+  lstatSync,
   mkdirSync,
   openSync,
   readFileSync,
@@ -17,19 +19,33 @@ export interface WorkerFiles {
   readonly root: string;
   readonly private: string;
   readonly attempts: string;
+  /** Folder of unix sockets: `private`, or a short one where that path is too long for a socket. */
+  readonly sockets: string;
   readonly socket: string;
   readonly deadlines: string;
 }
 
 /** The layout under a worker's data directory. */
 export function workerFiles(root: string): WorkerFiles {
+  const sockets = socketFolder(root);
   return {
     root,
     private: join(root, "private"),
     attempts: join(root, "attempts"),
-    socket: join(root, "private", "keeper.sock"),
+    sockets,
+    socket: join(sockets, "keeper.sock"),
     deadlines: join(root, "private", "deadlines.json"),
   };
+}
+
+/** Longest folder that leaves room for a socket's name in the 107 bytes that Linux takes. */
+const longestSocketFolder = 90;
+
+function socketFolder(root: string): string {
+  const usual = join(root, "private");
+  if (Buffer.byteLength(usual) <= longestSocketFolder) return usual;
+  const name = createHash("sha256").update(root).digest("hex").slice(0, 16);
+  return `/tmp/fastgpu-${process.getuid?.() ?? 0}-${name}`;
 }
 
 /** Files of one attempt. */
@@ -64,8 +80,15 @@ export function attemptFiles(files: WorkerFiles, name: string): AttemptFiles {
 
 /** Makes the worker's folders, closed to other users. */
 export function prepareWorkerFiles(files: WorkerFiles): void {
-  for (const dir of [files.root, files.private, files.attempts]) {
+  for (const dir of [files.root, files.private, files.attempts, files.sockets]) {
     mkdirSync(dir, { recursive: true, mode: 0o700 });
+  }
+  // A folder below /tmp could have been made by somebody else before us.
+  const { uid, mode } = lstatSync(files.sockets);
+  if (uid !== process.getuid?.() || (mode & 0o077) !== 0) {
+    throw new Error(
+      `${files.sockets} is open to others: remove it or use a shorter data directory`,
+    );
   }
 }
 

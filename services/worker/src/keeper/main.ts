@@ -25,7 +25,7 @@ async function main(): Promise<void> {
     files,
     idleMs: options.idleMs ?? 15_000,
     logMaxBytes: options.logMaxBytes ?? 1024 ** 3,
-    hide: [files.private, ...(options.hide ?? [])],
+    hide: [...new Set([files.private, files.sockets, ...(options.hide ?? [])])],
   });
   process.exit(0);
 }
