@@ -31,5 +31,9 @@ export function addConfigCommands(runner: Runner): void {
     .option("--address <host:port>", "the gateway")
     .option("--project <project>", "project to act in")
     .option("--org <organization>", "organisation to act in");
+  print.command.option(
+    "--services <file>",
+    "print the services' settings by this fastgpu.yaml instead",
+  );
   print.run(async () => ({ run: (await import("../run/config.ts")).printSettings }));
 }

@@ -127,7 +127,15 @@ const settingView: View<Setting> = {
 };
 
 /** `config print` */
-export async function printSettings(context: CliContext, options: CommonOptions): Promise<void> {
+export async function printSettings(
+  context: CliContext,
+  options: CommonOptions & { services?: string },
+): Promise<void> {
+  const { services } = options;
+  if (services !== undefined) {
+    const { printServiceSettings } = await import("./service-config.ts");
+    return await printServiceSettings(context, { ...options, services });
+  }
   const settings = resolveSettings(options, context.env);
   const print = printOptions(context, options);
   const values = {
