@@ -10,7 +10,7 @@ import {
   type TaskSpecSchema,
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import type { Report } from "@fastgpu/contracts/fastgpu/worker/v1/worker_session_pb";
-import { decodeFrames } from "../src/log/frame.ts";
+import { decodeFrames } from "@fastgpu/domain/log-frame";
 import { expect, test } from "vitest";
 import type { NodeSample } from "@fastgpu/contracts/fastgpu/monitor/v1/monitor_service_pb";
 import { createMemoryBus } from "@fastgpu/events/memory-bus";

@@ -1,5 +1,10 @@
 import { open } from "node:fs/promises";
-import { type DecodedFrame, decodeFrames, headerBytes, maxFrameDataBytes } from "./frame.ts";
+import {
+  type DecodedFrame,
+  decodeFrames,
+  headerBytes,
+  maxFrameDataBytes,
+} from "@fastgpu/domain/log-frame";
 
 /** A stretch of an attempt's log. */
 export interface LogRange {

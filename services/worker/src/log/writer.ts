@@ -5,7 +5,7 @@ import {
   encodeFrame,
   headerBytes,
   maxFrameDataBytes,
-} from "./frame.ts";
+} from "@fastgpu/domain/log-frame";
 
 /** The append-only log of one attempt. Synchronous: a record is in the page cache when `append` returns. */
 export interface LogWriter extends Disposable {

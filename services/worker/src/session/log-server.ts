@@ -8,7 +8,7 @@ import {
 } from "@fastgpu/contracts/fastgpu/worker/v1/worker_session_pb";
 import { Fault } from "@fastgpu/domain/fault";
 import { sleep } from "@fastgpu/lifecycle/signals";
-import type { LogStream } from "../log/frame.ts";
+import type { LogStream } from "@fastgpu/domain/log-frame";
 import type { Channel } from "@fastgpu/rpc/channel";
 import { createClient } from "@fastgpu/rpc/client";
 import type { Logger } from "@fastgpu/telemetry/log";

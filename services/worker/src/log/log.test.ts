@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { type LogRecord, decodeFrames, encodeFrame } from "./frame.ts";
+import { type LogRecord, decodeFrames, encodeFrame } from "@fastgpu/domain/log-frame";
 import { readLogRange } from "./reader.ts";
 import { openLogWriter } from "./writer.ts";
 

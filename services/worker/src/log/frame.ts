@@ -1,1 +1,0 @@
-export * from "@fastgpu/domain/log-frame";
