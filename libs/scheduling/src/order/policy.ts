@@ -52,7 +52,7 @@ export const defaultOrderPolicy: OrderPolicy = {
   allowanceBase: 3,
   allowancePerMs: 4 * 3_600_000,
   restoreChargeMs: 120_000,
-  agedAfterMs: 500 * 3_600_000,
+  agedAfterMs: 600 * 3_600_000,
   agedShareMilli: 20,
   blockedGroups: 6,
 };
