@@ -54,10 +54,10 @@ export class OpenCall implements CallContext {
   readonly method: string;
   readonly requestId: string;
   readonly deadlineMs: number | undefined;
-  readonly trace: Context;
   principal: Principal = anonymous;
   scope: Scope = {};
   readonly #options: OpenCallOptions;
+  readonly #parent: Context;
   readonly #span: Span;
   readonly #startedMs = performance.now();
   #controller: AbortController | undefined;
@@ -72,22 +72,26 @@ export class OpenCall implements CallContext {
     this.method = plan.name;
     const sentId = this.header("x-request-id");
     this.requestId = sentId !== undefined && requestIdPattern.test(sentId) ? sentId : randomUUID();
-    const parent = contextFromTraceparent(this.header("traceparent"));
+    this.#parent = contextFromTraceparent(this.header("traceparent"));
     this.#span = host.tracing.tracer.startSpan(
       plan.name,
       {
         kind: SpanKind.SERVER,
         attributes: { "rpc.system.name": "grpc", "rpc.method": plan.name },
       },
-      parent,
+      this.#parent,
     );
-    this.trace = trace.setSpan(parent, this.#span);
     const limitMs =
       plan.method.methodKind === "unary" ? Date.now() + limits.unaryDeadlineMs : Infinity;
     const deadlineMs = Math.min(options.callerDeadlineMs, limitMs);
     this.deadlineMs = Number.isFinite(deadlineMs) ? deadlineMs : undefined;
-    this.stopAt(deadlineMs, () => this.stop("deadline"));
+    // The transport answers at the caller's deadline by itself; ours is for a handler that listens, or where it set none.
+    if (deadlineMs !== options.callerDeadlineMs || this.streamsResponses) this.#armDeadline();
     host.open.add(this);
+  }
+
+  get trace(): Context {
+    return trace.setSpan(this.#parent, this.#span);
   }
 
   get traceparent(): string {
@@ -97,7 +101,8 @@ export class OpenCall implements CallContext {
   get signal(): AbortSignal {
     if (this.#controller === undefined) {
       this.#controller = new AbortController();
-      if (this.#stopped !== undefined) this.#controller.abort(new Stopped(this.#stopped));
+      if (this.#stopped === undefined) this.#armDeadline();
+      else this.#controller.abort(new Stopped(this.#stopped));
     }
     return this.#controller.signal;
   }
@@ -141,6 +146,11 @@ export class OpenCall implements CallContext {
     clearTimeout(this.#timer);
     const waitMs = Math.min(Math.max(0, timeMs - Date.now()), 2 ** 31 - 1);
     this.#timer = setTimeout(action, waitMs);
+  }
+
+  #armDeadline(): void {
+    if (this.#timer !== undefined || this.#ended || this.deadlineMs === undefined) return;
+    this.stopAt(this.deadlineMs, () => this.stop("deadline"));
   }
 
   /** Claims the right to answer; false where the call has been answered. */

@@ -1,10 +1,10 @@
 import { randomUUID } from "node:crypto";
 import type { DescMethod } from "@bufbuild/protobuf";
 import { Fault } from "@fastgpu/domain/fault";
-import { ROOT_CONTEXT, traceparentOf } from "@fastgpu/telemetry/trace-context";
+import { ROOT_CONTEXT, formatTraceparent } from "@fastgpu/telemetry/trace-context";
 import { Metadata } from "@grpc/grpc-js";
 import type { CallOptions as TransportOptions, ServiceError } from "@grpc/grpc-js";
-import { SpanKind, SpanStatusCode, trace } from "@opentelemetry/api";
+import { SpanKind, SpanStatusCode } from "@opentelemetry/api";
 import type { Span } from "@opentelemetry/api";
 import { fullNameOf } from "./adapter.ts";
 import type { Channel } from "./channel.ts";
@@ -55,8 +55,7 @@ export async function prepareCall(outgoing: OutgoingCall): Promise<PreparedCall>
   );
   const metadata = new Metadata({ waitForReady: options.waitForReady ?? true });
   metadata.set("x-request-id", parent?.requestId ?? randomUUID());
-  const traceparent = traceparentOf(trace.setSpan(context, span));
-  if (traceparent !== undefined) metadata.set("traceparent", traceparent);
+  metadata.set("traceparent", formatTraceparent(span.spanContext()));
   if (token !== undefined) metadata.set("authorization", `Bearer ${token}`);
   for (const [name, value] of Object.entries(options.headers ?? {})) metadata.set(name, value);
   const deadlineMs = deadlineOf(method, options);
