@@ -42,6 +42,7 @@ export async function verifyDevices(gpus: readonly GpuDevice[]): Promise<void> {
 /** Stores the log of every end and the outputs of a good one. Rejects where the outputs cannot be kept. */
 export async function keepFiles(of: {
   readonly storage: AttemptStorage;
+  /** The attempt's own logger. */
   readonly log: Logger;
   readonly logPath: (attempt: string) => string;
   readonly lease: Lease;
@@ -59,7 +60,7 @@ export async function keepFiles(of: {
     } catch (error) {
       // A lost log does not spoil a result; a worker that leaves keeps both for the next one.
       if (owner.signal.aborted) throw error;
-      of.log.warn({ err: error, attempt: lease.attempt }, "the log was not kept");
+      of.log.warn({ err: error }, "the log was not kept");
     }
   }
   if (of.end.exitClass !== "ok" || runtime === undefined)

@@ -2,8 +2,7 @@ import type { Lease } from "@fastgpu/contracts/fastgpu/worker/v1/worker_session_
 import type { AttemptState, ExitClass } from "@fastgpu/domain/states";
 import type { Logger } from "@fastgpu/telemetry/log";
 import type { Tracing } from "@fastgpu/telemetry/tracing";
-import { contextFromTraceparent } from "@fastgpu/telemetry/trace-context";
-import { type Span, SpanStatusCode, trace } from "@opentelemetry/api";
+import type { Context } from "@fastgpu/telemetry/trace-context";
 import { recentBootMs } from "../boot-time.ts";
 import type { GpuDevice } from "../gpu/device.ts";
 import type { LeaseBook } from "../lease/book.ts";
@@ -11,6 +10,7 @@ import { errorTailOf } from "../log/tail.ts";
 import type { AttemptStorage, Owner } from "../outputs/storage.ts";
 import type { Launch, Outcome, Runtime, StopRequest } from "../runtime/port.ts";
 import { rangesFromWire } from "../session/wire.ts";
+import { type AttemptTrace, traceAttempt } from "./attempt-trace.ts";
 import { type End, type EndFacts, judgeEnd } from "./classify.ts";
 import { keepFiles, prepareFolders, verifyDevices } from "./files.ts";
 import { launchOf, refusalOf } from "./launch.ts";
@@ -85,7 +85,7 @@ class Running implements RunningAttempt {
   readonly #runtime: Runtime | undefined;
   readonly #gpus: readonly GpuDevice[];
   readonly #launch: Launch | undefined;
-  readonly #span: Span;
+  readonly #trace: AttemptTrace;
   readonly #leaving = new AbortController();
   readonly #stopped = new AbortController();
   readonly #startedBootMs = recentBootMs();
@@ -111,12 +111,7 @@ class Running implements RunningAttempt {
       this.#markEnded = resolve;
     });
     if (start.endReportId !== undefined) this.#markEnded();
-    const parent = contextFromTraceparent(start.lease.traceparent);
-    this.#span = context.tracing.tracer.startSpan(
-      "attempt.run",
-      { attributes: attributesOf(start.lease) },
-      parent,
-    );
+    this.#trace = traceAttempt(context.tracing, start.lease, context.log);
   }
 
   get phase(): AttemptState {
@@ -198,6 +193,7 @@ class Running implements RunningAttempt {
   detach(): void {
     this.#leaving.abort();
     this.#stopped.abort();
+    this.#trace.leave();
   }
 
   settled(): Promise<void> {
@@ -205,10 +201,10 @@ class Running implements RunningAttempt {
   }
 
   async #removeAll(): Promise<void> {
-    const { records, log } = this.#context;
+    const { records } = this.#context;
     const { attempt } = this.lease;
     await this.#runtime?.remove(attempt).catch((error: unknown) => {
-      log.warn({ err: error, attempt }, "an ended attempt could not be removed");
+      this.#trace.log.warn({ err: error }, "an ended attempt could not be removed");
     });
     if (this.#isDurable()) records.remove(attempt);
     this.#start.onForgotten();
@@ -265,18 +261,18 @@ class Running implements RunningAttempt {
   }
 
   #failed(effect: Effect, error: unknown): void {
-    const { attempt } = this.lease;
-    this.#context.log.error({ err: error, attempt, effect: effect.do }, "attempt step failed");
+    this.#trace.log.error({ err: error, effect: effect.do }, "attempt step failed");
   }
 
   async #perform(effect: Effect): Promise<void> {
     switch (effect.do) {
       case "start":
-        return this.#startIt();
+        return this.#part("attempt.start", (context) => this.#startIt(context));
       case "stop":
+        this.#trace.note(`stop: ${effect.request.reason}`);
         return this.#deliver(effect.request);
       case "keep":
-        return this.#keep(effect.end);
+        return this.#part("attempt.keep", (context) => this.#keep(effect.end, context));
       case "report":
       case "reportRunning":
         // Not waited for: the journal keeps the order, and sends nothing before it is durable.
@@ -291,12 +287,18 @@ class Running implements RunningAttempt {
         });
         this.#save();
         this.#start.onEnded(this.#endReportId);
-        this.#closeSpan(effect.end);
+        this.#trace.end(effect.end);
         this.#markEnded();
     }
   }
 
-  async #startIt(): Promise<void> {
+  /** A no-op attempt is over before its parts would tell anything. */
+  #part(name: string, work: (context: Context) => Promise<void>): Promise<void> {
+    if (this.#isDurable()) return this.#trace.part(name, work);
+    return work(this.#trace.context);
+  }
+
+  async #startIt(context: Context): Promise<void> {
     const { attempt } = this.lease;
     const runtime = this.#runtime;
     const launch = this.#launch;
@@ -316,12 +318,14 @@ class Running implements RunningAttempt {
         await prepareFolders({
           storage,
           lease: this.lease,
-          owner: this.#owner(this.#stopped.signal),
+          owner: this.#owner(context, this.#stopped.signal),
           launch,
           runtime,
         });
       }
-      const started = await runtime.start(launch, leases.killTime(attempt));
+      // One that runs already keeps the deadline that the keeper has on file.
+      const killAtMs = fresh ? leases.killTime(attempt) : Number.MAX_SAFE_INTEGER;
+      const started = await runtime.start(launch, killAtMs);
       if (started.kind === "refused") {
         if (fresh)
           this.#apply({ kind: "refused", end: this.#endOf(started.exitClass, started.message) });
@@ -329,6 +333,7 @@ class Running implements RunningAttempt {
       }
       if (runtime.kind === "process") await verifyDevices(this.#gpus);
       const isolation = `${runtime.kind}: ${started.isolation.join(", ")}`;
+      this.#trace.note("running");
       this.#apply({ kind: "running", isolation });
     } catch (error) {
       if (this.#leaving.signal.aborted) return;
@@ -344,12 +349,13 @@ class Running implements RunningAttempt {
     if (delivered === true) this.#apply({ kind: "delivered" });
   }
 
-  async #keep(end: End): Promise<void> {
+  async #keep(end: End, context: Context): Promise<void> {
     if (this.#runtime?.kind === "noop") return this.#apply({ kind: "kept", kept: nothingKept });
     try {
-      const { storage, log, logPath } = this.#context;
+      const { storage, logPath } = this.#context;
       const { lease } = this;
-      const owner = this.#owner();
+      const { log } = this.#trace;
+      const owner = this.#owner(context);
       const runtime = this.#runtime;
       const kept = await keepFiles({ storage, log, logPath, lease, owner, runtime, end });
       this.#apply({ kind: "kept", kept });
@@ -361,31 +367,14 @@ class Running implements RunningAttempt {
   }
 
   /** For calls to storage, broken off when the worker leaves or at `stop`. */
-  #owner(stop?: AbortSignal): Owner {
-    const parent = contextFromTraceparent(this.lease.traceparent);
+  #owner(context: Context, stop?: AbortSignal): Owner {
     return {
       project: this.lease.project,
       attempt: this.lease.attempt,
-      trace: trace.setSpan(parent, this.#span),
+      trace: context,
       signal: AbortSignal.any([this.#leaving.signal, ...(stop === undefined ? [] : [stop])]),
     };
   }
-
-  #closeSpan(end: End): void {
-    this.#span.setAttribute("fastgpu.exit_class", end.exitClass);
-    if (end.exitClass !== "ok") {
-      this.#span.setStatus({ code: SpanStatusCode.ERROR, message: end.message });
-    }
-    this.#span.end();
-  }
-}
-
-function attributesOf(lease: Lease): Record<string, string> {
-  return {
-    "fastgpu.task": lease.task,
-    "fastgpu.attempt": lease.attempt,
-    "fastgpu.project": lease.project,
-  };
 }
 
 function messageOf(error: unknown): string {

@@ -87,9 +87,13 @@ function timeLimitMs({ timeoutMs, array }: Launch): number {
   return Math.min(maxTimerMs, timeoutMs * turns);
 }
 
+/** An engine that has not answered for this long is gone, and with it what we know of its containers. */
+const unreachableMs = 600_000;
+
 /** A kill that must work even where the engine is restarting. */
 async function killHard(engine: Engine, name: string): Promise<void> {
-  for (let triesLeft = 50; triesLeft > 0; triesLeft -= 1) {
+  const untilMs = performance.now() + unreachableMs;
+  while (performance.now() < untilMs) {
     try {
       const view = await engine.inspect(name);
       if (view === undefined || view.state === "ended") return;
@@ -101,10 +105,10 @@ async function killHard(engine: Engine, name: string): Promise<void> {
   }
 }
 
-/** The end of the container, through restarts of the engine; undefined where the container was removed. */
+/** The end of the container, through restarts of the engine; undefined where container or engine are gone. */
 async function waitForExit(engine: Engine, name: string): Promise<ContainerView | undefined> {
   const never = new AbortController().signal;
-  for (;;) {
+  for (let answeredMs = performance.now(); performance.now() - answeredMs < unreachableMs;) {
     try {
       await engine.wait(name, never);
     } catch {
@@ -113,11 +117,13 @@ async function waitForExit(engine: Engine, name: string): Promise<ContainerView 
     try {
       const view = await engine.inspect(name);
       if (view === undefined || view.state === "ended") return view;
+      answeredMs = performance.now();
     } catch {
       // Asked again below.
     }
     await sleep(100);
   }
+  return undefined;
 }
 
 function followLog(context: WatchContext, engine: Engine): { finish(): Promise<void> } {

@@ -81,13 +81,17 @@ export function createContainerRuntime(options: ContainerRuntimeOptions): Runtim
       }
       mine.add(launch.name);
       const watched = await watch(launch.name, deadlineBootMs);
-      if (watched.kind === "refused") mine.delete(launch.name);
+      if (watched.kind === "refused") {
+        mine.delete(launch.name);
+        await engine.remove(launch.name).catch(() => undefined);
+        return watched;
+      }
       const outcome = readOutcome(own);
       // Started by an earlier call and over since: nobody will say so again.
       if (outcome !== undefined && mine.has(launch.name)) {
         setImmediate(() => emit({ kind: "exited", name: launch.name, outcome }));
       }
-      const view = watched.kind === "started" ? await engine.inspect(launch.name) : undefined;
+      const view = await engine.inspect(launch.name);
       if (view?.state !== "created") return watched;
       const started = await engine.start(launch.name);
       if (started.kind === "done") return watched;
