@@ -5,7 +5,8 @@ import { assertLeader } from "@fastgpu/postgres/leader";
 import { appendEvents, listEvents } from "@fastgpu/postgres/outbox";
 import type { Pool } from "@fastgpu/postgres/pool";
 import { transaction } from "@fastgpu/postgres/transaction";
-import { plan, type Placement, type Plan } from "@fastgpu/scheduling/plan";
+import type { Placement, Plan } from "@fastgpu/scheduling/plan";
+import type { Planner } from "@fastgpu/scheduling/planner";
 import type { Logger } from "@fastgpu/telemetry/log";
 import { newId } from "../new-id.ts";
 import { lockOpenAllocations, readAttemptsDueForCut, storeCuts } from "../store/allocations.ts";
@@ -53,8 +54,8 @@ export interface CycleContext {
   readonly dirty: Dirty;
   readonly holds: Holds;
   readonly times: FundingTimes;
-  /** Seeded, so that a plan can be replayed. */
-  readonly rng: () => number;
+  /** The placement engine, with this term's picture of the fleet. */
+  readonly planner: Planner;
   /** Opens the span of a lease below a task's trace and answers its trace context. */
   startLeaseSpan(traceparent: string, attributes: Record<string, string>): string;
   /** Tells sessions and watchers what has changed. */
@@ -102,7 +103,7 @@ export async function runCycle(c: CycleContext): Promise<LoopNext> {
   if (marked.tasks.length === 0 && marked.nodes.length === 0 && nowMs < c.timers.nextBackoffMs)
     return "idle";
   // 4. Decide, as data.
-  const decided = plan(c.mirror.planState(), nowMs, c.rng);
+  const decided = c.planner.plan(c.mirror.planState(), nowMs);
   // 5. Set money aside, 6. commit by compare-and-set, 7. give back what was not used.
   const blocked = await lease(c, decided.placements, nowMs);
   // 8. Say why the others wait.

@@ -9,6 +9,7 @@ import type { Pool } from "@fastgpu/postgres/pool";
 import type { Logger } from "@fastgpu/telemetry/log";
 import { contextFromTraceparent, formatTraceparent } from "@fastgpu/telemetry/trace-context";
 import type { Tracing } from "@fastgpu/telemetry/tracing";
+import { createPlanner } from "@fastgpu/scheduling/planner";
 import { readAttempts } from "../store/attempts.ts";
 import { runCycle, type CycleContext, type Holds } from "./cycle.ts";
 import type { Dirty } from "./dirty.ts";
@@ -48,7 +49,7 @@ export async function lead(options: LeadOptions, term: Term): Promise<void> {
     dirty,
     holds: options.holds,
     times: options.times,
-    rng: seededRng(randomBytes(4).readUInt32LE()),
+    planner: createPlanner({ policy: "default", rng: seededRng(randomBytes(4).readUInt32LE()) }),
     startLeaseSpan: (traceparent, attributes) =>
       leaseSpan(options.tracing, traceparent, attributes),
     changed: options.changed,

@@ -17,6 +17,8 @@ export interface MirroredNode {
   readonly node: StoredNode;
   readonly gpus: readonly StoredGpu[];
   readonly attempts: readonly StoredAttempt[];
+  /** The same for the planner; a new object whenever it was read again. */
+  readonly plan: PlanNode;
 }
 
 /** What the planner and the reason writer keep of a waiting task. */
@@ -64,11 +66,8 @@ export function createMirror(): Mirror {
     const gpusOf = Map.groupBy(gpus, (gpu) => gpu.node);
     const attemptsOf = Map.groupBy(attempts, (attempt) => attempt.node);
     for (const node of stored) {
-      nodes.set(node.id, {
-        node,
-        gpus: gpusOf.get(node.id) ?? [],
-        attempts: attemptsOf.get(node.id) ?? [],
-      });
+      const own = { gpus: gpusOf.get(node.id) ?? [], attempts: attemptsOf.get(node.id) ?? [] };
+      nodes.set(node.id, { node, ...own, plan: toPlanNode(node, own.gpus, own.attempts) });
     }
   };
   return {
@@ -105,7 +104,7 @@ export function createMirror(): Mirror {
     planState() {
       const running = leasesByTask(nodes.values());
       return {
-        nodes: [...nodes.values()].map(toPlanNode),
+        nodes: Array.from(nodes.values(), (mirrored) => mirrored.plan),
         tasks: [...waiting.values()].map(({ plan }) =>
           limitLeases(plan, running.get(plan.id) ?? 0),
         ),
@@ -159,11 +158,13 @@ function leasesByTask(nodes: Iterable<MirroredNode>): Map<TaskId, number> {
   return counts;
 }
 
-function toPlanNode({ node, gpus, attempts }: MirroredNode): PlanNode {
-  // CPU and memory are given back with the processes; the rest of an attempt is only the keeping of its outputs.
+function toPlanNode(
+  node: StoredNode,
+  gpus: readonly StoredGpu[],
+  attempts: readonly StoredAttempt[],
+): PlanNode {
+  // Resources are given back with the processes; the rest of an attempt is only the keeping of its outputs.
   const holding = attempts.filter((attempt) => attempt.goneMs === undefined);
-  const used = (of: (attempt: StoredAttempt) => number): number =>
-    holding.reduce((sum, attempt) => sum + of(attempt), 0);
   return {
     id: node.id,
     name: node.displayName,
@@ -172,9 +173,6 @@ function toPlanNode({ node, gpus, attempts }: MirroredNode): PlanNode {
     cpuMillis: node.cpuMillis,
     memoryMib: node.memoryMib,
     diskMib: node.diskMib,
-    cpuMillisFree: node.cpuMillis - used((attempt) => attempt.cpuMillis),
-    memoryMibFree: node.memoryMib - used((attempt) => attempt.memoryMib),
-    diskMibFree: node.diskMib - used((attempt) => attempt.diskMib),
     gpus: gpus
       .filter((gpu) => gpu.present)
       .map(({ id, model, memoryMib, simulated, state }) => ({
@@ -184,6 +182,12 @@ function toPlanNode({ node, gpus, attempts }: MirroredNode): PlanNode {
         simulated,
         free: state === "IDLE",
       })),
+    running: holding.map(({ id, cpuMillis, memoryMib, diskMib }) => ({
+      cpuMillis,
+      memoryMib,
+      diskMib,
+      gpus: gpus.filter((gpu) => gpu.attempt === id).map((gpu) => gpu.id),
+    })),
   };
 }
 

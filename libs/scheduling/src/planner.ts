@@ -1,0 +1,334 @@
+import type { GpuId, NodeId } from "@fastgpu/domain/ids";
+import type { FitReport } from "./placement/explain.ts";
+import { PlacementEngine, type PolicyName } from "./placement/engine.ts";
+import type { NodeSpec } from "./placement/nodes.ts";
+import { checkRequest, emptyRequest, type Shape } from "./placement/shapes.ts";
+import {
+  maxElementsPerLease,
+  type Demand,
+  type Plan,
+  type PlanNode,
+  type Placement,
+  type PlanState,
+  type PlanTask,
+  type Rng,
+  type WaitReason,
+} from "./plan.ts";
+
+/** Plans cycle after cycle. It remembers the fleet, so that a cycle costs what has changed, and the arrivals seen. */
+export interface Planner {
+  /**
+   * Decides one cycle: synchronous, no clock, no IO. Tasks go by priority, then by submit time; where each goes is the
+   * placement engine's decision. What does not fit gets its reason, and the next task is tried.
+   */
+  plan(state: PlanState, now: number): Plan;
+}
+
+/** Largest node that a worker may announce. */
+const maxGpusPerNode = 64;
+
+/** A planner without a fleet. */
+export function createPlanner(options: { policy: PolicyName; rng: Rng }): Planner {
+  const { policy, rng } = options;
+  const engine = () => new PlacementEngine({ nodes: [], policy, rng, maxGpusPerNode });
+  const fleet = new Fleet(engine(), engine());
+  const seen = new Set<string>();
+  return {
+    plan(state, now) {
+      fleet.sync(state.nodes);
+      observeArrivals(fleet, seen, state.tasks);
+      const placements: Placement[] = [];
+      const reasons = new Map<PlanTask["id"], WaitReason>();
+      // What a plan takes is a trial: the commit decides, and the next state tells.
+      const trial = fleet.trial();
+      try {
+        for (const task of inOrder(state.tasks)) {
+          const waits =
+            task.notBeforeMs > now ? backoff : placeTask(fleet, trial, task, placements);
+          if (waits !== undefined) reasons.set(task.id, waits);
+        }
+      } finally {
+        trial.undo();
+      }
+      return { placements, preemptions: [], reasons };
+    },
+  };
+}
+
+const backoff: WaitReason = {
+  reason: "RETRY_BACKOFF",
+  message: "waits out the pause before a retry",
+};
+
+function inOrder(tasks: readonly PlanTask[]): PlanTask[] {
+  return tasks.toSorted(
+    (a, b) => b.priority - a.priority || a.submittedMs - b.submittedMs || (a.id < b.id ? -1 : 1),
+  );
+}
+
+/** Each task counts once in the mix that the default policy learns. */
+function observeArrivals(fleet: Fleet, seen: Set<string>, tasks: readonly PlanTask[]): void {
+  for (const task of tasks) {
+    if (seen.has(task.id)) continue;
+    seen.add(task.id);
+    const shape = fleet.shapeOf(task.demand, task.demand.gpuModels);
+    if (shape !== undefined) fleet.free.observe(shape);
+  }
+  if (seen.size <= 100_000) return;
+  for (const id of seen) {
+    if (seen.size <= 50_000) break;
+    seen.delete(id);
+  }
+}
+
+/** Places a task, or as many leases of an array as fit; answers why it waits where nothing was placed. */
+function placeTask(
+  fleet: Fleet,
+  trial: Trial,
+  task: PlanTask,
+  placements: Placement[],
+): WaitReason | undefined {
+  let leasesLeft = task.array?.leasesLeft ?? 1;
+  const taken: { node: NodeId; gpus: readonly GpuId[] }[] = [];
+  while (leasesLeft > taken.length && taken.length < (task.array?.pending ?? 1)) {
+    const place = trial.place(task);
+    if (place === undefined) break;
+    taken.push(place);
+  }
+  if (taken.length === 0) return leasesLeft === 0 ? parallelismReached : fleet.explain(task);
+  placements.push(...share(task, taken));
+  return undefined;
+}
+
+const parallelismReached: WaitReason = {
+  reason: "NO_CAPACITY",
+  message: "as many of its elements run as its parallelism allows",
+};
+
+/** Spreads an array's elements evenly over the leases that fit at once, so that none drags behind the others. */
+function share(
+  task: PlanTask,
+  taken: readonly { node: NodeId; gpus: readonly GpuId[] }[],
+): Placement[] {
+  let pending = task.array?.pending ?? 0;
+  return taken.map(({ node, gpus }, at) => {
+    const elements = Math.min(maxElementsPerLease, Math.ceil(pending / (taken.length - at)));
+    pending -= elements;
+    return { task, node, gpus, elements };
+  });
+}
+
+/** Places taken while planning; all are given back at its end. */
+interface Trial {
+  place(task: PlanTask): { node: NodeId; gpus: readonly GpuId[] } | undefined;
+  undo(): void;
+}
+
+/** One node as the engines have it. */
+interface Entry {
+  readonly node: PlanNode;
+  readonly index: number;
+}
+
+/** The fleet twice: as it is, and as it would be with nothing on it. */
+class Fleet {
+  readonly free: PlacementEngine;
+  /** Tells what could never run from what has to wait. */
+  private readonly empty: PlacementEngine;
+  private readonly entries = new Map<NodeId, Entry>();
+  private readonly byIndex = new Map<number, PlanNode>();
+
+  constructor(free: PlacementEngine, empty: PlacementEngine) {
+    this.free = free;
+    this.empty = empty;
+  }
+
+  /** Takes in what has changed since the last cycle: an unchanged node is the same object. */
+  sync(nodes: readonly PlanNode[]): void {
+    const gone = new Set(this.entries.keys());
+    for (const node of nodes) {
+      gone.delete(node.id);
+      if (this.entries.get(node.id)?.node !== node) this.put(node);
+    }
+    for (const id of gone) {
+      const entry = this.entries.get(id);
+      if (entry === undefined) continue;
+      this.free.removeNode(entry.index);
+      this.empty.removeNode(entry.index);
+      this.entries.delete(id);
+      this.byIndex.delete(entry.index);
+    }
+  }
+
+  private put(node: PlanNode): void {
+    const known = this.entries.get(node.id);
+    const index = known?.index ?? this.free.addNode(specOf(node, false));
+    // Both engines get the same nodes in the same order, so an index means the same in both.
+    if (known === undefined) this.empty.addNode(specOf(node, true));
+    else this.empty.replaceNode(index, specOf(node, true), []);
+    const running = node.running.map((lease) => {
+      // A GPU that the worker no longer lists holds nothing that could be given out.
+      const gpus = lease.gpus
+        .map((id) => node.gpus.findIndex((gpu) => gpu.id === id))
+        .filter((at) => at >= 0);
+      const { cpuMillis, memoryMib, diskMib } = lease;
+      const gpuMilli = gpus.length > 0 ? 1000 : 0;
+      const request = {
+        ...emptyRequest,
+        gpus: gpus.length,
+        gpuMilli,
+        cpuMillis,
+        memoryMib,
+        diskMib,
+      };
+      return { shape: this.free.shape(request), gpus };
+    });
+    this.free.replaceNode(index, specOf(node, false), running);
+    this.entries.set(node.id, { node, index });
+    this.byIndex.set(index, node);
+  }
+
+  /** The demand as the engine's class; undefined where no engine takes such a request. */
+  shapeOf(demand: Demand, models: readonly string[]): Shape | undefined {
+    const request = {
+      ...emptyRequest,
+      gpus: demand.gpuCount,
+      gpuMilli: demand.gpuCount > 0 ? 1000 : 0,
+      gpuMemoryMib: demand.gpuCount > 0 ? demand.gpuMinMemoryMib : 0,
+      models: demand.gpuCount > 0 && models.length > 0 ? models : null,
+      allowSimulated: demand.simulatedOk,
+      cpuMillis: demand.cpuMillis,
+      memoryMib: demand.memoryMib,
+      diskMib: demand.diskMib,
+    };
+    return checkRequest(request) === undefined ? this.free.shape(request) : undefined;
+  }
+
+  /** Starts to take places for trial. */
+  trial(): Trial {
+    const { free } = this;
+    const taken: { shape: Shape; placement: { node: number; gpus: readonly number[] } }[] = [];
+    return {
+      place: (task) => {
+        for (const models of preferences(task.demand)) {
+          const shape = this.shapeOf(task.demand, models);
+          const placement = shape === undefined ? undefined : this.find(task, shape);
+          if (shape === undefined || placement === undefined) continue;
+          free.take(shape, placement);
+          taken.push({ shape, placement });
+          const node = this.byIndex.get(placement.node);
+          if (node === undefined) return undefined;
+          return { node: node.id, gpus: placement.gpus.flatMap((at) => node.gpus[at]?.id ?? []) };
+        }
+        return undefined;
+      },
+      undo: () => {
+        for (const { shape, placement } of taken.reverse()) free.release(shape, placement);
+      },
+    };
+  }
+
+  /** Where the task should go: the fast way, unless not every node can run it or a GPU is out of bounds for it. */
+  private find(task: PlanTask, shape: Shape) {
+    const { runtime } = task.demand;
+    const fits = (index: number): boolean =>
+      this.byIndex.get(index)?.runtimes.includes(runtime) ?? false;
+    const excluded = this.block(task.excludedGpus);
+    const anywhere = excluded.length === 0 ? this.free.find(shape) : undefined;
+    const found =
+      anywhere !== undefined && fits(anywhere.node) ? anywhere : this.free.findByScan(shape, fits);
+    for (const { block, at } of excluded) this.free.release(block, at);
+    return found;
+  }
+
+  /** Takes free GPUs that a task must not get, for as long as its place is looked for. */
+  private block(ids: readonly GpuId[]) {
+    const block = this.free.shape({ ...emptyRequest, gpus: 1, gpuMilli: 1000 });
+    return ids.flatMap((id) => {
+      for (const [index, node] of this.byIndex) {
+        const position = node.gpus.findIndex((gpu) => gpu.id === id && gpu.free);
+        if (position < 0) continue;
+        const at = { node: index, gpus: [position] };
+        try {
+          this.free.take(block, at);
+        } catch {
+          // Taken by an earlier place of this plan: nobody will get it twice.
+          return [];
+        }
+        return [{ block, at }];
+      }
+      return [];
+    });
+  }
+
+  /** Why a task was not placed. */
+  explain(task: PlanTask): WaitReason {
+    const { demand } = task;
+    if (this.entries.size === 0) {
+      return { reason: "NO_CAPACITY", message: "no worker has joined yet" };
+    }
+    const shape = this.shapeOf(demand, demand.gpuModels);
+    if (shape === undefined) {
+      return { reason: "UNSATISFIABLE", message: "no node is ever this large" };
+    }
+    const runs = [...this.byIndex.values()].filter((node) =>
+      node.runtimes.includes(demand.runtime),
+    );
+    if (runs.length === 0) {
+      const message = `no worker runs tasks as a ${demand.runtime}`;
+      return { reason: "UNSATISFIABLE", message };
+    }
+    const possible = this.empty.explain(this.empty.shape(shape));
+    const ever = possible.fitting > 0;
+    const report = ever ? this.free.explain(shape) : possible;
+    return { reason: ever ? "NO_CAPACITY" : "UNSATISFIABLE", message: describe(report) };
+  }
+}
+
+/** Models one after the other where there is a preference, else all at once. */
+function preferences(demand: Demand): readonly (readonly string[])[] {
+  return demand.gpuModels.length > 1
+    ? demand.gpuModels.map((model) => [model])
+    : [demand.gpuModels];
+}
+
+function specOf(node: PlanNode, empty: boolean): NodeSpec {
+  return {
+    id: node.id,
+    cpuMillis: node.cpuMillis,
+    memoryMib: node.memoryMib,
+    diskMib: node.diskMib,
+    schedulable: empty || node.acceptsWork,
+    topology: {},
+    gpus: node.gpus.map((gpu) => ({
+      id: gpu.id,
+      model: gpu.model,
+      memoryMib: gpu.memoryMib,
+      // A GPU that is neither free nor leased (unknown, being cleaned, out of use) takes no lease.
+      capacityMilli:
+        empty || gpu.free || node.running.some(({ gpus }) => gpus.includes(gpu.id)) ? 1000 : 0,
+      isolation: "exclusive",
+      simulated: gpu.simulated,
+    })),
+  };
+}
+
+const words: Readonly<Record<FitReport["blockers"][number]["reason"], string>> = {
+  node_unschedulable: "takes no work",
+  gpu_model: "has too few GPUs of the model",
+  gpu_simulated: "has only simulated GPUs",
+  gpu_isolation: "keeps tenants apart too weakly",
+  gpu_memory: "has too little GPU memory",
+  gpu_count: "has too few GPUs",
+  gpu_shared_with_other_tenant: "shares its GPUs with others",
+  gpu_busy: "has its GPUs busy",
+  cpu: "has too little CPU free",
+  memory: "has too little memory free",
+  disk: "has too little disk free",
+};
+
+function describe(report: FitReport): string {
+  const { nodes, blockers } = report;
+  const list = blockers.map(({ reason, nodes: count }) => `${count} × ${words[reason]}`).join(", ");
+  return `${nodes} node${nodes === 1 ? "" : "s"}: ${list || "taken in this cycle"}`;
+}
