@@ -29,7 +29,9 @@ export function ensureInstalled() {
       stdio: ["ignore", 2, 2],
     });
     if (status !== 0) {
-      process.stderr.write("error: npm install failed\n  try: npm install, and read what it says\n");
+      process.stderr.write(
+        "error: npm install failed\n  try: npm install, and read what it says\n",
+      );
       process.exit(69);
     }
     writeFileSync(stamp, lockHash());

@@ -48,7 +48,10 @@ const drift: Step = {
     try {
       cpSync(join(root, "proto"), join(copy, "proto"), { recursive: true });
       const options = { cwd: join(copy, "proto"), encoding: "utf8" } as const;
-      const path = { ...process.env, PATH: `${join(root, "node_modules", ".bin")}:${process.env["PATH"]}` };
+      const path = {
+        ...process.env,
+        PATH: `${join(root, "node_modules", ".bin")}:${process.env["PATH"]}`,
+      };
       const made = spawnSync(bin("buf"), ["generate"], { ...options, env: path });
       if (made.status !== 0) return Promise.resolve({ ok: false, output: made.stderr });
       const { status, stdout } = spawnSync(
@@ -71,10 +74,20 @@ const steps: readonly Step[] = [
   ),
   command("lint", bin("oxlint"), ["--type-aware", ...(fix ? ["--fix"] : [])]),
   command("format", bin("oxfmt"), fix ? ["."] : ["--check", "."]),
-  command("dead code", bin("knip"), ["--no-progress"]),
-  command("proto format", bin("buf"), ["format", "--path", "fastgpu", "--exit-code", ...(fix ? ["-w"] : ["-d"])], join(root, "proto")),
+  command("dead code", bin("knip"), ["--no-progress", "--no-config-hints"]),
+  command(
+    "proto format",
+    bin("buf"),
+    ["format", "--path", "fastgpu", "--exit-code", ...(fix ? ["-w"] : ["-d"])],
+    join(root, "proto"),
+  ),
   command("proto lint", bin("buf"), ["lint"], join(root, "proto")),
-  command("proto breaking", bin("buf"), ["breaking", "--against", "baseline.binpb", "--exclude-imports"], join(root, "proto")),
+  command(
+    "proto breaking",
+    bin("buf"),
+    ["breaking", "--against", "baseline.binpb", "--exclude-imports"],
+    join(root, "proto"),
+  ),
   drift,
 ];
 

@@ -54,7 +54,9 @@ function parsePolicies(text: string): PolicyName[] {
   return text.split(",").map((part) => {
     const name = part.trim();
     if (Object.hasOwn(policies, name)) return name as PolicyName;
-    throw new UsageError(`--policies: no policy "${name}"; there are ${Object.keys(policies).join(", ")}`);
+    throw new UsageError(
+      `--policies: no policy "${name}"; there are ${Object.keys(policies).join(", ")}`,
+    );
   });
 }
 

@@ -25,7 +25,6 @@ export type IdPrefix = (typeof idPrefixes)[number];
 export type Id<P extends IdPrefix> = Branded<P>;
 export type OrgId = Id<"org">;
 export type ProjectId = Id<"proj">;
-export type UserId = Id<"user">;
 export type ApiKeyId = Id<"key">;
 export type TaskId = Id<"task">;
 export type AttemptId = Id<"att">;

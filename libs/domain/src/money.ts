@@ -1,6 +1,3 @@
-/** Currency of an account, ISO 4217. One currency a ledger account; prices are integer nano-units of it. */
-export type Currency = "USD";
-
 /** Nano-units in one unit of currency (1 USD = 10⁹ nano-USD). */
 export const nanosPerUnit = 1_000_000_000n;
 

@@ -1,4 +1,3 @@
-import { readFile } from "node:fs/promises";
 import { Fault } from "@fastgpu/domain/fault";
 import { parse } from "yaml";
 import { z } from "zod";
@@ -21,22 +20,6 @@ export interface ConfigSource {
 }
 
 type Tree = Record<string, unknown>;
-
-/** Reads and parses a configuration file. A missing file is a Fault when `required`, else all defaults. */
-export async function loadConfigFile<S extends ConfigSchemas>(
-  schemas: S,
-  options: { path: string; required: boolean; env?: ConfigSource["env"] },
-): Promise<Config<S>> {
-  const text = await readFile(options.path, "utf8").catch((error: unknown) => {
-    const missing = error instanceof Error && "code" in error && error.code === "ENOENT";
-    if (missing && !options.required) return "";
-    throw new Fault("INVALID_FIELD", `cannot read the configuration file ${options.path}`, {
-      hint: "give an existing file with --config FILE",
-      cause: error,
-    });
-  });
-  return parseConfig(schemas, { text, name: options.path, env: options.env ?? {} });
-}
 
 /**
  * Parses configuration. Keys may be written `leaseTtlMs` or `lease_ttl_ms`; durations, sizes and

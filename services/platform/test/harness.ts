@@ -136,17 +136,6 @@ export async function endOf(p: TestPlatform, name: string, timeoutMs = 60_000): 
   );
 }
 
-/** All tasks of the project, over all pages. */
-export async function allTasks(p: TestPlatform): Promise<Task[]> {
-  const tasks: Task[] = [];
-  for (let pageToken = ""; ;) {
-    const page = await p.tasks.listTasks({ parent: p.parent, pageSize: 1000, pageToken });
-    tasks.push(...page.tasks);
-    pageToken = page.nextPageToken;
-    if (pageToken === "") return tasks;
-  }
-}
-
 /** The auditor's verdict once billing has caught up with what has ended. */
 export async function settledAudit(p: TestPlatform, timeoutMs = 30_000): Promise<AuditReport> {
   await using auditor = openAuditor({ url: p.platform.auditorUrl, log: quiet });

@@ -35,8 +35,11 @@ async function pairsInDocs(heading: string): Promise<string[]> {
 test.each([
   ["Task", "task_states", taskStates, taskTransitions],
   ["Attempt", "attempt_states", attemptStates, attemptTransitions],
-] as const)("%s: code, SQL and docs draw the same graph (I15)", async (heading, constraint, states, table) => {
-  const pairs = pairsOf(states, table);
-  expect(await pairsInSql(constraint)).toEqual(pairs);
-  expect(await pairsInDocs(heading)).toEqual(pairs);
-});
+] as const)(
+  "%s: code, SQL and docs draw the same graph (I15)",
+  async (heading, constraint, states, table) => {
+    const pairs = pairsOf(states, table);
+    expect(await pairsInSql(constraint)).toEqual(pairs);
+    expect(await pairsInDocs(heading)).toEqual(pairs);
+  },
+);

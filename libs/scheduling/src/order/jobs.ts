@@ -13,7 +13,7 @@ export const jobState = {
   /** Chosen to start on GPUs that are being freed for it: out of the walk, holds nothing yet. */
   promised: 4,
 } as const;
-export type JobState = (typeof jobState)[keyof typeof jobState];
+
 
 /** A job as it is added. Times are milliseconds of one clock. */
 export interface NewJob {

@@ -1,5 +1,6 @@
 import type { Clock } from "@fastgpu/domain/clock";
 import { parseId, type AttemptId, type GpuId, type NodeId, type TaskId } from "@fastgpu/domain/ids";
+import { MAX_UNCERTAINTY_MS } from "@fastgpu/lifecycle/clock";
 import type { LoopNext } from "@fastgpu/lifecycle/loop";
 import { assertLeader } from "@fastgpu/postgres/leader";
 import { appendEvents, listEvents } from "@fastgpu/postgres/outbox";
@@ -102,6 +103,7 @@ export async function runCycle(c: CycleContext): Promise<LoopNext> {
   if (c.mirror.waiting.size === 0) return marked.more ? "again" : "idle";
   if (marked.tasks.length === 0 && marked.nodes.length === 0 && nowMs < c.timers.nextBackoffMs)
     return "idle";
+  if (!timeIsKnown(c)) return "idle";
   // 4. Decide, as data.
   const decided = c.planner.plan(c.mirror.planState(), nowMs);
   // 5. Set money aside, 6. commit by compare-and-set, 7. give back what was not used.
@@ -110,6 +112,14 @@ export async function runCycle(c: CycleContext): Promise<LoopNext> {
   await writeReasons(c, decided, blocked);
   c.timers.nextBackoffMs = nextTry(c, nowMs);
   return marked.more ? "again" : "idle";
+}
+
+/** A leader that does not know the time well must not promise any: its leases would end when nobody expects it. */
+function timeIsKnown(c: CycleContext): boolean {
+  const uncertaintyMs = c.clock.uncertaintyMs?.() ?? 0;
+  if (uncertaintyMs <= MAX_UNCERTAINTY_MS) return true;
+  c.log.warn({ uncertaintyMs }, "the clock is too uncertain: nothing is leased");
+  return false;
 }
 
 /** Without news, the next moment at which a plan could come out otherwise. */

@@ -119,10 +119,6 @@ const selectGpusOfNodes = statement<GpuRow>(
   "gpus_of_nodes",
   "select * from gpus where node_id = any($1::uuid[]) order by node_id, index",
 );
-const selectGpusByIds = statement<GpuRow>(
-  "gpus_by_ids",
-  "select * from gpus where id = any($1::uuid[]) order by node_id, index",
-);
 const selectGpuPage = statement<GpuRow>(
   "gpus_page",
   `select * from gpus where present and ($1::uuid is null or node_id = $1) and (node_id, index) > ($2, $3)
@@ -154,11 +150,6 @@ export async function lockNode(tx: Querier, id: NodeId): Promise<StoredNode | un
 /** GPUs of nodes, absent ones included. */
 export async function readGpusOf(db: Querier, nodes: readonly NodeId[]): Promise<StoredGpu[]> {
   return (await db.query(selectGpusOfNodes, [nodes.map(idToUuid)])).map(toGpu);
-}
-
-/** GPUs by id. */
-export async function readGpus(db: Querier, ids: readonly GpuId[]): Promise<StoredGpu[]> {
-  return (await db.query(selectGpusByIds, [ids.map(idToUuid)])).map(toGpu);
 }
 
 /** A page of present GPUs by node and index. */

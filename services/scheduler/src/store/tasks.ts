@@ -203,10 +203,6 @@ const lockOne = statement<TaskRow>(
   "task_lock_by_id",
   "select * from tasks where project_id = $1 and id = $2 for update",
 );
-const revisions = statement<{ id: string; revision: bigint }>(
-  "task_revisions",
-  "select id, revision from tasks where id = any($1::uuid[])",
-);
 
 /** The tasks of these ids, by id; unknown ids are left out. */
 export async function readTasks(db: Querier, ids: readonly TaskId[]): Promise<StoredTask[]> {
@@ -246,15 +242,6 @@ export async function lockTask(
 ): Promise<StoredTask | undefined> {
   const [row] = await tx.query(lockOne, [idToUuid(project), idToUuid(id)]);
   return row === undefined ? undefined : toTask(row);
-}
-
-/** Present revisions of tasks. */
-export async function readRevisions(
-  db: Querier,
-  ids: readonly TaskId[],
-): Promise<Map<TaskId, number>> {
-  const rows = await db.query(revisions, [ids.map(idToUuid)]);
-  return new Map(rows.map((row) => [uuidToId("task", row.id), Number(row.revision)]));
 }
 
 /** A page of a project's tasks: `where` and `order` come from the filter's parser, never from text of the caller. */
