@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import type { DescMethod } from "@bufbuild/protobuf";
 import { Fault } from "@fastgpu/domain/fault";
 import { ROOT_CONTEXT, formatTraceparent } from "@fastgpu/telemetry/trace-context";
+import { passiveTracing } from "@fastgpu/telemetry/tracing";
 import { Metadata } from "@grpc/grpc-js";
 import type { CallOptions as TransportOptions, ServiceError } from "@grpc/grpc-js";
 import { SpanKind, SpanStatusCode } from "@opentelemetry/api";
@@ -55,7 +56,10 @@ export async function prepareCall(outgoing: OutgoingCall): Promise<PreparedCall>
   );
   const metadata = new Metadata({ waitForReady: options.waitForReady ?? true });
   metadata.set("x-request-id", parent?.requestId ?? randomUUID());
-  metadata.set("traceparent", formatTraceparent(span.spanContext()));
+  // A client that records nothing begins no trace: its "not sampled" would hide the call from those who record.
+  if (channel.tracing !== passiveTracing || context !== ROOT_CONTEXT) {
+    metadata.set("traceparent", formatTraceparent(span.spanContext()));
+  }
   if (token !== undefined) metadata.set("authorization", `Bearer ${token}`);
   for (const [name, value] of Object.entries(options.headers ?? {})) metadata.set(name, value);
   const deadlineMs = deadlineOf(method, options);

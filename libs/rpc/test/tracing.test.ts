@@ -72,3 +72,28 @@ test("a call through two services is one trace, each side of each call a span wi
     await server.close(0);
   }
 });
+
+test("a client that records nothing leaves it to the server to begin a recorded trace", async () => {
+  const authority = await createAuthority();
+  const memory = new InMemorySpanExporter();
+  const tracing = await createTracing({ service: "back", memory });
+  const unused = () => Promise.reject(new Error("unused"));
+  const server = await startServer({
+    listen: { host: "127.0.0.1", port: 0 },
+    services: [
+      service(NodeService, {
+        listNodes: () => Promise.resolve({}),
+        getNode: unused,
+        listGpus: unused,
+      }),
+    ],
+    ...{ auth: authority.authenticator, clock, log, tracing },
+  });
+  const token = () => authority.token({ sub: "key-a", org: "org-a", role: "org_admin" });
+  const channel = createChannel({ address: server.address, token });
+  await createClient(NodeService, channel).listNodes({});
+  const [span] = memory.getFinishedSpans();
+  expect(span?.parentSpanContext).toBeUndefined();
+  channel.close();
+  await server.close(0);
+});

@@ -46,7 +46,9 @@ export async function main(config: AuthConfig, context: ServiceContext): Promise
     name: "auth",
     log,
   });
-  await using relay = startBusRelay({ producer: "auth", core: db.core, clock, log, stop, bus });
+  await using relay = startBusRelay({
+    ...{ producer: "auth", core: db.core, clock, log, stop, bus, tracing },
+  });
   await using denied = startDeniedCalls({ write: chainDeniedCalls(db.core, clock), log, stop });
   const signing = openSigningKeys({ core: db.core, master, clock });
   await using _upkeep = startUpkeep(config, context, { db, master });

@@ -64,7 +64,9 @@ export async function main(config: BillingConfig, context: ServiceContext): Prom
     othersNanos: BigInt(config.otherStartingCreditUsd) * nanosPerUsd,
   };
   const organizations = openOrganizations({ pool: db.core, clock, log, directory, startingCredit });
-  await using relay = startBusRelay({ producer: "billing", core: db.core, clock, log, stop, bus });
+  await using relay = startBusRelay({
+    ...{ producer: "billing", core: db.core, clock, log, stop, bus, tracing },
+  });
   const wakeRelay = (): void => relay.wake();
   const billing = {
     ...{ db, clock, log, prices, organizations, tracing, wakeRelay },

@@ -53,6 +53,7 @@ export async function main(config: SchedulerConfig, context: ServiceContext): Pr
     log,
     stop,
     bus,
+    tracing,
   });
   await using dialled = new AsyncDisposableStack();
   const dial = dialler(config, context, dialled);
@@ -76,7 +77,9 @@ export async function main(config: SchedulerConfig, context: ServiceContext): Pr
     core: db.core,
     onStored: (tasks) => changed({ tasks, nodes: [] }),
   });
-  await using reports = createReportWriter({ core: db.core, clock, onApplied: changed });
+  await using reports = createReportWriter({
+    ...{ core: db.core, clock, log, tracing, onApplied: changed },
+  });
   const scheduler: Scheduler = {
     config,
     replica: config.replica,

@@ -40,7 +40,9 @@ export async function main(config: StorageConfig, context: ServiceContext): Prom
   const { core } = db;
   const nats = { url: config.natsUrl, prefix: config.natsPrefix };
   await using bus = openNatsBus({ ...nats, name: "storage", log });
-  await using relay = startBusRelay({ producer: "storage", core, clock, log, stop, bus });
+  await using relay = startBusRelay({
+    ...{ producer: "storage", core, clock, log, stop, bus, tracing },
+  });
   const wakeRelay = (): void => relay.wake();
   const write = deniedCallsToOutbox({ core, clock, wakeRelay });
   await using denied = startDeniedCalls({ write, log, stop });

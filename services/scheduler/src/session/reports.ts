@@ -9,9 +9,12 @@ import type { ExitClass } from "@fastgpu/domain/states";
 import { createBatchWriter, type BatchWriter } from "@fastgpu/postgres/batch-writer";
 import type { Pool } from "@fastgpu/postgres/pool";
 import { transaction } from "@fastgpu/postgres/transaction";
+import type { Logger } from "@fastgpu/telemetry/log";
+import { contextFromTraceparent, traceIdOf } from "@fastgpu/telemetry/trace-context";
+import { passiveTracing, type Tracing } from "@fastgpu/telemetry/tracing";
 import { exitClassFromWire } from "../api/wire-states.ts";
 import type { ElementResults } from "../store/attempts.ts";
-import { applyAttemptEvents, type Applied } from "../transition/apply.ts";
+import { applyAttemptEvents, type Applied, type EndedAttempt } from "../transition/apply.ts";
 import type { AttemptEvent } from "../transition/fold.ts";
 
 /** Reports of one message, as events in the server's time. */
@@ -89,6 +92,8 @@ function toResults(
 export function createReportWriter(options: {
   core: Pool;
   clock: Clock;
+  log: Logger;
+  tracing: Tracing;
   onApplied: (applied: Applied) => void;
 }): BatchWriter<readonly AttemptEvent[], void> {
   return createBatchWriter({
@@ -97,11 +102,35 @@ export function createReportWriter(options: {
     write: async (batches: readonly (readonly AttemptEvent[])[]) => {
       const events = batches.flat();
       const nowMs = options.clock.nowMs();
+      const startedAt = performance.now();
       const applied = await transaction(options.core, (tx) =>
         applyAttemptEvents(tx, events, nowMs),
       );
       options.onApplied(applied);
+      tellEnds(options, applied.endedAttempts, startedAt);
       return batches.map(() => undefined);
     },
   });
+}
+
+/** Ends become durable together: each gets its span and its line afterwards, where anybody looks. */
+function tellEnds(
+  { log, tracing }: { log: Logger; tracing: Tracing },
+  ends: readonly EndedAttempt[],
+  startTime: number,
+): void {
+  const logs = log.isLevelEnabled("debug");
+  if (tracing === passiveTracing && !logs) return;
+  for (const { attempt, task, exitClass, traceparent } of ends) {
+    const parent = contextFromTraceparent(traceparent);
+    const attributes = {
+      "fastgpu.task": task,
+      "fastgpu.attempt": attempt,
+      "fastgpu.exit_class": exitClass,
+    };
+    tracing.tracer.startSpan("attempt.end", { startTime, attributes }, parent).end();
+    if (logs) {
+      log.debug({ trace_id: traceIdOf(parent), task, attempt, exitClass }, "end of attempt stored");
+    }
+  }
 }

@@ -1,7 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { UsageSegmentSchema } from "@fastgpu/contracts/fastgpu/events/v1/scheduler_events_pb";
 import type { AttemptId, GpuId, NodeId, TaskId } from "@fastgpu/domain/ids";
-import { isTerminal } from "@fastgpu/domain/states";
+import { isTerminal, type ExitClass } from "@fastgpu/domain/states";
 import { appendEvents, type NewEvent } from "@fastgpu/postgres/outbox";
 import type { Tx } from "@fastgpu/postgres/transaction";
 import { lockOpenAllocations, storeCuts, type StoredAllocation } from "../store/allocations.ts";
@@ -22,6 +22,17 @@ export interface Applied {
   readonly tasks: readonly TaskId[];
   readonly ended: readonly TaskId[];
   readonly nodes: readonly NodeId[];
+  /** Attempts that came to their end, for logs and traces. */
+  readonly endedAttempts: readonly EndedAttempt[];
+}
+
+/** An attempt that came to its end. */
+export interface EndedAttempt {
+  readonly attempt: AttemptId;
+  readonly task: TaskId;
+  readonly exitClass: ExitClass;
+  /** Of its lease. */
+  readonly traceparent: string;
 }
 
 /**
@@ -80,7 +91,15 @@ export async function applyAttemptEvents(
     tasks: [...new Set(touched.map((draft) => draft.attempt.task))],
     ended: moved.filter((draft) => isTerminal(draft.change.state)).map((draft) => draft.task.id),
     nodes: [...new Set(touched.map((draft) => draft.attempt.node))],
+    endedAttempts: touched.flatMap(endedAttempt),
   };
+}
+
+function endedAttempt({ attempt, attemptChange }: Draft): EndedAttempt[] {
+  const { exitClass } = attemptChange;
+  if (attempt.state === "ENDED" || attemptChange.state !== "ENDED" || !exitClass) return [];
+  const { id, task, traceparent } = attempt;
+  return [{ attempt: id, task, exitClass, traceparent }];
 }
 
 function groupByAttempt(
