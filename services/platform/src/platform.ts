@@ -213,6 +213,10 @@ function workerSection(
     // Workers of one machine share its cores; each offers its part.
     cpuMillis: Math.max(1_000, Math.floor((availableParallelism() * 1_000) / count)),
     memoryMib: Math.floor(totalmem() / 2 ** 20 / count),
+    // A process task has this machine's user: it must not find the platform's keys and stores.
+    hidePaths: ["keys", "postgres", "nats", "storage", "run", "log"].map((name) =>
+      join(data.path, name),
+    ),
   };
 }
 
