@@ -23,7 +23,28 @@ export async function checkMachine(dataDir: string): Promise<Check[]> {
     ...(await Promise.all(PORTS.map(checkPort))),
     checkUser(),
     checkEngine(),
+    await checkSandbox(),
   ];
+}
+
+/** What keeps process tasks apart here, found by trying it. */
+async function checkSandbox(): Promise<Check> {
+  const name = "process tasks";
+  const { probeMachine } = await import("@fastgpu/worker/probe");
+  const { processes, isolation, limits } = await probeMachine();
+  if (!processes) {
+    return {
+      name,
+      status: "warning",
+      detail: "cannot be kept apart on this machine",
+      hint: "install util-linux (setpriv, prlimit, unshare)",
+    };
+  }
+  const parts = [
+    `namespaces: ${isolation.join(", ") || "none"}`,
+    `enforced by control groups: ${limits.join(", ") || "nothing"}`,
+  ];
+  return { name, status: isolation.length > 0 ? "ok" : "warning", detail: parts.join("; ") };
 }
 
 function checkSystem(): Check {
