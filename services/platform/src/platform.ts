@@ -39,6 +39,8 @@ export interface PlatformOptions {
   readonly sections?: Sections | undefined;
   /** pino's level of the services' logs; default warn. */
   readonly logLevel?: string | undefined;
+  /** The platform's own logger; default: like those of the services. */
+  readonly log?: Logger | undefined;
   readonly otlpUrl?: string | undefined;
   /** Keeps finished spans; for tests in one process. */
   readonly spans?: InMemorySpanExporter | undefined;
@@ -80,7 +82,8 @@ export interface Platform extends AsyncDisposable {
  */
 export async function startPlatform(options: PlatformOptions): Promise<Platform> {
   const tell = options.onProgress ?? (() => undefined);
-  const log = createLogger({ service: "platform", level: options.logLevel ?? "warn" });
+  const log =
+    options.log ?? createLogger({ service: "platform", level: options.logLevel ?? "warn" });
   await using stack = new AsyncDisposableStack();
   const data = await openDataDir(options.dataDir);
   stack.defer(() => data[Symbol.dispose]());
