@@ -43,7 +43,12 @@ export interface DataDir extends Disposable {
 export async function openDataDir(path: string): Promise<DataDir> {
   const root = resolve(path);
   // Others may pass through, not look: as root, the database runs as a user of its own inside.
-  await mkdir(root, { recursive: true, mode: 0o711 });
+  await mkdir(root, { recursive: true, mode: 0o711 }).catch((error: unknown) => {
+    throw new Fault("ILLEGAL_STATE", `cannot make ${root}: ${String(error)}`, {
+      hint: "name a folder that you may write to with --data DIR",
+      cause: error,
+    });
+  });
   const lock = takeLock(root);
   try {
     checkLayout(root);
