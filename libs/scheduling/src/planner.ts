@@ -30,8 +30,7 @@ const maxGpusPerNode = 64;
 /** A planner without a fleet. */
 export function createPlanner(options: { policy: PolicyName; rng: Rng }): Planner {
   const { policy, rng } = options;
-  const engine = () => new PlacementEngine({ nodes: [], policy, rng, maxGpusPerNode });
-  const fleet = new Fleet(engine(), engine());
+  const fleet = emptyFleet({ policy, rng });
   const seen = new Set<string>();
   return {
     plan(state, now) {
@@ -55,19 +54,26 @@ export function createPlanner(options: { policy: PolicyName; rng: Rng }): Planne
   };
 }
 
+/** A fleet without nodes; `sync` brings them in. */
+export function emptyFleet({ policy, rng }: { policy: PolicyName; rng: Rng }): Fleet {
+  const engine = () => new PlacementEngine({ nodes: [], policy, rng, maxGpusPerNode });
+  return new Fleet(engine(), engine());
+}
+
 const backoff: WaitReason = {
   reason: "RETRY_BACKOFF",
   message: "waits out the pause before a retry",
 };
 
-function inOrder(tasks: readonly PlanTask[]): PlanTask[] {
+/** The order in which a plan looks at tasks: by priority, then by submit time. */
+export function inOrder(tasks: readonly PlanTask[]): PlanTask[] {
   return tasks.toSorted(
     (a, b) => b.priority - a.priority || a.submittedMs - b.submittedMs || (a.id < b.id ? -1 : 1),
   );
 }
 
 /** Each task counts once in the mix that the default policy learns. */
-function observeArrivals(fleet: Fleet, seen: Set<string>, tasks: readonly PlanTask[]): void {
+export function observeArrivals(fleet: Fleet, seen: Set<string>, tasks: readonly PlanTask[]): void {
   for (const task of tasks) {
     if (seen.has(task.id)) continue;
     seen.add(task.id);
@@ -119,7 +125,7 @@ function share(
 }
 
 /** Places taken while planning; all are given back at its end. */
-interface Trial {
+export interface Trial {
   place(task: PlanTask): { node: NodeId; gpus: readonly GpuId[] } | undefined;
   undo(): void;
 }
@@ -131,7 +137,7 @@ interface Entry {
 }
 
 /** The fleet twice: as it is, and as it would be with nothing on it. */
-class Fleet {
+export class Fleet {
   readonly free: PlacementEngine;
   /** Tells what could never run from what has to wait. */
   private readonly empty: PlacementEngine;

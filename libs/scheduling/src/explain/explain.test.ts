@@ -1,0 +1,327 @@
+import type { GpuId, NodeId, OrgId, ProjectId, TaskId } from "@fastgpu/domain/ids";
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import type { Demand, PlanNode, PlanState, PlanTask } from "../plan.ts";
+import { createPlanner } from "../planner.ts";
+import { explainTask, type Explanation } from "./explain.ts";
+import { withoutLease } from "./lease.ts";
+
+const base: Demand = {
+  runtime: "process",
+  gpuCount: 1,
+  gpuModels: [],
+  gpuMinMemoryMib: 0,
+  simulatedOk: true,
+  cpuMillis: 1_000,
+  memoryMib: 1_024,
+  diskMib: 0,
+};
+
+interface NodeOf {
+  readonly id: string;
+  readonly gpus: readonly string[];
+  readonly busy?: readonly number[];
+  readonly simulated?: boolean;
+  readonly runtimes?: readonly string[];
+  readonly gpuMemoryMib?: number;
+  readonly cpuMillis?: number;
+}
+
+function node(of: NodeOf): PlanNode {
+  const busy = of.busy ?? [];
+  const gpuId = (at: number): GpuId => `gpu-${of.id}-${at}` as GpuId;
+  return {
+    id: `node-${of.id}` as NodeId,
+    name: of.id,
+    acceptsWork: true,
+    runtimes: of.runtimes ?? ["process", "container"],
+    cpuMillis: of.cpuMillis ?? 8_000,
+    memoryMib: 65_536,
+    diskMib: 100_000,
+    gpus: of.gpus.map((model, at) => ({
+      id: gpuId(at),
+      model,
+      memoryMib: of.gpuMemoryMib ?? 80_000,
+      simulated: of.simulated ?? false,
+      free: !busy.includes(at),
+    })),
+    running: busy.map((at) => ({
+      cpuMillis: 1_000,
+      memoryMib: 1_024,
+      diskMib: 0,
+      gpus: [gpuId(at)],
+    })),
+  };
+}
+
+function task(id: string, demand: Partial<Demand> = {}, over: Partial<PlanTask> = {}): PlanTask {
+  return {
+    id: `task-${id}` as TaskId,
+    org: "org-a" as OrgId,
+    project: "proj-a" as ProjectId,
+    epoch: 0,
+    priority: 0,
+    submittedMs: 0,
+    notBeforeMs: 0,
+    demand: { ...base, ...demand },
+    stopGraceMs: 0,
+    excludedGpus: [],
+    traceparent: "",
+    array: undefined,
+    ...over,
+  };
+}
+
+interface Case {
+  readonly nodes: readonly PlanNode[];
+  readonly waiting?: readonly PlanTask[];
+  readonly ends?: Readonly<Record<string, readonly number[]>>;
+  readonly nowMs?: number;
+}
+
+const rng = () => 0.5;
+const hour = 3_600_000;
+
+function explain(subject: PlanTask, of: Case): Explanation {
+  return explainTask({
+    state: { nodes: of.nodes, tasks: of.waiting ?? [subject] },
+    task: subject,
+    nowMs: of.nowMs ?? 0,
+    endsByMs: new Map(
+      Object.entries(of.ends ?? {}).map(([id, ends]) => [`node-${id}` as NodeId, ends]),
+    ),
+    maxRunMs: () => hour,
+    policy: "default",
+    rng,
+  });
+}
+
+/** Whether the planner would start the task now. */
+function starts(state: PlanState, subject: PlanTask): boolean {
+  const { placements } = createPlanner({ policy: "default", rng }).plan(state, 0);
+  return placements.some((placement) => placement.task.id === subject.id);
+}
+
+describe("a task that waits", () => {
+  test("for a full model hears of the other model, of the busy GPUs, and when one is free at the latest", () => {
+    const nodes = [
+      node({ id: "a", gpus: ["H100", "H100"], busy: [0, 1] }),
+      node({ id: "b", gpus: ["A100"] }),
+    ];
+    const told = explain(task("t", { gpuModels: ["H100"] }), {
+      nodes,
+      ends: { a: [5 * hour, 3 * hour] },
+    });
+    expect(told.fit).toEqual({
+      nodes: 2,
+      fitting: 0,
+      blockers: expect.arrayContaining([
+        { check: "gpu_busy", nodes: 1, nodesOtherwiseFit: 1 },
+        { check: "gpu_model", nodes: 1, nodesOtherwiseFit: 1 },
+      ]),
+    });
+    expect(told).toMatchObject({ queuePosition: 1, fitsOnceFree: true, earliestMs: 0 });
+    expect(told.forecast).toMatchObject({ kind: "starts", atMs: 3 * hour, freedOn: "node-a" });
+    expect(told.remedies).toMatchObject([
+      { fields: ["gpuModels"], demand: { gpuModels: ["H100", "A100"] }, startsByMs: 0 },
+      { fields: [], startsByMs: 3 * hour },
+    ]);
+  });
+
+  test("with more GPUs than any node has is told how many would do, now and later", () => {
+    const nodes = [
+      node({ id: "a", gpus: ["H100", "H100", "H100"], busy: [0] }),
+      node({ id: "b", gpus: ["H100"] }),
+    ];
+    const told = explain(task("t", { gpuCount: 8 }), { nodes, ends: { a: [hour] } });
+    expect(told).toMatchObject({ fitsOnceFree: false, earliestMs: undefined });
+    expect(told.forecast).toEqual({ kind: "never" });
+    expect(told.fit.blockers).toEqual([{ check: "gpu_count", nodes: 2, nodesOtherwiseFit: 2 }]);
+    expect(told.remedies).toMatchObject([
+      { fields: ["gpuCount"], demand: { gpuCount: 2 }, startsByMs: 0 },
+      { fields: ["gpuCount"], demand: { gpuCount: 3 }, startsByMs: hour },
+    ]);
+  });
+
+  test("for more GPUs than the engine takes on one node is told the same", () => {
+    const told = explain(task("t", { gpuCount: 64 }), {
+      nodes: [node({ id: "a", gpus: ["X", "X"] })],
+    });
+    expect(told.fit.blockers).toEqual([{ check: "gpu_count", nodes: 1, nodesOtherwiseFit: 1 }]);
+    expect(told.remedies).toMatchObject([{ fields: ["gpuCount"], demand: { gpuCount: 2 } }]);
+  });
+
+  test("for a real GPU is told that a simulated one is there", () => {
+    const nodes = [node({ id: "a", gpus: ["S"], simulated: true })];
+    const told = explain(task("t", { simulatedOk: false }), { nodes });
+    expect(told.fit.blockers).toEqual([{ check: "gpu_simulated", nodes: 1, nodesOtherwiseFit: 1 }]);
+    expect(told.remedies).toMatchObject([
+      { fields: ["simulatedOk"], demand: { simulatedOk: true }, startsByMs: 0 },
+    ]);
+  });
+
+  test("hears of two changes where no single one helps, each as small as it can be", () => {
+    const nodes = [node({ id: "a", gpus: ["S", "S", "S"], simulated: true })];
+    const told = explain(task("t", { gpuCount: 4, simulatedOk: false }), { nodes });
+    expect(told.remedies).toMatchObject([
+      { fields: ["gpuCount", "simulatedOk"], demand: { gpuCount: 3, simulatedOk: true } },
+    ]);
+  });
+
+  test("for CPU is told how much is free, and of a GPU's memory how much there is", () => {
+    const nodes = [node({ id: "a", gpus: ["X", "X"], busy: [0], gpuMemoryMib: 40_000 })];
+    const cpu = explain(task("t", { cpuMillis: 7_500 }), { nodes });
+    expect(cpu.remedies[0]).toMatchObject({ fields: ["cpuMillis"], demand: { cpuMillis: 7_000 } });
+    const memory = explain(task("t", { gpuMinMemoryMib: 60_000 }), { nodes });
+    expect(memory.remedies[0]).toMatchObject({
+      fields: ["gpuMinMemoryMib"],
+      demand: { gpuMinMemoryMib: 40_000 },
+    });
+  });
+
+  test("for a runtime that few nodes have hears of those nodes", () => {
+    const nodes = [
+      node({ id: "a", gpus: ["X"], runtimes: ["container"] }),
+      node({ id: "b", gpus: ["X"], busy: [0] }),
+    ];
+    const told = explain(task("t"), { nodes });
+    expect(told.fit.blockers).toEqual(
+      expect.arrayContaining([
+        { check: "runtime", nodes: 1, nodesOtherwiseFit: 1 },
+        { check: "gpu_busy", nodes: 1, nodesOtherwiseFit: 1 },
+      ]),
+    );
+  });
+
+  test("for the GPU that failed it is told so", () => {
+    const nodes = [node({ id: "a", gpus: ["X"] })];
+    const told = explain(task("t", {}, { excludedGpus: ["gpu-a-0" as GpuId] }), { nodes });
+    expect(told.fit).toMatchObject({
+      fitting: 0,
+      blockers: [{ check: "gpu_excluded", nodes: 1, nodesOtherwiseFit: 1 }],
+    });
+  });
+
+  test("behind others starts after them at the latest, each for as long as it may run", () => {
+    const nodes = [node({ id: "a", gpus: ["X"], busy: [0] })];
+    const first = task("a", {}, { submittedMs: 1 });
+    const urgent = task("b", {}, { priority: 5, submittedMs: 9 });
+    const last = task("c", {}, { submittedMs: 2 });
+    const told = explain(last, { nodes, waiting: [first, urgent, last], ends: { a: [hour] } });
+    expect(told).toMatchObject({ queuePosition: 3, queueLength: 3 });
+    expect(told.forecast).toMatchObject({ kind: "starts", atMs: 3 * hour });
+  });
+
+  test("waits out its pause, and no longer", () => {
+    const told = explain(task("t", {}, { notBeforeMs: 5_000 }), {
+      nodes: [node({ id: "a", gpus: ["X"] })],
+    });
+    expect(told).toMatchObject({ earliestMs: 5_000, remedies: [] });
+    expect(told.forecast).toMatchObject({ kind: "starts", atMs: 5_000 });
+  });
+
+  test("without any node waits for one", () => {
+    const told = explain(task("t"), { nodes: [] });
+    expect(told).toMatchObject({
+      fit: { nodes: 0, blockers: [] },
+      remedies: [],
+      fitsOnceFree: false,
+    });
+  });
+
+  test("of an array starts after an array before it that takes several turns", () => {
+    const nodes = [node({ id: "a", gpus: ["X"] })];
+    const array = task("a", {}, { array: { pending: 1_500, leasesLeft: 1 } });
+    const told = explain(task("b", {}, { submittedMs: 1 }), {
+      nodes,
+      waiting: [array, task("b", {}, { submittedMs: 1 })],
+    });
+    // 1,000 elements in the first lease, then the others: it stays ahead in line.
+    expect(told.forecast).toMatchObject({ kind: "starts", atMs: 1_500 * hour });
+  });
+});
+
+const models = ["A", "B", "C"];
+const arbitraryNode = (at: number) =>
+  fc
+    .record({
+      gpus: fc.array(fc.constantFrom(...models), { maxLength: 4 }),
+      busy: fc.uniqueArray(fc.nat(3), { maxLength: 4 }),
+      simulated: fc.boolean(),
+      gpuMemoryMib: fc.constantFrom(16_000, 40_000, 80_000),
+      cpuMillis: fc.integer({ min: 4_000, max: 9_000 }),
+    })
+    .map((of) =>
+      node({ ...of, id: `n${at}`, busy: of.busy.filter((gpu) => gpu < of.gpus.length) }),
+    );
+const arbitraryDemand = fc.record({
+  gpuCount: fc.integer({ min: 0, max: 6 }),
+  gpuModels: fc.uniqueArray(fc.constantFrom(...models), { maxLength: 2 }),
+  gpuMinMemoryMib: fc.constantFrom(0, 30_000, 60_000, 90_000),
+  simulatedOk: fc.boolean(),
+  cpuMillis: fc.integer({ min: 100, max: 12_000 }),
+});
+const arbitraryCase = fc
+  .record({
+    nodes: fc
+      .integer({ min: 1, max: 5 })
+      .chain((count) => fc.tuple(...Array.from({ length: count }, (_, at) => arbitraryNode(at)))),
+    others: fc.array(fc.tuple(arbitraryDemand, fc.integer({ min: -2, max: 2 })), { maxLength: 6 }),
+    demand: arbitraryDemand,
+  })
+  .map(({ nodes, others, demand }) => ({
+    nodes,
+    subject: task("me", demand),
+    others: others.map(([each, priority], at) => task(`o${at}`, each, { priority })),
+  }));
+
+test("a remedy that is offered does start the task when applied to the state", () => {
+  let offered = 0;
+  fc.assert(
+    fc.property(arbitraryCase, ({ nodes, subject, others }) => {
+      const waiting = [...others, subject];
+      const ends = Object.fromEntries(
+        nodes.map((each) => [each.name, each.running.map((_, at) => (at + 1) * hour)]),
+      );
+      const told = explain(subject, { nodes, waiting, ends });
+      for (const { demand, startsByMs } of told.remedies) {
+        const changed = { ...subject, demand };
+        if (startsByMs === 0) {
+          offered++;
+          expect(starts({ nodes, tasks: [...others, changed] }, subject)).toBe(true);
+        } else if (others.length === 0) {
+          offered++;
+          const then = nodes.map((each) =>
+            each.running.reduceRight(
+              (left, _, at) => ((at + 1) * hour <= startsByMs ? withoutLease(left, at) : left),
+              each,
+            ),
+          );
+          expect(starts({ nodes: then, tasks: [changed] }, subject)).toBe(true);
+        }
+      }
+    }),
+    { numRuns: 400 },
+  );
+  expect(offered).toBeGreaterThan(100);
+});
+
+test("the blockers cover every node that does not fit, and the answer agrees with the plan", () => {
+  fc.assert(
+    fc.property(arbitraryCase, ({ nodes, subject, others }) => {
+      const waiting = [...others, subject];
+      const told = explain(subject, { nodes, waiting });
+      const { fit, forecast } = told;
+      const started = starts({ nodes, tasks: waiting }, subject);
+      expect(forecast.kind === "starts" && forecast.atMs === 0).toBe(started);
+      const stopped = fit.nodes - fit.fitting;
+      expect(fit.blockers.reduce((sum, each) => sum + each.nodes, 0)).toBeGreaterThanOrEqual(
+        stopped,
+      );
+      for (const each of fit.blockers)
+        expect(each.nodesOtherwiseFit).toBeLessThanOrEqual(each.nodes);
+      expect(fit.fitting > 0).toBe(started);
+    }),
+    { numRuns: 400 },
+  );
+});
