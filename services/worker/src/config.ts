@@ -44,6 +44,8 @@ export const workerConfig = z.strictObject({
   sampleIntervalMs: z.int().min(100).default(2_000),
   /** Greatest log of one attempt, in bytes. */
   logMaxBytes: z.int().min(1_024).default(1_073_741_824),
+  /** A task's checkpoints on this worker stay this long without an attempt that uses them, in milliseconds. */
+  checkpointKeepMs: z.int().min(1_000).default(604_800_000),
   /** Folders that process tasks must not see, beside the worker's own. */
   hidePaths: z.array(z.string()).default([]),
   /** The keeper leaves after this long with nothing to keep, in milliseconds. */

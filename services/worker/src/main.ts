@@ -3,6 +3,7 @@ import { readFile, statfs } from "node:fs/promises";
 import { createServer } from "node:net";
 import { availableParallelism, hostname, totalmem } from "node:os";
 import { join, resolve } from "node:path";
+import { type CheckpointStore, openCheckpoints } from "./checkpoint/store.ts";
 import { Fault } from "@fastgpu/domain/fault";
 import type { ServiceContext } from "@fastgpu/lifecycle/service";
 import { aborted } from "@fastgpu/lifecycle/signals";
@@ -48,8 +49,19 @@ export async function main(config: WorkerConfig, context: ServiceContext): Promi
   });
   await using runtimes = await openRuntimes(config, files);
   await using journal = await openJournal(join(files.private, "journal.log"));
+  using checkpoints = openCheckpoints({ dir: files.checkpoints, keepMs: config.checkpointKeepMs });
   const leases = createLeaseBook({ marginMs: config.leaseMarginMs });
-  const parts: Parts = { config, context, files, channels, standing, gpus, runtimes, leases };
+  const parts: Parts = {
+    config,
+    context,
+    files,
+    channels,
+    standing,
+    gpus,
+    runtimes,
+    leases,
+    checkpoints,
+  };
   const lines: { session?: SessionLoop } = {};
   // A report is sent as soon as it is durable.
   const append: Journal["append"] = async (report) => {
@@ -58,6 +70,8 @@ export async function main(config: WorkerConfig, context: ServiceContext): Promi
     return entry;
   };
   await using attempts = await openAttempts(parts, { ...journal, append });
+  // What this worker still has is held by now.
+  void checkpoints.sweep();
   const session = await openSession(parts, attempts, journal, name);
   lines.session = session;
   const logs = serveLogs({
@@ -86,11 +100,13 @@ interface Parts {
   readonly gpus: GpuInventory;
   readonly runtimes: Runtimes;
   readonly leases: LeaseBook;
+  readonly checkpoints: CheckpointStore;
 }
 
 function openAttempts(parts: Parts, journal: Journal): Promise<Attempts> {
-  const { config, context, files, channels, standing, gpus, runtimes, leases } = parts;
+  const { config, context, files, channels, standing, gpus, runtimes, leases, checkpoints } = parts;
   return createAttempts({
+    checkpoints,
     records: openRecords(join(files.private, "records")),
     journal,
     leases,

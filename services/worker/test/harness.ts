@@ -78,6 +78,7 @@ export function launchOf(name: string, command: string[], more: Partial<Launch> 
     command,
     env: { PATH: "/usr/bin:/bin" },
     workdir: undefined,
+    checkpoints: undefined,
     limits: { cpuMillis: 0, memoryMib: 0, pids: 0 },
     devices: [],
     array: undefined,

@@ -23,11 +23,15 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 /** Folders below the work folder that a task is told about. */
 export const folders = { inputs: "inputs", outputs: "outputs" } as const;
 
-/** The launch that a lease asks for, on this worker's devices. */
+/**
+ * The launch that a lease asks for, on this worker's devices. `checkpoints`: the task's folder of checkpoints; a task
+ * that names a place of its own keeps it.
+ */
 export function launchOf(
   lease: Lease,
   gpus: readonly GpuDevice[],
   runtime: Pick<Runtime, "kind" | "workFolder">,
+  checkpoints: string,
 ): Launch {
   const { spec } = lease;
   const container = spec?.runtime.case === "container" ? spec.runtime.value : undefined;
@@ -42,6 +46,7 @@ export function launchOf(
     command,
     env: environmentOf(lease, gpus, inside),
     workdir: directory === "" ? undefined : directory,
+    checkpoints: spec?.env["FASTGPU_CHECKPOINT_DIR"] === undefined ? checkpoints : undefined,
     limits: {
       cpuMillis: Number(resources?.cpuMillis ?? 0n),
       memoryMib: Number(resources?.memoryMib ?? 0n),

@@ -4,6 +4,7 @@ import type { Logger } from "@fastgpu/telemetry/log";
 import type { Tracing } from "@fastgpu/telemetry/tracing";
 import type { Context } from "@fastgpu/telemetry/trace-context";
 import { recentBootMs } from "../boot-time.ts";
+import type { CheckpointStore, CheckpointUse } from "../checkpoint/store.ts";
 import type { GpuDevice } from "../gpu/device.ts";
 import type { LeaseBook } from "../lease/book.ts";
 import { errorTailOf } from "../log/tail.ts";
@@ -22,6 +23,7 @@ export interface AttemptContext {
   readonly records: Records;
   readonly leases: LeaseBook;
   readonly storage: AttemptStorage;
+  readonly checkpoints: CheckpointStore;
   readonly tracing: Tracing;
   readonly log: Logger;
   /** Grace of a stop because the lease ends, in milliseconds. */
@@ -105,8 +107,12 @@ class Running implements RunningAttempt {
     this.#endReportId = start.endReportId;
     this.#runtime = context.runtimeFor(start.lease);
     this.#gpus = context.gpusOf(start.lease.gpus);
+    const checkpoints = context.checkpoints.folderOf(start.lease.task);
     this.#launch =
-      this.#runtime === undefined ? undefined : launchOf(start.lease, this.#gpus, this.#runtime);
+      this.#runtime === undefined
+        ? undefined
+        : launchOf(start.lease, this.#gpus, this.#runtime, checkpoints);
+    if (this.#usesCheckpoints()) context.checkpoints.hold(start.lease.task);
     this.ended = new Promise((resolve) => {
       this.#markEnded = resolve;
     });
@@ -206,6 +212,12 @@ class Running implements RunningAttempt {
     await this.#runtime?.remove(attempt).catch((error: unknown) => {
       this.#trace.log.warn({ err: error }, "an ended attempt could not be removed");
     });
+    if (this.#usesCheckpoints()) {
+      const { checkpoints } = this.#context;
+      await checkpoints.release(this.lease.task, this.#checkpointUse()).catch((error: unknown) => {
+        this.#trace.log.warn({ err: error }, "checkpoints could not be removed");
+      });
+    }
     if (this.#isDurable()) records.remove(attempt);
     this.#start.onForgotten();
   }
@@ -213,6 +225,24 @@ class Running implements RunningAttempt {
   /** A no-op attempt leaves nothing to adopt, and is not worth a file. */
   #isDurable(): boolean {
     return this.#runtime?.kind !== "noop";
+  }
+
+  #usesCheckpoints(): boolean {
+    return this.#isDurable() && this.#launch?.checkpoints !== undefined;
+  }
+
+  /** What is over for good is dropped; whatever may come back to this worker finds its checkpoints. */
+  #checkpointUse(): CheckpointUse | undefined {
+    if (this.#abandoned || this.#life.phase !== "ENDED") return undefined;
+    const { end } = this.#life;
+    const isOver = ({ exitClass }: { exitClass: ExitClass }): boolean =>
+      exitClass === "ok" || exitClass === "cancelled";
+    const leased = this.#leased();
+    if (leased === undefined) return { kind: "whole", over: isOver(end) };
+    const over = this.#whole(end)
+      .elements.filter(isOver)
+      .flatMap(({ ranges }) => ranges);
+    return { kind: "elements", leased, over };
   }
 
   #leased(): ReturnType<typeof rangesFromWire> | undefined {
@@ -314,7 +344,10 @@ class Running implements RunningAttempt {
     }
     try {
       if (fresh && runtime.kind !== "noop") {
-        const { storage } = this.#context;
+        const { storage, checkpoints } = this.#context;
+        if (this.#usesCheckpoints()) {
+          await checkpoints.prepare(this.lease.task, launch.image !== undefined);
+        }
         await prepareFolders({
           storage,
           lease: this.lease,

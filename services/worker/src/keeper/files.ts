@@ -19,6 +19,8 @@ export interface WorkerFiles {
   readonly root: string;
   readonly private: string;
   readonly attempts: string;
+  /** One folder a task, kept over its attempts. */
+  readonly checkpoints: string;
   /** Folder of unix sockets: `private`, or a short one where that path is too long for a socket. */
   readonly sockets: string;
   readonly socket: string;
@@ -32,6 +34,7 @@ export function workerFiles(root: string): WorkerFiles {
     root,
     private: join(root, "private"),
     attempts: join(root, "attempts"),
+    checkpoints: join(root, "checkpoints"),
     sockets,
     socket: join(sockets, "keeper.sock"),
     deadlines: join(root, "private", "deadlines.json"),

@@ -1,3 +1,5 @@
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
 import { type Stream, Writable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ElementEnd } from "./array.ts";
@@ -26,17 +28,23 @@ export interface Slot {
   ): Promise<"drained" | "died" | "broken">;
 }
 
-const laneScript =
-  'while IFS= read -r i <&4; do FASTGPU_ARRAY_INDEX=$i "$@" 4<&- 5>&-; echo "$i $?" >&5; done';
+/** `c`: the folder of the task's checkpoints, empty = none is offered. */
+const laneScript = [
+  "c=$1; shift",
+  "while IFS= read -r i <&4; do",
+  'if [ -n "$c" ]; then export FASTGPU_CHECKPOINT_DIR="$c/$i"; fi',
+  'FASTGPU_ARRAY_INDEX=$i "$@" 4<&- 5>&-; echo "$i $?" >&5; done',
+].join("\n");
 
 /** Starts a lane; rejects where the sandbox cannot be started. */
 export async function startSlot(context: RunContext): Promise<Slot> {
   const { host, launch } = context;
+  const task = [context.program, ...launch.command.slice(1)];
   const sandbox = sandboxCommand({
     ...context,
     joins: context.cgroup?.joins ?? [],
     limitData: context.cgroup?.enforced.includes("memory") !== true && launch.devices.length === 0,
-    command: [host.sh, "-c", laneScript, "sh", context.program, ...launch.command.slice(1)],
+    command: [host.sh, "-c", laneScript, "sh", launch.checkpoints ?? "", ...task],
   });
   const [out, err] = await context.takePipes(2);
   if (out === undefined || err === undefined) throw new Error("no pipes");
@@ -140,6 +148,9 @@ class Lane {
     this.#timedOut = false;
     if (launch.timeoutMs > 0) {
       this.#timer = setTimeout(() => this.#timeOut(index), Math.min(maxTimerMs, launch.timeoutMs));
+    }
+    if (launch.checkpoints !== undefined) {
+      mkdirSync(join(launch.checkpoints, String(index)), { recursive: true, mode: 0o700 });
     }
     this.#control.write(`${index}\n`);
   }

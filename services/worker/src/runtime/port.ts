@@ -25,6 +25,11 @@ export interface Launch {
   readonly env: Readonly<Record<string, string>>;
   /** Absolute working directory; undefined = the attempt's own work folder (process) or the image's (container). */
   readonly workdir: string | undefined;
+  /**
+   * Host folder of the task's checkpoints, told as FASTGPU_CHECKPOINT_DIR (elements of an array: the folder below it
+   * that is named by the index); undefined = none is offered.
+   */
+  readonly checkpoints: string | undefined;
   readonly limits: Limits;
   /** CDI names (`vendor/class=name`) of the devices promised to the attempt. */
   readonly devices: readonly string[];

@@ -100,7 +100,13 @@ function bodyOf(request: ContainerRequest, profileAsPath: boolean): Record<strin
       ],
       ReadonlyRootfs: true,
       Tmpfs: { "/tmp": "rw,nosuid,nodev,mode=1777" },
-      Binds: [`${request.workDir}:${insidePaths.work}:rw`, `${request.ioDir}:${insidePaths.io}:rw`],
+      Binds: [
+        `${request.workDir}:${insidePaths.work}:rw`,
+        `${request.ioDir}:${insidePaths.io}:rw`,
+        ...(launch.checkpoints === undefined
+          ? []
+          : [`${launch.checkpoints}:${insidePaths.checkpoints}:rw`]),
+      ],
       Ulimits: [
         { Name: "nofile", ...ulimitOf("Max open files") },
         { Name: "nproc", ...ulimitOf("Max processes") },

@@ -74,7 +74,7 @@ export interface Engine extends Disposable {
 export const userNamespace = { hostId: 231_072, size: 65_536 } as const;
 
 /** Where a task finds its own folders inside. */
-export const insidePaths = { work: "/work", io: "/fastgpu" } as const;
+export const insidePaths = { work: "/work", io: "/fastgpu", checkpoints: "/checkpoints" } as const;
 
 /** Limits every container has, whatever its launch says. */
 export const defaultPids = 4_096;

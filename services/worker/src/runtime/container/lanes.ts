@@ -1,7 +1,7 @@
-import { appendFileSync, chmodSync } from "node:fs";
+import { appendFileSync, chmodSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { indexesOf } from "../../ranges.ts";
-import type { ArrayRange } from "../port.ts";
+import type { ArrayRange, Launch } from "../port.ts";
 import { insidePaths } from "./engine.ts";
 
 /**
@@ -9,12 +9,13 @@ import { insidePaths } from "./engine.ts";
  * noted in a file outside. It needs /bin/sh in the image, and neither worker nor keeper while it runs.
  */
 const script = `
-io=${insidePaths.io}; n=$1; shift
+io=${insidePaths.io}; own=$1; n=$2; shift 2
 trap 'kill -TERM -1' TERM
 lane() {
   stop=; trap 'stop=1' TERM
   k=$1; shift
   while IFS= read -r i <&9; do
+    [ -n "$own" ] && export FASTGPU_CHECKPOINT_DIR="${insidePaths.checkpoints}/$i"
     FASTGPU_ARRAY_INDEX=$i "$@" 9<&-; c=$?
     [ -n "$stop" ] && return
     e=x; [ $c -eq 0 ] && e=o
@@ -24,11 +25,11 @@ lane() {
 k=0; while [ $k -lt $n ]; do lane $k "$@" & k=$((k+1)); done
 until wait; do :; done`;
 
-/** Writes the lanes' lists into `ioDir` and returns the command that runs `command` over them. */
+/** Writes the lanes' lists into `ioDir` and returns the command that runs the launch's command over them. */
 export function prepareLanes(
   ioDir: string,
   array: ArrayRange,
-  command: readonly string[],
+  { command, checkpoints }: Pick<Launch, "command" | "checkpoints">,
 ): readonly string[] {
   const indexes = indexesOf(array.ranges);
   const lanes = Math.max(1, Math.min(array.slots, indexes.length));
@@ -38,5 +39,11 @@ export function prepareLanes(
     appendFileSync(path, own.map((index) => `${index}\n`).join(""), { flag: "w" });
     chmodSync(path, 0o644);
   }
-  return ["/bin/sh", "-c", script, "fastgpu-lanes", String(lanes), ...command];
+  for (const index of checkpoints === undefined ? [] : indexes) {
+    const path = join(checkpoints ?? "", String(index));
+    mkdirSync(path, { recursive: true });
+    chmodSync(path, 0o777);
+  }
+  const own = checkpoints === undefined ? "" : "1";
+  return ["/bin/sh", "-c", script, "fastgpu-lanes", own, String(lanes), ...command];
 }

@@ -133,6 +133,16 @@ function specOf(request: ContainerRequest, rootless: boolean): Record<string, un
         options: mountOptions,
       },
       { destination: insidePaths.io, type: "bind", source: request.ioDir, options: mountOptions },
+      ...(launch.checkpoints === undefined
+        ? []
+        : [
+            {
+              destination: insidePaths.checkpoints,
+              type: "bind",
+              source: launch.checkpoints,
+              options: mountOptions,
+            },
+          ]),
     ],
     resource_limits: {
       pids: { limit: pids === 0 ? defaultPids : pids },

@@ -141,7 +141,13 @@ async function prepare(
   if (readLaunch(own) === undefined) writeJson(own.launch, launch);
   const nodes = await resolveDevices(launch, options.cdiDirs);
   if (nodes.kind === "missing") return refuse("start_failed", nodes.message);
-  const env = { ...launch.env, FASTGPU_PROGRESS_FILE: `${insidePaths.io}/progress` };
+  const env = {
+    ...launch.env,
+    FASTGPU_PROGRESS_FILE: `${insidePaths.io}/progress`,
+    ...(launch.checkpoints === undefined
+      ? {}
+      : { FASTGPU_CHECKPOINT_DIR: insidePaths.checkpoints }),
+  };
   const { array } = launch;
   const created = await engine.create({
     launch: { ...launch, env },
@@ -149,7 +155,7 @@ async function prepare(
     ioDir,
     logPath: join(own.dir, "engine.log"),
     seccompPath,
-    command: array === undefined ? launch.command : prepareLanes(ioDir, array, launch.command),
+    command: array === undefined ? launch.command : prepareLanes(ioDir, array, launch),
     labels: { "fastgpu.attempt": launch.name },
   });
   if (created.kind === "no_image") return refuse("image", created.message);

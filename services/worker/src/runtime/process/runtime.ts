@@ -110,6 +110,7 @@ function withPaths(launch: Launch, own: AttemptFiles): Launch {
   const env = {
     HOME: own.work,
     TMPDIR: own.tmp,
+    ...(launch.checkpoints === undefined ? {} : { FASTGPU_CHECKPOINT_DIR: launch.checkpoints }),
     FASTGPU_PROGRESS_FD: "3",
     FASTGPU_PROGRESS_FILE: join(own.tmp, "progress"),
     ...launch.env,
