@@ -12,6 +12,14 @@ const experiments: Readonly<Record<string, Experiment>> = {
     about: "placement decisions a second on one core (goal G1)",
     load: () => import("./decisions.ts"),
   },
+  idle: {
+    about: "seconds from npm start to ready, and memory of the idle platform (goal G11)",
+    load: () => import("./idle.ts"),
+  },
+  latency: {
+    about: "submit to running over the bare runtime's own start (goal G4)",
+    load: () => import("./latency.ts"),
+  },
   ledger: {
     about: "transfers a second in the ledger, one hot account (goal G7)",
     load: () => import("./ledger.ts"),
@@ -27,6 +35,10 @@ const experiments: Readonly<Record<string, Experiment>> = {
   memory: {
     about: "memory of queued tasks by the million (goal G9)",
     load: () => import("./memory.ts"),
+  },
+  pipeline: {
+    about: "durable submit to complete a second, beside floors and peers (goal G5)",
+    load: () => import("./pipeline.ts"),
   },
   placement: {
     about: "GPU allocation on openb-format traces, by policy (goal G2)",
