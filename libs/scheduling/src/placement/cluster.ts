@@ -43,6 +43,8 @@ export class Cluster {
   private readonly members: number[][] = [];
   private nodeAtRank: number[] = [];
   private ranked = true;
+  /** The lowest rank in a slot; -1 = not known. Asked thousands of times a change. */
+  private first = new Int32Array(0);
   private readonly draft: StateDraft;
 
   constructor(options: { readonly shapes: ShapeTable; readonly maxGpusPerNode: number }) {
@@ -120,9 +122,11 @@ export class Cluster {
 
   /** The lowest rank (position by id) among the nodes of a used slot. */
   firstRank(slot: number): number {
+    if (this.ranked && this.first[slot]! >= 0) return this.first[slot]!;
     this.ensureRanks();
     const heap = this.members[slot]!;
     while (this.nodes[this.nodeAtRank[heap[0]!]!]!.slot !== slot) popLeast(heap);
+    this.first[slot] = heap[0]!;
     return heap[0]!;
   }
 
@@ -180,7 +184,8 @@ export class Cluster {
   }
 
   private leave(node: number): void {
-    const { slot } = this.nodes[node]!;
+    const { slot, rank } = this.nodes[node]!;
+    if (this.first[slot] === rank) this.first[slot] = -1;
     this.supply.count(slot, -1);
     this.states.release(slot, this.log);
   }
@@ -208,13 +213,23 @@ export class Cluster {
       heap = [];
       this.members[slot] = heap;
     }
-    if (this.states.users[slot] === 1) heap.length = 0;
-    else if (heap.length > 2 * this.states.users[slot]! + 16) {
+    if (this.first.length < this.states.slots) this.growFirst();
+    if (this.states.users[slot] === 1) {
+      heap.length = 0;
+      this.first[slot] = rank;
+    } else if (rank < this.first[slot]!) this.first[slot] = rank;
+    if (heap.length > 2 * this.states.users[slot]! + 16) {
       const live = heap.filter((r) => this.nodes[this.nodeAtRank[r]!]!.slot === slot && r !== rank);
       heap.length = 0;
       heap.push(...new Set(live.sort((a, b) => a - b)));
     }
     pushLeast(heap, rank);
+  }
+
+  private growFirst(): void {
+    const first = new Int32Array(this.states.users.length).fill(-1);
+    first.set(this.first);
+    this.first = first;
   }
 
   private readonly log = (slot: number): void => {
@@ -255,6 +270,7 @@ export class Cluster {
     const id = (node: number): string => this.nodes[node]!.spec.id;
     this.nodeAtRank = live.sort((a, b) => (id(a) < id(b) ? -1 : 1));
     for (const heap of this.members) if (heap !== undefined) heap.length = 0;
+    this.first = new Int32Array(this.states.users.length).fill(-1);
     for (const [rank, node] of this.nodeAtRank.entries()) {
       const entry = this.nodes[node]!;
       entry.rank = rank;

@@ -69,12 +69,11 @@ export class Finder {
       const end = Math.min((block + 1) << blockBits, cluster.states.slots);
       for (let slot = block << blockBits; slot < end; slot++) {
         if (view.score[slot] !== best) continue;
-        const rank = cluster.firstRank(slot);
         // An equal score at a higher id cannot win: its bound may stay a bound.
-        if (winner >= 0 && rank > winnerRank) continue;
+        if (winner >= 0 && cluster.firstRank(slot) > winnerRank) continue;
         if (view.open[slot] !== 0 && !this.settle(view, slot, shape)) continue;
         winner = slot;
-        winnerRank = rank;
+        winnerRank = cluster.firstRank(slot);
       }
     }
     return winner;
