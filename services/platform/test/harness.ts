@@ -19,15 +19,9 @@ import { createClient, type Client } from "@fastgpu/rpc/client";
 import { quiet } from "@fastgpu/testkit/log";
 import { startPlatform, type Platform, type PlatformOptions } from "../src/platform.ts";
 
-/** A platform of a test's own, with a client of its first tenant. */
-export interface TestPlatform extends AsyncDisposable {
+/** A platform of a test's own, with clients of its first tenant. */
+export interface TestPlatform extends Clients, AsyncDisposable {
   readonly platform: Platform;
-  readonly tasks: Client<typeof TaskService>;
-  readonly nodes: Client<typeof NodeService>;
-  readonly billing: Client<typeof BillingService>;
-  /** `projects/{project}` */
-  readonly parent: string;
-  readonly key: string;
   readonly directory: string;
   /** Stops it, as a crash of everything does or cleanly, and starts it again on the same data. */
   restart(): Promise<void>;
@@ -58,28 +52,54 @@ export async function testPlatform(
       ports: { gateway, workers, metrics },
     });
   let platform = await start();
-  const key = platform.firstKey ?? "";
-  const token = () => Promise.resolve(key);
-  const channel = createChannel({ address: platform.address, token });
+  const clients = openClients(platform);
   return {
+    ...clients,
     get platform() {
       return platform;
     },
-    tasks: createClient(TaskService, channel),
-    nodes: createClient(NodeService, channel),
-    billing: createClient(BillingService, channel),
-    parent: `projects/${platform.project}`,
-    key,
     directory,
     async restart() {
       await platform.stop();
       platform = await start();
     },
     async [Symbol.asyncDispose]() {
-      channel.close();
+      clients.close();
       await platform.stop();
       await rm(directory, { recursive: true, force: true });
     },
+  };
+}
+
+/** What a test must know of a platform to use it, wherever that runs. */
+export type Reachable = Pick<
+  Platform,
+  "address" | "firstKey" | "project" | "org" | "auditorUrl" | "dataDir"
+>;
+
+/** Clients of a platform's first tenant. */
+export interface Clients {
+  readonly tasks: Client<typeof TaskService>;
+  readonly nodes: Client<typeof NodeService>;
+  readonly billing: Client<typeof BillingService>;
+  /** `projects/{project}` */
+  readonly parent: string;
+  readonly key: string;
+}
+
+/** Clients with the key of the first start; they outlive the platform's restarts. */
+export function openClients(
+  platform: Pick<Reachable, "address" | "firstKey" | "project">,
+): Clients & { close(): void } {
+  const key = platform.firstKey ?? "";
+  const channel = createChannel({ address: platform.address, token: () => Promise.resolve(key) });
+  return {
+    tasks: createClient(TaskService, channel),
+    nodes: createClient(NodeService, channel),
+    billing: createClient(BillingService, channel),
+    parent: `projects/${platform.project}`,
+    key,
+    close: () => channel.close(),
   };
 }
 
@@ -116,7 +136,11 @@ export function stateName(task: Task): string {
 const terminal: readonly TaskState[] = [TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED];
 
 /** Follows a task to its end, across lost connections. */
-export async function endOf(p: TestPlatform, name: string, timeoutMs = 60_000): Promise<Task> {
+export async function endOf(
+  p: Pick<Clients, "tasks">,
+  name: string,
+  timeoutMs = 60_000,
+): Promise<Task> {
   const signal = AbortSignal.timeout(timeoutMs);
   let last: Task | undefined;
   while (!signal.aborted) {
@@ -137,7 +161,10 @@ export async function endOf(p: TestPlatform, name: string, timeoutMs = 60_000): 
 }
 
 /** The auditor's verdict once billing has caught up with what has ended. */
-export async function settledAudit(p: TestPlatform, timeoutMs = 30_000): Promise<AuditReport> {
+export async function settledAudit(
+  p: Pick<Clients, "billing"> & { readonly platform: Pick<Reachable, "auditorUrl" | "org"> },
+  timeoutMs = 30_000,
+): Promise<AuditReport> {
   await using auditor = openAuditor({ url: p.platform.auditorUrl, log: quiet });
   const deadline = performance.now() + timeoutMs;
   for (;;) {
