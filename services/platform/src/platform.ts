@@ -33,6 +33,8 @@ export interface PlatformOptions {
   readonly workers?: number | undefined;
   /** Simulated GPUs of each worker that finds no real one; default 0. */
   readonly simulatedGpus?: number | undefined;
+  /** Folders that process tasks must not see, beside the platform's own: they may run as its user. */
+  readonly hidePaths?: readonly string[] | undefined;
   /** Runtimes of the workers: `auto`, or a list of container, process and noop. */
   readonly runtime?: string | undefined;
   /** Settings over those of the composition, from the user's `fastgpu.yaml`. */
@@ -41,6 +43,7 @@ export interface PlatformOptions {
   readonly logLevel?: string | undefined;
   /** The platform's own logger; default: like those of the services. */
   readonly log?: Logger | undefined;
+  /** Where spans are sent, for example `http://localhost:4318/v1/traces`; missing: nowhere. */
   readonly otlpUrl?: string | undefined;
   /** Keeps finished spans; for tests in one process. */
   readonly spans?: InMemorySpanExporter | undefined;
@@ -217,9 +220,10 @@ function workerSection(
     cpuMillis: Math.max(1_000, Math.floor((availableParallelism() * 1_000) / count)),
     memoryMib: Math.floor(totalmem() / 2 ** 20 / count),
     // A process task has this machine's user: it must not find the platform's keys and stores.
-    hidePaths: ["keys", "postgres", "nats", "storage", "run", "log"].map((name) =>
-      join(data.path, name),
-    ),
+    hidePaths: [
+      ...["keys", "postgres", "nats", "storage", "run", "log"].map((name) => join(data.path, name)),
+      ...(options.hidePaths ?? []),
+    ],
   };
 }
 

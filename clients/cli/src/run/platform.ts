@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { dirname } from "node:path";
 import { createInterface } from "node:readline/promises";
 import { Fault } from "@fastgpu/domain/fault";
 import { configPath } from "../config/file.ts";
@@ -40,6 +41,7 @@ export async function start(
   await refuseTakenPorts(Object.values(ports));
   const { startPlatform } = await import("@fastgpu/platform/platform");
   const { mergeSections, readSections } = await import("@fastgpu/platform/settings");
+  const { otlpUrlOf } = await import("@fastgpu/telemetry/tracing");
   const own = options.config === undefined ? {} : await readSections(options.config);
   const sections =
     options.stopTasks === true ? mergeSections(own, { worker: { stopTasks: true } }) : own;
@@ -53,9 +55,11 @@ export async function start(
       workers: options.workers,
       simulatedGpus: options.gpus ?? SIMULATED_GPUS,
       runtime: options.runtime,
+      // The operator's key lies there.
+      hidePaths: [dirname(configPath(context.env))],
       sections,
       logLevel: context.env["FASTGPU_LOG_LEVEL"],
-      otlpUrl: context.env["OTEL_EXPORTER_OTLP_ENDPOINT"],
+      otlpUrl: otlpUrlOf(context.env),
       env: context.env,
       onProgress: (step) => line.say(`starting: ${step}`),
     });
