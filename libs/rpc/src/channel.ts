@@ -3,9 +3,11 @@ import { passiveTracing } from "@fastgpu/telemetry/tracing";
 import { Client, credentials, logVerbosity, setLogVerbosity } from "@grpc/grpc-js";
 import type { ChannelCredentials } from "@grpc/grpc-js";
 import { limits } from "./limits.ts";
+import { resetRequestsWithoutEnd } from "./reset.ts";
 
 // What goes wrong in the transport reaches our callers as faults; grpc-js itself would write to standard error.
 setLogVerbosity(logVerbosity.NONE);
+resetRequestsWithoutEnd();
 
 /** For which call a token is wanted. */
 export interface TokenRequest {

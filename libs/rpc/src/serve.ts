@@ -163,9 +163,12 @@ function openCall(
     callerDeadlineMs: typeof deadline === "number" ? deadline : deadline.getTime(),
     onStop,
   });
-  const cancel = (): void => open.stop(atDeadline(open) ? "deadline" : "caller");
-  (call as EventEmitter).on("cancelled", cancel);
+  (call as EventEmitter).on("cancelled", () => stopOfCancel(open));
   return open;
+}
+
+function stopOfCancel(open: OpenCall): void {
+  open.stop(atDeadline(open) ? "deadline" : "caller");
 }
 
 /** A caller whose own deadline passed cancels a moment before ours does: it started the same time earlier. */
@@ -227,8 +230,10 @@ async function* admittedRequests(
     await nextTurn();
     throw open.faultOf(faultOfStop("caller"));
   }
-  // A reset of the stream reads like its end; that the caller went away is told only afterwards, in the same turn.
+  // A reset of the stream reads like its end. Its event comes a turn later, or after the handler's answer if the stream
+  // still held messages when it was reset: the stream's own state is what decides.
   await nextTurn();
+  if (isCancelled(call)) stopOfCancel(open);
   if (open.ended) throw open.faultOf(faultOfStop("caller"));
 }
 
