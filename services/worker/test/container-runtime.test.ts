@@ -99,9 +99,24 @@ describe.skipIf(skipReason !== undefined)("containers", () => {
     const t = makeRuntime();
     await using runtime = t.runtime;
     const absent = launchOf(freshName(), ["true"], { image: "localhost/no-such-image" });
-    expect(await runtime.start(absent, farAhead())).toMatchObject({ exitClass: "image" });
-    const bad = launchOf(freshName(), ["/no/such/program"], { image });
-    expect(await runtime.start(bad, farAhead())).toMatchObject({ exitClass: "start_failed" });
+    expect(await runtime.start(absent, farAhead())).toMatchObject({
+      exitClass: "rejected",
+      message: expect.stringContaining("fastgpu image import"),
+    });
+    for (const program of ["/no/such/program", "no-such-program", "/etc"]) {
+      const bad = launchOf(freshName(), [program], { image });
+      expect(await runtime.start(bad, farAhead())).toMatchObject({ exitClass: "rejected" });
+    }
+  });
+
+  test("a registry that does not answer may do so later: that is no rejection", async () => {
+    const t = makeRuntime();
+    await using runtime = t.runtime;
+    const silent = launchOf(freshName(), ["true"], { image: "127.0.0.1:1/some/image:1" });
+    expect(await runtime.start(silent, farAhead())).toMatchObject({
+      exitClass: "image",
+      message: expect.stringContaining("127.0.0.1:1"),
+    });
   });
 
   test("a stop signals, waits for the grace, then kills", async () => {
@@ -252,7 +267,9 @@ describe.skipIf(skipReason !== undefined)("containers", () => {
     await runtime.stop(stopped, { reason: "cancelled", signal: "SIGTERM", graceMs: 30_000 });
     expect(await t.exit(stopped)).toMatchObject({ cause: "stop", exitCode: 3 });
     const absent = launchOf(freshName(), ["true"], { image: "localhost/no-such-image" });
-    expect(await runtime.start(absent, farAhead())).toMatchObject({ exitClass: "image" });
+    expect(await runtime.start(absent, farAhead())).toMatchObject({ exitClass: "rejected" });
+    const silent = launchOf(freshName(), ["true"], { image: "127.0.0.1:1/some/image" });
+    expect(await runtime.start(silent, farAhead())).toMatchObject({ exitClass: "image" });
     await runtime.remove(name);
     expect(await t.engine.inspect(name)).toBeUndefined();
   });

@@ -1,4 +1,4 @@
-import { readFileSync, rmSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { bootMs } from "../src/boot-time.ts";
@@ -81,11 +81,22 @@ test("nothing of the worker's own environment reaches a task", async () => {
   ).toEqual([]);
 });
 
-test("a command that does not exist is refused before anything runs", async () => {
+test("a command that does not exist or may not be executed is rejected, and says what to do", async () => {
   const t = makeProcessRuntime();
   await using runtime = t.runtime;
-  const result = await runtime.start(launchOf("att-a", ["no-such-program"]), farAhead());
-  expect(result).toMatchObject({ kind: "refused", exitClass: "start_failed" });
+  const plain = join(t.files.root, "plain");
+  writeFileSync(plain, "exit 0\n", { mode: 0o644 });
+  for (const [command, message] of [
+    ["no-such-program", /command not found: no-such-program in PATH .*install it/],
+    ["/no/such/program", /command not found: \/no\/such\/program; /],
+    [plain, /permission denied to execute .*plain: .*chmod/],
+    [t.files.root, /it is a folder/],
+  ] as const) {
+    const result = await runtime.start(launchOf("att-a", [command]), farAhead());
+    expect(result).toMatchObject({ kind: "refused", exitClass: "rejected" });
+    expect(result).toMatchObject({ message: expect.stringMatching(message) });
+    await runtime.remove("att-a");
+  }
 });
 
 test("a stop signals the task, gives it its grace and lets it end by itself", async () => {

@@ -370,7 +370,7 @@ test.skipIf(skipReason !== undefined)(
     expect(await engine.inspect(attempt)).toBeUndefined();
     const missing = { case: "container", value: { image: "localhost/no-such" } } as const;
     const absent = peer.lease({ runtime: missing });
-    expect(endOf(await peer.report(absent, "ended")).exitClass).toBe(ExitClass.IMAGE);
+    expect(endOf(await peer.report(absent, "ended")).exitClass).toBe(ExitClass.REJECTED);
   },
 );
 

@@ -60,15 +60,16 @@ export function createLauncher(options: {
     const workdir = launch.workdir ?? files.work;
     if (!existsSync(workdir)) return refused(`no such working directory: ${workdir}`);
     const program = resolveProgram(launch, workdir);
-    if (program === undefined) {
-      return refused(`command not found: ${launch.command[0] ?? "(empty)"}`);
+    // No other try would find it: the task fails at once and says what to do.
+    if (program.kind === "unusable") {
+      return { kind: "refused", exitClass: "rejected", message: program.why };
     }
     let cgroup: AttemptCgroup | undefined;
     if (cgroupHost !== undefined) {
       cgroup = createAttemptCgroup(cgroupHost, `${tag}-${launch.name}`, launch.limits);
     }
     sandbox ??= probeSandbox();
-    const full: RunContext = { ...context, host: sandbox, cgroup, program, workdir };
+    const full: RunContext = { ...context, host: sandbox, cgroup, program: program.path, workdir };
     const run =
       launch.array === undefined ? await startSingle(full) : await startArray(full, launch.array);
     const enforced = (cgroup?.enforced ?? []).map((controller) => `cgroup_${controller}`);

@@ -91,14 +91,31 @@ function isExecutable(path: string): boolean {
   }
 }
 
+/** A program that was looked for; `why` is for the task's owner and says what to do. */
+export type FoundProgram =
+  | { readonly kind: "found"; readonly path: string }
+  | { readonly kind: "unusable"; readonly why: string };
+
 /** The program of a launch as an absolute path, looked up as a shell in the task's own environment would. */
-export function resolveProgram(launch: Launch, workdir: string): string | undefined {
+export function resolveProgram(launch: Launch, workdir: string): FoundProgram {
   const [program] = launch.command;
-  if (program === undefined || program === "") return undefined;
+  if (program === undefined || program === "") return { kind: "unusable", why: "empty command" };
+  const searched = launch.env["PATH"] ?? hostPath;
   const candidates = program.includes("/")
     ? [resolve(workdir, program)]
-    : (launch.env["PATH"] ?? hostPath).split(":").map((dir) => resolve(workdir, dir, program));
-  return candidates.find((path) => isExecutable(path));
+    : searched.split(":").map((dir) => resolve(workdir, dir, program));
+  const path = candidates.find((candidate) => isExecutable(candidate));
+  if (path !== undefined) return { kind: "found", path };
+  const there = candidates.find((candidate) => existsSync(candidate));
+  if (there !== undefined) {
+    const why = statSync(there).isDirectory()
+      ? `cannot execute ${there}: it is a folder`
+      : `permission denied to execute ${there}: make it executable (chmod +x) or name its interpreter first`;
+    return { kind: "unusable", why };
+  }
+  const where = program.includes("/") ? "" : ` in PATH (${searched})`;
+  const hint = "processes run from the worker's own file system: install it there or use an image";
+  return { kind: "unusable", why: `command not found: ${program}${where}; ${hint}` };
 }
 
 /** What one sandboxed command needs. */

@@ -111,7 +111,8 @@ class Keeper {
     const files = attemptFiles(this.#options.files, name);
     const known = await this.#launcher.known(files, this.#live.has(name), request.op);
     if (known !== undefined) return { kind: "start", start: known };
-    if (request.killAtBootMs <= bootMs()) {
+    // Pulling an image may outlast the lease that the request knew; its renewals stand in the file.
+    if (Math.max(request.killAtBootMs, this.#deadlineOf(name) ?? 0) <= bootMs()) {
       const message = "the lease ended before the start";
       return { kind: "start", start: { kind: "refused", exitClass: "start_failed", message } };
     }

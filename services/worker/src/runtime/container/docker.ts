@@ -1,5 +1,6 @@
 import type { EngineAddress } from "../../keeper/wire.ts";
 import { type ContainerRequest, type Engine, defaultPids, insidePaths, limitOf } from "./engine.ts";
+import { pullTimeoutMs, readPull } from "./failures.ts";
 import { type EngineHttp, createEngineHttp, messageOf } from "./http.ts";
 import { readFileSync } from "node:fs";
 
@@ -27,6 +28,13 @@ export function createDocker(address: EngineAddress): Engine {
         return { kind: "no_image", message };
       }
       return { kind: "failed", message };
+    },
+    async pull(image) {
+      // Without a tag the engine would fetch all of them; a digest names one image by itself.
+      const [, tag] = splitTag(image);
+      const name = image.includes("@") || tag !== undefined ? image : `${image}:latest`;
+      const path = `${api}/images/create?fromImage=${encodeURIComponent(name)}`;
+      return readPull(await http.call("POST", path, undefined, AbortSignal.timeout(pullTimeoutMs)));
     },
     init: () => Promise.resolve({ kind: "done" }),
     async start(name) {

@@ -24,6 +24,12 @@ export type CreateResult =
   | { readonly kind: "no_image"; readonly message: string }
   | { readonly kind: "failed"; readonly message: string };
 
+/** What came of asking a registry. `unknown`: nobody has it for us, asking again changes nothing. */
+export type PullResult =
+  | { readonly kind: "done" }
+  | { readonly kind: "unknown"; readonly message: string }
+  | { readonly kind: "unreachable"; readonly message: string };
+
 /** A container as the engine sees it now. */
 export interface ContainerView {
   readonly id: string;
@@ -40,6 +46,8 @@ export interface Engine extends Disposable {
   /** Version text; rejects where the engine does not answer. */
   version(): Promise<string>;
   create(request: ContainerRequest): Promise<CreateResult>;
+  /** Fetches an image from the registry that its name says, or that the engine is set to ask. */
+  pull(image: string): Promise<PullResult>;
   /** Makes the container's process without running the task's code, where the engine can (podman). */
   init(name: string): Promise<{ kind: "done" } | { kind: "failed"; message: string }>;
   start(name: string): Promise<{ kind: "done" } | { kind: "failed"; message: string }>;

@@ -8,6 +8,7 @@ import {
   limitOf,
   userNamespace,
 } from "./engine.ts";
+import { pullTimeoutMs, readPull } from "./failures.ts";
 import { type EngineHttp, createEngineHttp, messageOf } from "./http.ts";
 import { ensurePodmanService } from "./service.ts";
 
@@ -36,6 +37,10 @@ export function createPodman(address: EngineAddress): Engine {
     async create(request) {
       rootless ??= await isRootless(http);
       return create(http, specOf(request, rootless));
+    },
+    async pull(image) {
+      const path = `${api}/images/pull?reference=${encodeURIComponent(image)}`;
+      return readPull(await http.call("POST", path, undefined, AbortSignal.timeout(pullTimeoutMs)));
     },
     init: (name) => act(name, "init"),
     start: (name) => act(name, "start"),

@@ -13,7 +13,8 @@ import {
 } from "../../keeper/files.ts";
 import { recordLost } from "../../keeper/launcher.ts";
 import type { KnownAttempt, Launch, Runtime, RuntimeEvent, StartResult } from "../port.ts";
-import { type Engine, insidePaths } from "./engine.ts";
+import { type ContainerRequest, type CreateResult, type Engine, insidePaths } from "./engine.ts";
+import { blamesCommand, isLocalName } from "./failures.ts";
 import { prepareLanes } from "./lanes.ts";
 import { writeSeccompProfile } from "./seccomp.ts";
 
@@ -97,7 +98,7 @@ export function createContainerRuntime(options: ContainerRuntimeOptions): Runtim
       if (started.kind === "done") return watched;
       mine.delete(launch.name);
       await engine.remove(launch.name).catch(() => undefined);
-      return refuse("start_failed", started.message);
+      return refuseStart(started.message);
     },
     async stop(name, request) {
       const reply = await keeper.askIfAlive({ op: "stop", name, request });
@@ -149,7 +150,7 @@ async function prepare(
       : { FASTGPU_CHECKPOINT_DIR: insidePaths.checkpoints }),
   };
   const { array } = launch;
-  const created = await engine.create({
+  const created = await createPulling(engine, {
     launch: { ...launch, env },
     workDir: own.work,
     ioDir,
@@ -158,13 +159,42 @@ async function prepare(
     command: array === undefined ? launch.command : prepareLanes(ioDir, array, launch),
     labels: { "fastgpu.attempt": launch.name },
   });
-  if (created.kind === "no_image") return refuse("image", created.message);
+  if (created.kind === "refused") return created;
   if (created.kind === "failed") return refuse("start_failed", created.message);
   const before = await engine.inspect(launch.name);
   if (before?.state !== "created") return undefined;
   const initialised = await engine.init(launch.name);
-  if (initialised.kind === "failed") return refuse("start_failed", initialised.message);
+  if (initialised.kind === "failed") return refuseStart(initialised.message);
   return verifyDevices(engine, launch.name, nodes.paths);
+}
+
+/** A command that the image does not have stays one: the task fails at once. All else may pass. */
+function refuseStart(message: string): Refusal {
+  if (!blamesCommand(message)) return refuse("start_failed", message);
+  return refuse("rejected", `the image cannot run the command: ${message}`);
+}
+
+/** Creates the container, fetching an image that is not on this machine. */
+async function createPulling(
+  engine: Engine,
+  request: ContainerRequest,
+): Promise<Exclude<CreateResult, { kind: "no_image" }> | Refusal> {
+  const image = request.launch.image ?? "";
+  const absent = (message: string): Refusal =>
+    refuse(
+      "rejected",
+      `no image ${image} on this worker, and no registry has it for us (${message}); check the name, or bring it here with: fastgpu image import`,
+    );
+  for (let pulled = false; ; pulled = true) {
+    const created = await engine.create(request);
+    if (created.kind !== "no_image") return created;
+    if (pulled || isLocalName(image)) return absent(created.message);
+    const pull = await engine.pull(image);
+    if (pull.kind === "unknown") return absent(pull.message);
+    if (pull.kind === "unreachable") {
+      return refuse("image", `the registry of ${image} did not give it: ${pull.message}`);
+    }
+  }
 }
 
 async function resolveDevices(
