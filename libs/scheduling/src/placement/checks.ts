@@ -6,7 +6,7 @@ import type { Cluster } from "./cluster.ts";
 import { memoryTaken } from "./cluster.ts";
 import type { GpuKind } from "./nodes.ts";
 import { migGrade } from "./shapes.ts";
-import type { Shape } from "./shapes.ts";
+import type { HostDemand, Shape } from "./shapes.ts";
 
 /** Why a node cannot take a shape now. */
 export type BlockReason =
@@ -141,13 +141,13 @@ export class Fitter {
     this.cluster = cluster;
   }
 
-  /** True where the shape fits the state in `slot`. */
-  fits(slot: number, shape: Shape): boolean {
+  /** True where the shape fits the state in `slot`, asking no more of the host than `host`. */
+  fits(slot: number, shape: Shape, host: HostDemand = shape): boolean {
     const { states } = this.cluster;
     if (
-      states.cpuMillis[slot]! < shape.cpuMillis ||
-      states.memoryMib[slot]! < shape.memoryMib ||
-      states.diskMib[slot]! < shape.diskMib ||
+      states.cpuMillis[slot]! < host.cpuMillis ||
+      states.memoryMib[slot]! < host.memoryMib ||
+      states.diskMib[slot]! < host.diskMib ||
       states.schedulable[slot] === 0
     ) {
       return false;

@@ -1,3 +1,4 @@
+import { MaxTree } from "./max-tree.ts";
 import { createGpuKinds } from "./nodes.ts";
 import type { GpuKinds, NodeSpec } from "./nodes.ts";
 import { migGrade } from "./shapes.ts";
@@ -43,8 +44,7 @@ export class Cluster {
   private readonly members: number[][] = [];
   private nodeAtRank: number[] = [];
   private ranked = true;
-  /** The lowest rank in a slot; -1 = not known. Asked thousands of times a change. */
-  private first = new Int32Array(0);
+  private orders = new MaxTree(0);
   private readonly draft: StateDraft;
 
   constructor(options: { readonly shapes: ShapeTable; readonly maxGpusPerNode: number }) {
@@ -95,7 +95,6 @@ export class Cluster {
     if (entry.slot < 0) return;
     this.countCapacity(entry.spec, -1);
     this.leave(node);
-    entry.slot = -1;
     this.byId.delete(entry.spec.id);
   }
 
@@ -122,12 +121,14 @@ export class Cluster {
 
   /** The lowest rank (position by id) among the nodes of a used slot. */
   firstRank(slot: number): number {
-    if (this.ranked && this.first[slot]! >= 0) return this.first[slot]!;
+    return -this.order.levels[0]![slot]!;
+  }
+
+  /** By slot, minus its lowest rank; -Infinity where no node is in the slot. */
+  get order(): MaxTree {
     this.ensureRanks();
-    const heap = this.members[slot]!;
-    while (this.nodes[this.nodeAtRank[heap[0]!]!]!.slot !== slot) popLeast(heap);
-    this.first[slot] = heap[0]!;
-    return heap[0]!;
+    if (this.orders.size !== this.states.users.length) this.growOrders();
+    return this.orders;
   }
 
   private countCapacity(spec: NodeSpec, sign: 1 | -1): void {
@@ -184,10 +185,16 @@ export class Cluster {
   }
 
   private leave(node: number): void {
-    const { slot, rank } = this.nodes[node]!;
-    if (this.first[slot] === rank) this.first[slot] = -1;
+    const entry = this.nodes[node]!;
+    const { slot } = entry;
+    entry.slot = -1;
     this.supply.count(slot, -1);
     this.states.release(slot, this.log);
+    if (!this.ranked) return;
+    const heap = this.members[slot]!;
+    if (this.states.users[slot] === 0) heap.length = 0;
+    else while (this.nodes[this.nodeAtRank[heap[0]!]!]!.slot !== slot) popLeast(heap);
+    this.orders.set(slot, -(heap[0] ?? Number.POSITIVE_INFINITY));
   }
 
   /** Puts the node into the state in `this.draft`, after bringing its GPUs into order. */
@@ -213,23 +220,21 @@ export class Cluster {
       heap = [];
       this.members[slot] = heap;
     }
-    if (this.first.length < this.states.slots) this.growFirst();
-    if (this.states.users[slot] === 1) {
-      heap.length = 0;
-      this.first[slot] = rank;
-    } else if (rank < this.first[slot]!) this.first[slot] = rank;
     if (heap.length > 2 * this.states.users[slot]! + 16) {
       const live = heap.filter((r) => this.nodes[this.nodeAtRank[r]!]!.slot === slot && r !== rank);
       heap.length = 0;
       heap.push(...new Set(live.sort((a, b) => a - b)));
     }
     pushLeast(heap, rank);
+    if (this.orders.size !== this.states.users.length) this.growOrders();
+    this.orders.set(slot, -heap[0]!);
   }
 
-  private growFirst(): void {
-    const first = new Int32Array(this.states.users.length).fill(-1);
-    first.set(this.first);
-    this.first = first;
+  private growOrders(): void {
+    this.orders = new MaxTree(this.states.users.length);
+    for (const [slot, heap] of this.members.entries()) {
+      if (heap?.[0] !== undefined) this.orders.set(slot, -heap[0]);
+    }
   }
 
   private readonly log = (slot: number): void => {
@@ -270,12 +275,12 @@ export class Cluster {
     const id = (node: number): string => this.nodes[node]!.spec.id;
     this.nodeAtRank = live.sort((a, b) => (id(a) < id(b) ? -1 : 1));
     for (const heap of this.members) if (heap !== undefined) heap.length = 0;
-    this.first = new Int32Array(this.states.users.length).fill(-1);
     for (const [rank, node] of this.nodeAtRank.entries()) {
       const entry = this.nodes[node]!;
       entry.rank = rank;
       (this.members[entry.slot] ??= []).push(rank);
     }
+    this.growOrders();
   }
 }
 

@@ -9,9 +9,9 @@ import type { WeightParameters } from "./class-weights.ts";
 import { gapPrices } from "./gap-price.ts";
 import type { GapPrices, GapStock } from "./gap-price.ts";
 import { NodeWorth } from "./node-worth.ts";
-import type { HostDemand, WorthStep } from "./node-worth.ts";
+import type { WorthStep } from "./node-worth.ts";
 import type { Policy, PolicyContext } from "./policy.ts";
-import type { Shape } from "./shapes.ts";
+import type { HostDemand, Shape } from "./shapes.ts";
 
 /** The policy's constants: one set for every workload. */
 export interface DefaultParameters extends WeightParameters {
@@ -46,24 +46,13 @@ export const defaultParameters: DefaultParameters = {
 const priceUnit = 2 ** 37;
 const worthUnit = 1024;
 
-/** Bounds by slot for shapes that are nearly alike. */
-interface RoughBounds {
-  readonly epoch: number;
-  readonly bound: Float64Array;
-  /** The slot's stamp for which `bound` holds. */
-  readonly stamp: Int32Array;
-}
-
-function emptyBounds(epoch: number, slots: number): RoughBounds {
-  return { epoch, bound: new Float64Array(slots), stamp: new Int32Array(slots).fill(-1) };
-}
-
 /** Renewals are at most this many fills of the cluster apart. */
 const longestWait = 4;
 
 class DefaultPolicy implements Policy {
   readonly name = "default";
   readonly anyNode = false;
+  readonly sharesBounds = true;
   epoch = 0;
   private readonly context: PolicyContext;
   private readonly parameters: DefaultParameters;
@@ -77,7 +66,6 @@ class DefaultPolicy implements Policy {
   private wait = 0;
   private readonly picked: number[] = [];
   private readonly trial: number[] = [];
-  private readonly roughBounds = new Map<number, RoughBounds>();
 
   constructor(context: PolicyContext, parameters: DefaultParameters) {
     this.context = context;
@@ -143,25 +131,8 @@ class DefaultPolicy implements Policy {
     return this.pick(slot, shape, this.picked, undefined) * priceUnit;
   }
 
-  /**
-   * As if the shape took a rounded-down part of its CPU and no memory: one answer for all
-   * shapes that are alike in GPUs and near in CPU.
-   */
   tighten(slot: number, shape: Shape): number {
-    const { stamp, users } = this.context.cluster.states;
-    const step = shape.cpuMillis === 0 ? 0 : 31 - Math.clz32(shape.cpuMillis);
-    const key = shape.gpuClassId * 32 + step;
-    let bounds = this.roughBounds.get(key);
-    if (bounds?.epoch !== this.epoch || bounds.bound.length !== users.length) {
-      bounds = emptyBounds(this.epoch, users.length);
-      this.roughBounds.set(key, bounds);
-    }
-    if (bounds.stamp[slot] !== stamp[slot]) {
-      bounds.stamp[slot] = stamp[slot]!;
-      const taken = { cpuMillis: shape.cpuMillis === 0 ? 0 : 1 << step, memoryMib: 0 };
-      bounds.bound[slot] = this.scoreOf(slot, shape, taken);
-    }
-    return bounds.bound[slot]!;
+    return this.scoreOf(slot, shape, shape.family);
   }
 
   score(slot: number, shape: Shape): number {

@@ -8,6 +8,7 @@ const coveredPart = 1;
 class FgdPolicy implements Policy {
   readonly name = "fgd";
   readonly anyNode = false;
+  readonly sharesBounds = false;
   epoch = 0;
   private readonly context: PolicyContext;
   private builtArrivals = 0;

@@ -1,30 +1,30 @@
 import type { Fitter } from "./checks.ts";
 import type { Cluster } from "./cluster.ts";
+import { MaxTree } from "./max-tree.ts";
 import type { Policy } from "./policy.ts";
+import { ScoreMemory } from "./score-memory.ts";
 import type { Shape } from "./shapes.ts";
 
-const blockBits = 6;
-const blockSize = 1 << blockBits;
+const never = Number.NEGATIVE_INFINITY;
 
-/** The scores of one shape over all slots, in blocks with a maximum each. */
+/** Upper bounds of the scores of a family of shapes, over all slots. */
 interface View {
   epoch: number;
   /** The cluster's change counter up to which the view has followed. */
   seen: number;
   used: number;
-  score: Float64Array;
-  /** The slot's stamp for which `score` holds. */
-  stamp: Int32Array;
-  /** 0: `score` is exact; 1: a tightened bound; 2: a first bound. */
-  open: Uint8Array;
-  blockMax: Float64Array;
-  blockDirty: Uint8Array;
+  readonly bounds: MaxTree;
+  /** The slot's stamp for which its bound holds. */
+  readonly stamp: Int32Array;
+  /** 1: a first bound, which `tighten` may lower. */
+  readonly open: Uint8Array;
 }
 
 /**
- * Finds the best state for a shape without a full scan: each shape keeps its scores and
- * follows only the slots that changed since it was last asked. Scores start as bounds
- * and are made exact only where a bound could win.
+ * Finds the best state for a shape without a full scan. Shapes that are nearly alike form a
+ * family with one index of bounds, which follows only the slots that changed since it was
+ * last asked. Bounds are tightened only at the top, and a shape's exact score is computed
+ * only for slots whose bound reaches the best score found so far.
  */
 export class Finder {
   private readonly cluster: Cluster;
@@ -32,13 +32,20 @@ export class Finder {
   private readonly policy: Policy;
   private readonly maxViews: number;
   private readonly views = new Map<number, View>();
+  private readonly scores = new ScoreMemory();
   private uses = 0;
+
+  // The search that is going on.
+  private best = never;
+  private winner = -1;
+  /** Minus the winner's rank: among equal scores the greatest wins. */
+  private winnerOrder = never;
 
   constructor(options: {
     readonly cluster: Cluster;
     readonly fitter: Fitter;
     readonly policy: Policy;
-    /** Shapes that keep a view at a time; the least recently asked one makes room. */
+    /** Families of shapes that keep a view at a time; the least recently asked makes room. */
     readonly maxViews: number;
   }) {
     this.cluster = options.cluster;
@@ -51,62 +58,93 @@ export class Finder {
   find(shape: Shape): number {
     const view = this.view(shape);
     this.follow(view, shape);
-    for (;;) {
-      const best = blocksMax(view);
-      if (best === Number.NEGATIVE_INFINITY) return -1;
-      const slot = this.resolve(view, shape, best);
-      if (slot >= 0) return slot;
+    this.tightenTop(view, shape);
+    this.best = never;
+    this.winner = -1;
+    this.winnerOrder = never;
+    this.scores.prepare(this.policy.epoch, view.bounds.size);
+    if (view.bounds.max === never) return -1;
+    const task = { view, shape, orders: this.cluster.order };
+    this.search(task, view.bounds.levels.length - 1, 0);
+    return this.winner;
+  }
+
+  /** Tightens the highest bound until it is as tight as a bound gets. */
+  private tightenTop(view: View, shape: Shape): void {
+    if (this.policy.tighten === undefined) return;
+    while (view.bounds.max !== never) {
+      const slot = view.bounds.top();
+      if (view.open[slot] === 0) return;
+      view.open[slot] = 0;
+      view.bounds.set(slot, this.policy.tighten(slot, shape));
     }
   }
 
-  /** Makes the bounds that equal `best` exact; answers the winner among those that keep it. */
-  private resolve(view: View, shape: Shape, best: number): number {
-    const { cluster } = this;
-    let winner = -1;
-    let winnerRank = -1;
-    for (let block = 0; block < view.blockMax.length; block++) {
-      if (view.blockMax[block] !== best) continue;
-      const end = Math.min((block + 1) << blockBits, cluster.states.slots);
-      for (let slot = block << blockBits; slot < end; slot++) {
-        if (view.score[slot] !== best) continue;
-        // An equal score at a higher id cannot win: its bound may stay a bound.
-        if (winner >= 0 && cluster.firstRank(slot) > winnerRank) continue;
-        if (view.open[slot] !== 0 && !this.settle(view, slot, shape)) continue;
-        winner = slot;
-        winnerRank = cluster.firstRank(slot);
-      }
+  /**
+   * Visits what can still win below one tree node, highest bound first; among equal bounds
+   * only where a lower rank than the winner's is to be found.
+   */
+  private search(task: SearchTask, level: number, index: number): void {
+    if (level === 0) {
+      this.visit(task, index);
+      return;
     }
-    return winner;
+    const row = task.view.bounds.levels[level - 1]!;
+    const orders = task.orders.levels[level - 1]!;
+    const start = index * 8;
+    const end = Math.min(start + 8, row.length);
+    for (let done = 0; done !== 255;) {
+      let child = -1;
+      let bound = this.best;
+      for (let at = start; at < end; at++) {
+        if (row[at]! < bound || (done & (1 << (at - start))) !== 0) continue;
+        if (row[at] === this.best && orders[at]! <= this.winnerOrder) continue;
+        if (row[at] === bound && child >= 0) continue;
+        bound = row[at]!;
+        child = at;
+      }
+      if (child < 0 || bound === never) return;
+      done |= 1 << (child - start);
+      this.search(task, level - 1, child);
+    }
   }
 
-  /** Makes a bound exact, in steps, while it stays as high; false once it has sunk. */
-  private settle(view: View, slot: number, shape: Shape): boolean {
-    const { policy } = this;
-    const best = view.score[slot];
-    if (view.open[slot] === 2 && policy.tighten !== undefined) {
-      view.open[slot] = 1;
-      const bound = policy.tighten(slot, shape);
-      if (bound !== best) {
-        setScore(view, slot, bound);
-        return false;
-      }
+  /** Compares one slot's exact score with the best. */
+  private visit({ view, shape, orders }: SearchTask, slot: number): void {
+    if (view.open[slot] === 1 && this.policy.tighten !== undefined) {
+      view.open[slot] = 0;
+      const bound = this.policy.tighten(slot, shape);
+      view.bounds.set(slot, bound);
+      if (bound < this.best) return;
     }
-    view.open[slot] = 0;
-    const score = policy.score(slot, shape);
-    if (score === best) return true;
-    setScore(view, slot, score);
-    return false;
+    const order = orders.levels[0]![slot]!;
+    const score = this.exact(slot, shape);
+    if (score < this.best || (score === this.best && order <= this.winnerOrder)) return;
+    if (score === never) return;
+    this.best = score;
+    this.winner = slot;
+    this.winnerOrder = order;
+  }
+
+  private exact(slot: number, shape: Shape): number {
+    const { scores } = this;
+    const stamp = this.cluster.states.stamp[slot]!;
+    const at = scores.find(slot, shape.id, stamp);
+    if (at < 0) return scores.score[-at - 1]!;
+    const score = this.fitter.fits(slot, shape) ? this.policy.score(slot, shape) : never;
+    scores.keep(at, { shapeId: shape.id, stamp, score });
+    return score;
   }
 
   private view(shape: Shape): View {
+    const key = this.policy.sharesBounds ? shape.familyId : shape.id;
+    const slots = this.cluster.states.users.length;
     this.uses++;
-    let view = this.views.get(shape.id);
-    if (view === undefined) {
-      if (this.views.size >= this.maxViews) this.evict();
-      view = emptyView(this.cluster.states.users.length);
-      this.views.set(shape.id, view);
-    } else if (view.score.length < this.cluster.states.slots) {
-      Object.assign(view, emptyView(this.cluster.states.users.length));
+    let view = this.views.get(key);
+    if (view === undefined || view.stamp.length !== slots) {
+      if (view === undefined && this.views.size >= this.maxViews) this.evict();
+      view = emptyView(slots);
+      this.views.set(key, view);
     }
     view.used = this.uses;
     return view;
@@ -133,26 +171,36 @@ export class Finder {
       view.seen = -1;
     }
     if (view.seen < 0 || changes - view.seen > Math.min(changed.length, states.slots)) {
-      for (let slot = 0; slot < states.slots; slot++) this.rescore(view, slot, shape);
+      for (let slot = 0; slot < states.slots; slot++) this.rebound(view, slot, shape);
     } else {
       const mask = changed.length;
-      for (let at = view.seen; at < changes; at++) this.rescore(view, changed[at % mask]!, shape);
+      for (let at = view.seen; at < changes; at++) this.rebound(view, changed[at % mask]!, shape);
     }
     view.seen = changes;
   }
 
-  private rescore(view: View, slot: number, shape: Shape): void {
-    const stamp = this.cluster.states.stamp[slot]!;
+  private rebound(view: View, slot: number, shape: Shape): void {
+    const { states } = this.cluster;
+    const stamp = states.stamp[slot]!;
     if (view.stamp[slot] === stamp) return;
     view.stamp[slot] = stamp;
-    if (this.cluster.states.users[slot] === 0 || !this.fitter.fits(slot, shape)) {
+    const least = this.policy.sharesBounds ? shape.family : shape;
+    if (states.users[slot] === 0 || !this.fitter.fits(slot, shape, least)) {
       view.open[slot] = 0;
-      setScore(view, slot, Number.NEGATIVE_INFINITY);
+      view.bounds.set(slot, never);
       return;
     }
-    view.open[slot] = 2;
-    setScore(view, slot, this.policy.bound(slot, shape));
+    view.open[slot] = 1;
+    view.bounds.set(slot, this.policy.bound(slot, shape));
   }
+}
+
+/** What a search looks at. */
+interface SearchTask {
+  readonly view: View;
+  readonly shape: Shape;
+  /** By slot, minus its lowest rank. */
+  readonly orders: MaxTree;
 }
 
 /** The same answer as `Finder.find` by a plain scan over all nodes: the reference. */
@@ -163,7 +211,7 @@ export function findByScan(
 ): number {
   const { cluster, fitter, policy } = context;
   let best = -1;
-  let bestScore = Number.NEGATIVE_INFINITY;
+  let bestScore = never;
   for (const [node, { slot, spec }] of cluster.nodes.entries()) {
     if (slot < 0 || allowed?.(node) === false || !fitter.fits(slot, shape)) continue;
     const score = policy.score(slot, shape);
@@ -177,40 +225,12 @@ export function findByScan(
 }
 
 function emptyView(slots: number): View {
-  const blocks = Math.ceil(slots / blockSize);
   return {
     epoch: -1,
     seen: -1,
     used: 0,
-    score: new Float64Array(slots).fill(Number.NEGATIVE_INFINITY),
+    bounds: new MaxTree(slots),
     stamp: new Int32Array(slots).fill(-1),
     open: new Uint8Array(slots),
-    blockMax: new Float64Array(blocks).fill(Number.NEGATIVE_INFINITY),
-    blockDirty: new Uint8Array(blocks),
   };
-}
-
-function setScore(view: View, slot: number, score: number): void {
-  const old = view.score[slot]!;
-  view.score[slot] = score;
-  const block = slot >> blockBits;
-  if (score >= view.blockMax[block]!) view.blockMax[block] = score;
-  else if (old === view.blockMax[block]) view.blockDirty[block] = 1;
-}
-
-function blocksMax(view: View): number {
-  let best = Number.NEGATIVE_INFINITY;
-  for (let block = 0; block < view.blockMax.length; block++) {
-    if (view.blockDirty[block] === 1) {
-      view.blockDirty[block] = 0;
-      let max = Number.NEGATIVE_INFINITY;
-      const end = Math.min((block + 1) << blockBits, view.score.length);
-      for (let slot = block << blockBits; slot < end; slot++) {
-        if (view.score[slot]! > max) max = view.score[slot]!;
-      }
-      view.blockMax[block] = max;
-    }
-    if (view.blockMax[block]! > best) best = view.blockMax[block]!;
-  }
-  return best;
 }

@@ -4,7 +4,7 @@ import type { Cluster } from "./cluster.ts";
 import type { DefaultParameters } from "./default-policy.ts";
 import type { GapPrices } from "./gap-price.ts";
 import type { Mix } from "./mix.ts";
-import type { Shape } from "./shapes.ts";
+import type { HostDemand, Shape } from "./shapes.ts";
 
 /** The classes that can run on one model, grouped by what they ask of its GPUs. */
 interface ModelTable {
@@ -21,12 +21,6 @@ interface ModelTable {
 }
 
 const classColumns = 5;
-
-/** What a task takes of a node beside GPUs. */
-export interface HostDemand {
-  readonly cpuMillis: number;
-  readonly memoryMib: number;
-}
 
 /** A shape that goes to a state; `taken` is the shape itself, or less for a bound. */
 export interface WorthStep {

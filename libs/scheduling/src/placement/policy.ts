@@ -24,6 +24,11 @@ export interface Policy {
   readonly epoch: number;
   /** Called before each decision: the moment to take in a changed mix or supply. */
   refresh(): void;
+  /**
+   * True where `bound` and `tighten` look at nothing but what a family of shapes has in common:
+   * its demand for GPUs and `Shape.family`. They must then hold for states where only that fits.
+   */
+  readonly sharesBounds: boolean;
   /** An upper bound of `score`, for a state where the shape fits; next to free. */
   bound(slot: number, shape: Shape): number;
   /** A bound between `bound` and `score`, in cost and in value; absent where there is none. */

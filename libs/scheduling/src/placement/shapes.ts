@@ -51,13 +51,18 @@ export const emptyRequest: ResourceRequest = {
   diskMib: 0,
 };
 
+/** What a request takes of a node beside GPUs. */
+export type HostDemand = Pick<ResourceRequest, "cpuMillis" | "memoryMib" | "diskMib">;
+
 /** A registered request. `id` indexes the engine's per-shape tables, `classId` the mix's. */
 export interface Shape extends ResourceRequest {
   readonly id: number;
   /** Shapes that differ by owner only are one class of the workload's mix. */
   readonly classId: number;
-  /** Shapes that ask the same of GPUs, whatever of CPU, memory and disk, share this number. */
-  readonly gpuClassId: number;
+  /** Shapes that ask the same of GPUs and nearly the same CPU are one family. */
+  readonly familyId: number;
+  /** The least that any shape of the family takes of a node. */
+  readonly family: HostDemand;
   /** The owner's number; 0 where sharing does not matter (whole GPUs, no GPU). */
   readonly ownerId: number;
   /** The weakest accepted grade as an index into `isolationGrades`. */
@@ -106,6 +111,12 @@ function numberOf(numbers: Map<string, number>, key: string): number {
   return known;
 }
 
+/** The number with its two highest binary digits only. */
+function roundedDown(amount: number): number {
+  const unit = 2 ** Math.max(0, 30 - Math.clz32(amount));
+  return amount - (amount % unit);
+}
+
 /** Gives each distinct request a number. */
 export interface ShapeTable {
   readonly shapes: readonly Shape[];
@@ -120,7 +131,7 @@ export function createShapeTable(): ShapeTable {
   const shapes: Shape[] = [];
   const byKey = new Map<string, Shape>();
   const classes = new Map<string, number>();
-  const gpuClasses = new Map<string, number>();
+  const families = new Map<string, number>();
   const owners = new Map<string, number>([["", 0]]);
   const ownerNames = [""];
 
@@ -151,13 +162,15 @@ export function createShapeTable(): ShapeTable {
     const key = `${classKey}/${owner}`;
     const known = byKey.get(key);
     if (known !== undefined) return known;
+    const least = roundedDown(request.cpuMillis);
     const shape = {
       ...request,
       models,
       owner,
       id: shapes.length,
       classId: numberOf(classes, classKey),
-      gpuClassId: numberOf(gpuClasses, `${gpuKey}${owner}`),
+      familyId: numberOf(families, `${gpuKey}${least}/${owner}`),
+      family: { cpuMillis: least, memoryMib: 0, diskMib: 0 },
       weakestGrade,
       ownerId: ownerId(owner),
     };

@@ -19,6 +19,7 @@ function preferencePolicy(preference: Preference): PolicyFactory {
       name: preference.name,
       anyNode: preference.anyNode === true,
       epoch: 0,
+      sharesBounds: false,
       refresh: () => {},
       bound: score,
       score,
