@@ -7,6 +7,7 @@ import { aborted, sleep, stopOnProcessSignals } from "@fastgpu/lifecycle/signals
 import { startPlatform, type Platform } from "@fastgpu/platform/platform";
 import { serviceNames, type ServiceName } from "@fastgpu/platform/services";
 import { createLogger } from "@fastgpu/telemetry/log";
+import { otlpUrlOf } from "@fastgpu/telemetry/tracing";
 import { configPath } from "../clients/cli/src/config/file.ts";
 import { keepOwnContext, ownContext } from "../clients/cli/src/config/own-platform.ts";
 import { portHolder } from "../clients/cli/src/doctor/port-holder.ts";
@@ -166,7 +167,7 @@ const platform = await startPlatform({
   logLevel: process.env["FASTGPU_LOG_LEVEL"] ?? "info",
   // A service that ends and comes again is what this is for, and told here in other words.
   log: createLogger({ service: "platform", level: "fatal" }),
-  otlpUrl: process.env["OTEL_EXPORTER_OTLP_ENDPOINT"],
+  otlpUrl: otlpUrlOf(process.env),
   env: process.env,
   onProgress: (step) => say(`starting: ${step}`),
 });

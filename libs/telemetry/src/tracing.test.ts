@@ -9,7 +9,7 @@ import {
   traceIdOf,
   traceparentOf,
 } from "./trace-context.ts";
-import { createTracing, inSpan, passiveTracing } from "./tracing.ts";
+import { createTracing, inSpan, otlpUrlOf, passiveTracing } from "./tracing.ts";
 
 const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -107,4 +107,20 @@ test("spans reach an OTLP collector, at the latest at shutdown", async () => {
   expect(received[0]).toContain("scheduler");
   expect(received[0]).toContain("lease");
   await new Promise((resolve) => collector.close(resolve));
+});
+
+test.each([
+  [{}, undefined],
+  [{ OTEL_EXPORTER_OTLP_ENDPOINT: "" }, undefined],
+  [{ OTEL_EXPORTER_OTLP_ENDPOINT: "http://c:4318" }, "http://c:4318/v1/traces"],
+  [{ OTEL_EXPORTER_OTLP_ENDPOINT: "http://c:4318/otlp/" }, "http://c:4318/otlp/v1/traces"],
+  [
+    {
+      OTEL_EXPORTER_OTLP_ENDPOINT: "http://c:4318",
+      OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: "http://d/in",
+    },
+    "http://d/in",
+  ],
+])("the environment %j names the collector %s", (env, url) => {
+  expect(otlpUrlOf(env)).toBe(url);
 });

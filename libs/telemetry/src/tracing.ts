@@ -23,6 +23,18 @@ export interface TracingOptions {
 }
 
 /**
+ * Where OpenTelemetry's own variables send traces: OTEL_EXPORTER_OTLP_TRACES_ENDPOINT as it is, or
+ * OTEL_EXPORTER_OTLP_ENDPOINT with `/v1/traces` behind it; undefined where neither is set.
+ */
+export function otlpUrlOf(env: Readonly<Record<string, string | undefined>>): string | undefined {
+  const own = env["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
+  if (own !== undefined && own !== "") return own;
+  const base = env["OTEL_EXPORTER_OTLP_ENDPOINT"];
+  if (base === undefined || base === "") return undefined;
+  return `${base.replace(/\/+$/, "")}/v1/traces`;
+}
+
+/**
  * Starts tracing. Without an exporter the tracer only makes and passes on trace ids (the SDK is not even loaded), so
  * that logs and rows carry them at almost no cost.
  */

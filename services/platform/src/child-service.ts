@@ -61,7 +61,9 @@ function childEnv(options: PlatformOptions): Record<string, string> {
     PATH: `${dirname(process.execPath)}:${path}`,
     HOME: options.env?.["HOME"] ?? "/",
     FASTGPU_LOG_LEVEL: options.logLevel ?? "info",
-    ...(options.otlpUrl === undefined ? {} : { OTEL_EXPORTER_OTLP_ENDPOINT: options.otlpUrl }),
+    ...(options.otlpUrl === undefined
+      ? {}
+      : { OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: options.otlpUrl }),
   };
 }
 

@@ -3,6 +3,7 @@ import { parseArgs } from "node:util";
 import { startLoop } from "@fastgpu/lifecycle/loop";
 import { stopOnProcessSignals, Stopped } from "@fastgpu/lifecycle/signals";
 import { createLogger } from "@fastgpu/telemetry/log";
+import { otlpUrlOf } from "@fastgpu/telemetry/tracing";
 import { runService } from "./run-service.ts";
 import { isServiceName, serviceNames } from "./services.ts";
 import { readSections, settingsOf } from "./settings.ts";
@@ -32,7 +33,7 @@ export async function serviceMain(options: ServiceMainOptions): Promise<void> {
   const stop = AbortSignal.any([signals.stop, orphaned.signal]);
   const logLevel = env["FASTGPU_LOG_LEVEL"] ?? "info";
   await using _watch = watchParent(options.parent, { stop, orphaned, logLevel });
-  const otlpUrl = env["OTEL_EXPORTER_OTLP_ENDPOINT"];
+  const otlpUrl = otlpUrlOf(env);
   const service = runService(name, config, { stop, logLevel, otlpUrl });
   await service.ready;
   if (options.ready !== undefined) await writeFile(options.ready, `${process.pid}\n`);
