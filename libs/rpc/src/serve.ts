@@ -230,8 +230,8 @@ async function* admittedRequests(
     await nextTurn();
     throw open.faultOf(faultOfStop("caller"));
   }
-  // A reset of the stream reads like its end. Its event comes a turn later, or after the handler's answer if the stream
-  // still held messages when it was reset: the stream's own state is what decides.
+  // A reset of the stream reads like its end; that the caller went away is told only afterwards, in the same turn. The
+  // stream's own state tells it too, in whatever order the events come.
   await nextTurn();
   if (isCancelled(call)) stopOfCancel(open);
   if (open.ended) throw open.faultOf(faultOfStop("caller"));

@@ -1,6 +1,12 @@
 import { constants } from "node:http2";
-import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from "node:http2";
+import type {
+  ClientHttp2Stream,
+  IncomingHttpHeaders,
+  OutgoingHttpHeaders,
+  ServerHttp2Stream,
+} from "node:http2";
 import { Fault } from "@fastgpu/domain/fault";
+import { resetRequest } from "@fastgpu/rpc/reset";
 import { faultToStatus, statusNameOf } from "@fastgpu/rpc/status";
 import { admit, openPassage } from "./admission.ts";
 import type { AdmissionHost, Arrival, Passage } from "./admission.ts";
@@ -92,7 +98,7 @@ function pass(options: PassOptions): void {
     cut(fault) {
       up.unpipe(down);
       answerFault(down, fault, passage);
-      up.close(constants.NGHTTP2_CANCEL);
+      resetRequest(up);
     },
   };
   host.open.add(call);
@@ -124,10 +130,19 @@ function pass(options: PassOptions): void {
   });
   down.once("close", () => {
     passage.end("CANCELLED");
-    // A turn later: HTTP/2 in Node loses a reset that is sent in the same turn as the request.
-    if (!up.destroyed) setImmediate(() => up.close(constants.NGHTTP2_CANCEL));
+    resetLater(up);
   });
-  down.pipe(up);
+  // A request that its caller resets reads like one that ends: passed on as an end it would look complete.
+  down.once("end", () => {
+    if (down.closed) resetLater(up);
+    else up.end();
+  });
+  down.pipe(up, { end: false });
+}
+
+/** A turn later: HTTP/2 in Node loses a reset that is sent in the same turn as the request. */
+function resetLater(up: ClientHttp2Stream): void {
+  setImmediate(() => resetRequest(up));
 }
 
 function upstreamHeaders({ headers, passage, authorization }: PassOptions): OutgoingHttpHeaders {

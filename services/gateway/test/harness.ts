@@ -14,6 +14,8 @@ import { startServer } from "@fastgpu/rpc/server";
 import { generateServiceKeys, loadSigningKey, signAccessToken } from "@fastgpu/rpc/tokens";
 import { createLogger } from "@fastgpu/telemetry/log";
 import { passiveTracing } from "@fastgpu/telemetry/tracing";
+import { namedSignals } from "@fastgpu/testkit/signals";
+import type { NamedSignals } from "@fastgpu/testkit/signals";
 import { gatewayConfig } from "../src/config.ts";
 import type { GatewayConfig } from "../src/config.ts";
 import { startGateway } from "../src/main.ts";
@@ -27,6 +29,8 @@ export interface Seen {
   last: CallContext | undefined;
   /** Why the last watched call ended. */
   stopped: PromiseWithResolvers<StopReason | undefined>;
+  /** `message`s of uploads, and how the uploads ended: `complete` or `broken off`. */
+  uploads: NamedSignals;
 }
 
 const unused = (): never => {
@@ -63,26 +67,37 @@ function taskHandlers(seen: Seen): Handlers<typeof TaskService> {
     listTasks: unused,
     cancelTask: unused,
     listAttempts: unused,
+    explainTask: unused,
+    quoteTask: unused,
     readLogs: unused,
   };
 }
 
-const artifactHandlers: Handlers<typeof ArtifactService> = {
-  async uploadArtifact(requests) {
-    let sizeBytes = 0n;
-    for await (const { part } of requests) {
-      if (part.case === "data") sizeBytes += BigInt(part.value.length);
-    }
-    return { sizeBytes };
-  },
-  async *downloadArtifact() {
-    for (let i = 0; i < 64; i += 1) yield { data: new Uint8Array(256 * 1024).fill(i) };
-  },
-  getUpload: unused,
-  getArtifact: unused,
-  listArtifacts: unused,
-  getManifest: unused,
-};
+function artifactHandlers(seen: Seen): Handlers<typeof ArtifactService> {
+  return {
+    async uploadArtifact(requests) {
+      let sizeBytes = 0n;
+      try {
+        for await (const { part } of requests) {
+          if (part.case === "data") sizeBytes += BigInt(part.value.length);
+          seen.uploads.fire("message");
+        }
+      } catch (error) {
+        seen.uploads.fire("broken off");
+        throw error;
+      }
+      seen.uploads.fire("complete");
+      return { sizeBytes };
+    },
+    async *downloadArtifact() {
+      for (let i = 0; i < 64; i += 1) yield { data: new Uint8Array(256 * 1024).fill(i) };
+    },
+    getUpload: unused,
+    getArtifact: unused,
+    listArtifacts: unused,
+    getManifest: unused,
+  };
+}
 
 /** The one key that the services behind know: of org-a. */
 export const goodKey = "fgpu_test_0001_secret_crc";
@@ -90,7 +105,12 @@ export const goodKey = "fgpu_test_0001_secret_crc";
 /** The real gateway in front of real servers whose handlers say what they saw. */
 export async function startAll(overrides: Partial<GatewayConfig> = {}) {
   const key = await loadSigningKey(generateServiceKeys().privateKeyPem);
-  const seen: Seen = { exchanges: 0, last: undefined, stopped: Promise.withResolvers() };
+  const seen: Seen = {
+    exchanges: 0,
+    last: undefined,
+    stopped: Promise.withResolvers(),
+    uploads: namedSignals(),
+  };
   const jwks = { keys: [key.jwk] };
   const tokenOf = (nowMs: number) =>
     signAccessToken({ key, claims: { sub: "key-a", org: "org-a", role: "org_admin" }, nowMs });
@@ -124,7 +144,7 @@ export async function startAll(overrides: Partial<GatewayConfig> = {}) {
     services: [
       service(TokenService, tokens),
       service(TaskService, taskHandlers(seen)),
-      service(ArtifactService, artifactHandlers),
+      service(ArtifactService, artifactHandlers(seen)),
     ],
     auth: authenticator,
     clock,
