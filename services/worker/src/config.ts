@@ -48,6 +48,11 @@ export const workerConfig = z.strictObject({
   checkpointKeepMs: z.int().min(1_000).default(604_800_000),
   /** Folders that process tasks must not see, beside the worker's own. */
   hidePaths: z.array(z.string()).default([]),
+  /**
+   * Control groups for processes: `auto` where they may be made; `off` where they belong to somebody else. Without them
+   * memory is bounded by sampling, CPU and number of processes are not.
+   */
+  controlGroups: z.enum(["auto", "off"]).default("auto"),
   /** The keeper leaves after this long with nothing to keep, in milliseconds. */
   keeperIdleMs: z.int().min(100).default(15_000),
   /** The keeper's program where the worker is bundled; empty = the one beside the source. */

@@ -25,6 +25,7 @@ export async function openRuntimes(config: WorkerConfig, files: WorkerFiles): Pr
     idleMs: config.keeperIdleMs,
     logMaxBytes: config.logMaxBytes,
     hide: config.hidePaths,
+    controlGroups: config.controlGroups,
     ...(config.keeperProgram === "" ? {} : { program: config.keeperProgram }),
   });
   const all = await select(config, files, keeper);

@@ -65,8 +65,11 @@ export function observe(files: WorkerFiles, keeper: KeeperClient, runtime: Runti
 }
 
 /** A process runtime on `files`, with a keeper that leaves soon after its last attempt. */
-export function makeProcessRuntime(files = makeFiles()): TestRuntime {
-  const keeper = createKeeperClient({ files, idleMs: 1_000 });
+export function makeProcessRuntime(
+  files = makeFiles(),
+  more: { controlGroups?: "auto" | "off" } = {},
+): TestRuntime {
+  const keeper = createKeeperClient({ files, idleMs: 1_000, ...more });
   return observe(files, keeper, createProcessRuntime({ files, keeper }));
 }
 

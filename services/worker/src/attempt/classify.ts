@@ -86,6 +86,12 @@ export function judgeEnd(facts: EndFacts, leased: IndexRanges | undefined): End 
   };
 }
 
+/** The end with every leased index in it: a range that never ran ends whole. */
+export function withWhole(end: End, leased: IndexRanges | undefined): End {
+  if (leased === undefined || end.elements.length > 0) return end;
+  return { ...end, elements: [{ exitClass: end.exitClass, ranges: leased }] };
+}
+
 function judgeElements(outcome: Outcome, leased: IndexRanges, whole: ExitClass): End["elements"] {
   const done = outcome.elements ?? { ok: [], userExit: [], oom: [], timeout: [] };
   const rest = without(leased, [done.ok, done.userExit, done.oom, done.timeout]);

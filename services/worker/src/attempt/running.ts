@@ -4,15 +4,16 @@ import type { Logger } from "@fastgpu/telemetry/log";
 import type { Tracing } from "@fastgpu/telemetry/tracing";
 import type { Context } from "@fastgpu/telemetry/trace-context";
 import { recentBootMs } from "../boot-time.ts";
-import type { CheckpointStore, CheckpointUse } from "../checkpoint/store.ts";
+import type { CheckpointStore } from "../checkpoint/store.ts";
 import type { GpuDevice } from "../gpu/device.ts";
 import type { LeaseBook } from "../lease/book.ts";
 import { errorTailOf } from "../log/tail.ts";
 import type { AttemptStorage, Owner } from "../outputs/storage.ts";
 import type { Launch, Outcome, Runtime, StopRequest } from "../runtime/port.ts";
 import { rangesFromWire } from "../session/wire.ts";
+import { checkpointUse } from "./checkpoint-use.ts";
 import { type AttemptTrace, traceAttempt } from "./attempt-trace.ts";
-import { type End, type EndFacts, judgeEnd } from "./classify.ts";
+import { type End, type EndFacts, judgeEnd, withWhole } from "./classify.ts";
 import { keepFiles, prepareFolders, verifyDevices } from "./files.ts";
 import { launchOf, refusalOf } from "./launch.ts";
 import { type Effect, type Life, type LifeEvent, nothingKept, step } from "./machine.ts";
@@ -214,9 +215,14 @@ class Running implements RunningAttempt {
     });
     if (this.#usesCheckpoints()) {
       const { checkpoints } = this.#context;
-      await checkpoints.release(this.lease.task, this.#checkpointUse()).catch((error: unknown) => {
-        this.#trace.log.warn({ err: error }, "checkpoints could not be removed");
-      });
+      await checkpoints
+        .release(
+          this.lease.task,
+          this.#abandoned ? undefined : checkpointUse(this.#life, this.#leased()),
+        )
+        .catch((error: unknown) => {
+          this.#trace.log.warn({ err: error }, "checkpoints could not be removed");
+        });
     }
     if (this.#isDurable()) records.remove(attempt);
     this.#start.onForgotten();
@@ -231,20 +237,6 @@ class Running implements RunningAttempt {
     return this.#isDurable() && this.#launch?.checkpoints !== undefined;
   }
 
-  /** What is over for good is dropped; whatever may come back to this worker finds its checkpoints. */
-  #checkpointUse(): CheckpointUse | undefined {
-    if (this.#abandoned || this.#life.phase !== "ENDED") return undefined;
-    const { end } = this.#life;
-    const isOver = ({ exitClass }: { exitClass: ExitClass }): boolean =>
-      exitClass === "ok" || exitClass === "cancelled";
-    const leased = this.#leased();
-    if (leased === undefined) return { kind: "whole", over: isOver(end) };
-    const over = this.#whole(end)
-      .elements.filter(isOver)
-      .flatMap(({ ranges }) => ranges);
-    return { kind: "elements", leased, over };
-  }
-
   #leased(): ReturnType<typeof rangesFromWire> | undefined {
     const { elements } = this.lease;
     return elements.length === 0 ? undefined : rangesFromWire(elements);
@@ -252,13 +244,6 @@ class Running implements RunningAttempt {
 
   #endOf(exitClass: ExitClass, message: string): End {
     return { exitClass, exitCode: undefined, message, goneBootMs: recentBootMs(), elements: [] };
-  }
-
-  /** The end with every leased index in it: a range that never ran ends whole. */
-  #whole(end: End): End {
-    const ranges = this.#leased();
-    if (ranges === undefined || end.elements.length > 0) return end;
-    return { ...end, elements: [{ exitClass: end.exitClass, ranges }] };
   }
 
   async #factsOf(outcome: Outcome): Promise<EndFacts> {
@@ -313,7 +298,7 @@ class Running implements RunningAttempt {
       case "reportEnded":
         this.#endReportId = await this.#context.journalled({
           ...effect,
-          end: this.#whole(effect.end),
+          end: withWhole(effect.end, this.#leased()),
         });
         this.#save();
         this.#start.onEnded(this.#endReportId);

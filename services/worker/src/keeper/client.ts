@@ -32,6 +32,8 @@ export interface KeeperClientOptions {
   readonly logMaxBytes?: number;
   /** Folders that process tasks must not see. */
   readonly hide?: readonly string[];
+  /** `off`: attempts get no control groups. */
+  readonly controlGroups?: "auto" | "off";
   /** The keeper's program; the default is the one beside this file. */
   readonly program?: string;
 }
@@ -181,6 +183,7 @@ async function startKeeper(options: KeeperClientOptions): Promise<void> {
       JSON.stringify({
         ...(options.idleMs === undefined ? {} : { idleMs: options.idleMs }),
         ...(options.logMaxBytes === undefined ? {} : { logMaxBytes: options.logMaxBytes }),
+        ...(options.controlGroups === undefined ? {} : { controlGroups: options.controlGroups }),
         hide: options.hide ?? [],
       }),
     ],

@@ -13,7 +13,7 @@ import { watchProgressFile } from "./progress-file.ts";
 import { type LiveRun, type RunContext, createStopper, leaseWarningMs, maxTimerMs } from "./run.ts";
 import type { EngineAddress } from "./wire.ts";
 
-type WatchContext = Omit<RunContext, "host" | "cgroup" | "program" | "workdir">;
+type WatchContext = Omit<RunContext, "host" | "cgroup" | "memory" | "program" | "workdir">;
 type Watched =
   | { readonly kind: "launched"; readonly run: LiveRun; readonly isolation: readonly string[] }
   | { readonly kind: "refused"; readonly exitClass: "start_failed"; readonly message: string };

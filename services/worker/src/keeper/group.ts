@@ -74,12 +74,17 @@ export function startGroup(options: GroupOptions): Promise<ProcessGroup> {
   });
 }
 
-/** Signals the processes below the sandbox's own ones; with no sandbox processes, the whole group. */
-function signalTask(pid: number, signal: NodeJS.Signals, depth: number): boolean {
-  if (depth === 0) return send(-pid, signal);
+/** The task's own processes: those below the sandbox's, of which there are `depth` from `pid` on. */
+export function taskProcesses(pid: number, depth: number): number[] {
   let level = [pid];
   for (let i = 0; i < depth; i += 1) level = level.flatMap(childrenOf);
-  const targets = level.flatMap((root) => [root, ...descendants(root)]);
+  return level.flatMap((root) => [root, ...descendants(root)]);
+}
+
+/** Signals the task's own processes; with no sandbox processes, the whole group. */
+function signalTask(pid: number, signal: NodeJS.Signals, depth: number): boolean {
+  if (depth === 0) return send(-pid, signal);
+  const targets = taskProcesses(pid, depth);
   for (const target of targets) send(target, signal);
   return targets.length > 0;
 }

@@ -16,6 +16,7 @@ import {
   writeJson,
 } from "./files.ts";
 import { sweep } from "./group.ts";
+import { watchMemory } from "./memory-watch.ts";
 import { createPipePool } from "./pipes.ts";
 import type { LiveRun, RunContext } from "./run.ts";
 import { type SandboxHost, probeSandbox, resolveProgram } from "./sandbox.ts";
@@ -44,17 +45,18 @@ const progressMaxBytes = 16 * 1024 * 1024;
 export function createLauncher(options: {
   files: WorkerFiles;
   logMaxBytes: number;
+  controlGroups: "auto" | "off";
   hide: readonly string[];
   emit: (event: RuntimeEvent) => void;
 }): Launcher {
   const pipes = createPipePool(options.files.private);
-  const cgroupHost = findCgroupHost();
+  const cgroupHost = options.controlGroups === "off" ? undefined : findCgroupHost();
   // Several workers of one machine share its control groups.
   const tag = createHash("sha256").update(options.files.root).digest("hex").slice(0, 8);
   let sandbox: SandboxHost | undefined;
 
   const processRun = async (
-    context: Omit<RunContext, "host" | "cgroup" | "program" | "workdir">,
+    context: Omit<RunContext, "host" | "cgroup" | "memory" | "program" | "workdir">,
   ): Promise<Launched & { cgroups?: readonly string[] }> => {
     const { launch, files } = context;
     const workdir = launch.workdir ?? files.work;
@@ -69,14 +71,29 @@ export function createLauncher(options: {
       cgroup = createAttemptCgroup(cgroupHost, `${tag}-${launch.name}`, launch.limits);
     }
     sandbox ??= probeSandbox();
-    const full: RunContext = { ...context, host: sandbox, cgroup, program: program.path, workdir };
-    const run =
-      launch.array === undefined ? await startSingle(full) : await startArray(full, launch.array);
+    const { memoryMib } = launch.limits;
+    const isBounded = memoryMib === 0 || cgroup?.enforced.includes("memory") === true;
+    const memory = isBounded ? undefined : watchMemory(memoryMib);
+    const full: RunContext = {
+      ...context,
+      host: sandbox,
+      cgroup,
+      memory,
+      program: program.path,
+      workdir,
+    };
+    const starting =
+      launch.array === undefined ? startSingle(full) : startArray(full, launch.array);
+    const run = await starting.catch((error: unknown) => {
+      memory?.[Symbol.dispose]();
+      throw error;
+    });
     const enforced = (cgroup?.enforced ?? []).map((controller) => `cgroup_${controller}`);
+    const watched = memory === undefined ? [] : ["memory_by_sampling"];
     return {
       kind: "launched",
-      run,
-      isolation: [...run.isolation, ...enforced],
+      run: { ...run, done: run.done.finally(() => memory?.[Symbol.dispose]()) },
+      isolation: [...run.isolation, ...enforced, ...watched],
       cgroups: cgroup?.dirs ?? [],
     };
   };
@@ -85,7 +102,7 @@ export function createLauncher(options: {
     name: string,
     files: AttemptFiles,
     start: (
-      context: Omit<RunContext, "host" | "cgroup" | "program" | "workdir">,
+      context: Omit<RunContext, "host" | "cgroup" | "memory" | "program" | "workdir">,
     ) => Promise<Launched & { cgroups?: readonly string[] }>,
   ): Promise<Launched> => {
     const launch = readLaunch(files);

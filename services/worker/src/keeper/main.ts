@@ -15,6 +15,7 @@ async function main(): Promise<void> {
     idleMs?: number;
     logMaxBytes?: number;
     hide?: string[];
+    controlGroups?: "auto" | "off";
   };
   if (root === undefined) throw new Error("usage: keeper ROOT [OPTIONS]");
   const files = workerFiles(root);
@@ -25,6 +26,7 @@ async function main(): Promise<void> {
     files,
     idleMs: options.idleMs ?? 15_000,
     logMaxBytes: options.logMaxBytes ?? 1024 ** 3,
+    controlGroups: options.controlGroups ?? "auto",
     hide: [...new Set([files.private, files.sockets, ...(options.hide ?? [])])],
   });
   process.exit(0);

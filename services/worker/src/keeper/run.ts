@@ -2,6 +2,7 @@ import { StringDecoder } from "node:string_decoder";
 import type { LogWriter } from "../log/writer.ts";
 import type { Launch, Outcome, StopReason, StopRequest } from "../runtime/port.ts";
 import type { AttemptCgroup } from "./cgroup.ts";
+import type { MemoryWatch } from "./memory-watch.ts";
 import type { AttemptFiles } from "./files.ts";
 import type { Pipe } from "./pipes.ts";
 import type { SandboxHost } from "./sandbox.ts";
@@ -12,6 +13,8 @@ export interface RunContext {
   readonly launch: Launch;
   readonly files: AttemptFiles;
   readonly cgroup: AttemptCgroup | undefined;
+  /** Bounds memory where no control group does. */
+  readonly memory: MemoryWatch | undefined;
   /** Absolute program of the launch. */
   readonly program: string;
   readonly workdir: string;
@@ -21,6 +24,11 @@ export interface RunContext {
   readonly onProgress: (line: string) => void;
   readonly onLog: () => void;
   readonly onElements: (ok: number, failed: number) => void;
+}
+
+/** Processes of the attempt killed so far because of its memory. */
+export function oomKills(context: Pick<RunContext, "cgroup" | "memory">): number {
+  return (context.cgroup?.oomKills() ?? 0) + (context.memory?.kills ?? 0);
 }
 
 /** An attempt in the keeper's hands. */

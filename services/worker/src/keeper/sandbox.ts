@@ -127,8 +127,6 @@ export interface SandboxRequest {
   readonly workdir: string;
   /** Folders that the task must not see. */
   readonly hide: readonly string[];
-  /** Where no control group bounds memory: the data segment is bounded instead. */
-  readonly limitData: boolean;
   /** The command inside, its program already absolute. */
   readonly command: readonly string[];
 }
@@ -150,9 +148,6 @@ export function sandboxCommand(request: SandboxRequest): {
     ...request.joins.map((path) => `echo 0 > ${quote(path)} || exit 125`),
     "ulimit -c 0",
     "ulimit -n 65536 2>/dev/null || ulimit -n $(ulimit -Hn)",
-    ...(request.limitData && launch.limits.memoryMib > 0
-      ? [`ulimit -d ${launch.limits.memoryMib * 1024}`]
-      : []),
     `cd ${quote(request.workdir)} || exit 125`,
     `exec ${host.setpriv} --pdeathsig KILL "$@"`,
   ].join("\n");

@@ -17,6 +17,8 @@ export interface KeeperOptions {
   readonly idleMs: number;
   readonly logMaxBytes: number;
   readonly hide: readonly string[];
+  /** `off`: memory is watched instead, CPU and processes are not limited. */
+  readonly controlGroups: "auto" | "off";
 }
 
 /** Serves one worker until there is nothing left to keep. Resolves then; the caller exits. */

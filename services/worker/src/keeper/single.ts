@@ -10,6 +10,7 @@ import {
   createStopper,
   leaseWarningMs,
   maxTimerMs,
+  oomKills,
 } from "./run.ts";
 import { initScript, sandboxCommand } from "./sandbox.ts";
 import { watchProgressFile } from "./progress-file.ts";
@@ -22,22 +23,23 @@ export async function startSingle(context: RunContext): Promise<LiveRun> {
   const sandbox = sandboxCommand({
     ...context,
     joins: context.cgroup?.joins ?? [],
-    limitData: context.cgroup?.enforced.includes("memory") !== true && launch.devices.length === 0,
     // In a PID namespace the first process gets no default signal action: a shell takes that place.
     command: inNamespaces ? [host.sh, "-c", initScript, "sh", ...task] : task,
   });
   const [out, err] = await context.takePipes(2);
   if (out === undefined || err === undefined) throw new Error("no pipes");
+  const sandboxDepth = inNamespaces ? 2 : 0;
   const group = await startGroup({
     command: sandbox.command,
     env: launch.env,
     stdio: ["ignore", out.writeFd, err.writeFd, "pipe"],
     cgroups: context.cgroup?.dirs ?? [],
-    sandboxDepth: inNamespaces ? 2 : 0,
+    sandboxDepth,
   }).finally(() => {
     closeQuietly(out.writeFd);
     closeQuietly(err.writeFd);
   });
+  context.memory?.add(group.pid, sandboxDepth);
   const readers = [
     readPipe(out.readFd, (data) => append("stdout", data)),
     readPipe(err.readFd, (data) => append("stderr", data)),
@@ -64,7 +66,8 @@ export async function startSingle(context: RunContext): Promise<LiveRun> {
     // From here on nothing was delivered: an exit seen before the stop keeps its class.
     stopper.end();
     clearTimeout(timer);
-    const oom = (context.cgroup?.oomKills() ?? 0) > 0;
+    const oom = oomKills(context) > 0;
+    const watched = code !== 0 && (context.memory?.kills ?? 0) > 0;
     await group.sweep();
     await Promise.race([Promise.all(readers.map((reader) => reader.ended)), sleep(1_000)]);
     for (const reader of readers) {
@@ -77,7 +80,7 @@ export async function startSingle(context: RunContext): Promise<LiveRun> {
       exitCode: code,
       oom,
       stopReason: stopper.reason,
-      message: "",
+      message: watched ? overWatchedLimit(launch.limits.memoryMib) : "",
       endedBootMs: bootMs(),
       elements: undefined,
     };
@@ -91,4 +94,8 @@ export async function startSingle(context: RunContext): Promise<LiveRun> {
     },
     done: finish(),
   };
+}
+
+function overWatchedLimit(memoryMib: number): string {
+  return `a process of the task was killed: together they held more than their ${memoryMib} MiB (memory is watched by sampling here, without a control group)`;
 }

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { ElementEnd } from "./array.ts";
 import { type ProcessGroup, startGroup } from "./group.ts";
 import { type PipeReader, closeQuietly, readPipe } from "./pipes.ts";
-import { type RunContext, createLineSplitter, maxTimerMs } from "./run.ts";
+import { type RunContext, createLineSplitter, maxTimerMs, oomKills } from "./run.ts";
 import { sandboxCommand } from "./sandbox.ts";
 
 /**
@@ -43,21 +43,22 @@ export async function startSlot(context: RunContext): Promise<Slot> {
   const sandbox = sandboxCommand({
     ...context,
     joins: context.cgroup?.joins ?? [],
-    limitData: context.cgroup?.enforced.includes("memory") !== true && launch.devices.length === 0,
     command: [host.sh, "-c", laneScript, "sh", launch.checkpoints ?? "", ...task],
   });
   const [out, err] = await context.takePipes(2);
   if (out === undefined || err === undefined) throw new Error("no pipes");
+  const sandboxDepth = host.unshare.length > 0 ? 2 : 1;
   const group = await startGroup({
     command: sandbox.command,
     env: launch.env,
     stdio: ["ignore", out.writeFd, err.writeFd, "pipe", "pipe", "pipe"],
     cgroups: context.cgroup?.dirs ?? [],
-    sandboxDepth: host.unshare.length > 0 ? 2 : 1,
+    sandboxDepth,
   }).finally(() => {
     closeQuietly(out.writeFd);
     closeQuietly(err.writeFd);
   });
+  context.memory?.add(group.pid, sandboxDepth);
   const lane = new Lane(context, group);
   lane.readers = [
     readPipe(out.readFd, (data) => lane.append("stdout", data)),
@@ -90,7 +91,7 @@ class Lane {
     const control = group.child.stdio[4];
     if (!(control instanceof Writable)) throw new Error("no control pipe");
     this.#control = control;
-    this.#oomSeen = context.cgroup?.oomKills() ?? 0;
+    this.#oomSeen = oomKills(context);
     control.on("error", () => undefined);
   }
 
@@ -127,6 +128,7 @@ class Lane {
     // `close` comes after the status pipe was read to its end, unlike `exit`.
     const closed = new Promise<void>((done) => this.#group.child.once("close", () => done()));
     const { code } = await this.#group.exited;
+    this.#context.memory?.remove(this.#group.pid);
     this.#group.kill();
     // Bounded: a process that left the group may hold the pipe open.
     await Promise.race([closed, sleep(1_000)]);
@@ -166,7 +168,7 @@ class Lane {
   #judge(code: number): ElementEnd {
     if (this.#timedOut) return "timeout";
     if (code === 0) return "ok";
-    const kills = this.#context.cgroup?.oomKills() ?? 0;
+    const kills = oomKills(this.#context);
     const oom = kills > this.#oomSeen;
     this.#oomSeen = kills;
     return oom ? "oom" : "userExit";
