@@ -59,7 +59,7 @@ async function submit(p: Victim, n: number, file: string): Promise<string> {
 }
 
 /** No two runs of one task overlap, and exactly one run of each came to its end with the last word (I3, I4). */
-function checkEffects(lines: readonly string[]): void {
+export function checkEffects(lines: readonly string[], tasks: number): void {
   const runs = new Map<string, { begin: number; end: number | undefined }[]>();
   const open = new Map<string, { begin: number; end: number | undefined }>();
   for (const line of lines) {
@@ -74,7 +74,7 @@ function checkEffects(lines: readonly string[]): void {
       if (run !== undefined) run.end = Number(at);
     }
   }
-  expect(runs.size).toBe(taskCount);
+  expect(runs.size).toBe(tasks);
   for (const [n, list] of runs) {
     for (const [at, run] of list.entries()) {
       const next = list[at + 1];
@@ -96,7 +96,7 @@ export async function checkOutcome(
     const task = await endOf(p, name, 120_000);
     expect(stateName(task), `${name}: ${task.statusMessage}`).toBe("TASK_STATE_SUCCEEDED");
   }
-  checkEffects(await linesOf(file));
+  checkEffects(await linesOf(file), taskCount);
   const report = await settledAudit(p);
   expect(describeFailures(report)).toBe("");
 }
