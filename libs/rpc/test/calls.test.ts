@@ -70,6 +70,8 @@ const tasks: Handlers<typeof TaskService> = {
   listTasks: unused,
   cancelTask: unused,
   listAttempts: unused,
+  explainTask: unused,
+  quoteTask: unused,
 };
 
 const artifacts: Handlers<typeof ArtifactService> = {

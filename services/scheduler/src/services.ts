@@ -8,21 +8,25 @@ import { batchRunTasks } from "./api/batch-run-tasks.ts";
 import { cancelTask } from "./api/cancel-task.ts";
 import { connect } from "./api/connect.ts";
 import { createTask } from "./api/create-task.ts";
+import { explainTask } from "./api/explain-task.ts";
 import { getNode } from "./api/get-node.ts";
 import { getTask } from "./api/get-task.ts";
 import { listAttempts } from "./api/list-attempts.ts";
 import { listGpus } from "./api/list-gpus.ts";
 import { listNodes } from "./api/list-nodes.ts";
 import { listTasks } from "./api/list-tasks.ts";
+import { quoteTask } from "./api/quote-task.ts";
 import { readLogs } from "./api/read-logs.ts";
 import { serveLogs } from "./api/serve-logs.ts";
 import { submitTask } from "./api/submit-task.ts";
 import { watchTask } from "./api/watch-task.ts";
+import { createSnapshots } from "./explain/snapshot.ts";
 import type { Scheduler } from "./scheduler.ts";
 
 /** What clients and other services call. */
 export function schedulerServices(s: Scheduler): BoundService[] {
   const log = { core: s.core, producer: "scheduler", clock: s.clock };
+  const snapshots = createSnapshots(s.core, s.clock);
   return [
     service(TaskService, {
       createTask: (request, context) => createTask(s, request, context, "DRAFT"),
@@ -33,6 +37,8 @@ export function schedulerServices(s: Scheduler): BoundService[] {
       listTasks: (request, context) => listTasks(s, request, context),
       watchTask: (request, context) => watchTask(s, request, context),
       cancelTask: (request, context) => cancelTask(s, request, context),
+      explainTask: (request, context) => explainTask(s, snapshots, { request, context }),
+      quoteTask: (request, context) => quoteTask(s, snapshots, { request, context }),
       listAttempts: (request, context) => listAttempts(s, request, context),
       readLogs: (request, context) => readLogs(s, request, context),
     }),

@@ -21,6 +21,12 @@ task's own (fastgpu help exit-codes). With -o json the log goes to standard erro
 task to standard output.
 `;
 
+const QUOTE_EXAMPLES = `
+Examples:
+  fastgpu task quote --gpus 8 --max-runtime 2h -- python train.py      nothing is submitted
+  fastgpu task quote -f examples/digits/task.yaml -o json
+`;
+
 /** `task`: submit, read, follow and cancel work. */
 export function addTaskCommands(runner: Runner): void {
   const task = runner.group("task", "submit, follow and read tasks");
@@ -35,6 +41,10 @@ export function addTaskCommands(runner: Runner): void {
   const create = task.remote("create", "make a draft that waits for submit");
   addSpecOptions(create.command);
   create.run(async () => ({ run: (await import("../run/task-run.ts")).createTask }));
+
+  const quote = task.remote("quote", "say when a task would start and what it can cost at most");
+  addSpecOptions(quote.command).addHelpText("after", QUOTE_EXAMPLES);
+  quote.run(async () => ({ run: (await import("../run/task-explain.ts")).quoteTask }));
 
   const submit = task.remote("submit", "submit a draft");
   submit.command.argument("<task>");
@@ -59,6 +69,10 @@ function addReadCommands(task: ReturnType<Runner["group"]>): void {
   const get = task.remote("get", "show a task; -o wide with its attempts");
   get.command.argument("<task>");
   get.run(async () => ({ run: (await import("../run/task-read.ts")).getTask }));
+
+  const explain = task.remote("explain", "say what a task waits for and what would start it");
+  explain.command.argument("<task>");
+  explain.run(async () => ({ run: (await import("../run/task-explain.ts")).explainTask }));
 
   const result = task.remote("result", "list, print or fetch the files that a task left");
   result.command

@@ -19,7 +19,8 @@ export interface RunOptions extends SpecOptions, CommonOptions {
   dryRun?: boolean;
 }
 
-async function buildTask(
+/** The task that options, a file and a command line describe, and the project it belongs to. */
+export async function buildTask(
   api: Api,
   options: SpecOptions,
   command: readonly string[],

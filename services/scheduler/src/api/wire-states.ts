@@ -1,5 +1,6 @@
 import {
   AttemptState as WireAttemptState,
+  DependencyCondition,
   ExitClass as WireExitClass,
   QueueReason as WireQueueReason,
   TaskState as WireTaskState,
@@ -74,5 +75,8 @@ export const exitClassFromWire = (exitClass: WireExitClass): ExitClass =>
   exitClassFromWireMap.get(exitClass) ?? "start_failed";
 
 export const queueReasonToWire = (reason: QueueReason): WireQueueReason => WireQueueReason[reason];
+export const dependencyConditionToWire = (
+  condition: Exclude<keyof typeof DependencyCondition, "UNSPECIFIED">,
+): DependencyCondition => DependencyCondition[condition];
 export const nodeStateToWire = (state: NodeStateName): NodeState => NodeState[state];
 export const gpuStateToWire = (state: GpuStateName): GpuState => GpuState[state];

@@ -107,3 +107,26 @@ export async function readParents(db: Querier, task: TaskId): Promise<TaskId[]> 
   const rows = await db.query(selectParents, [idToUuid(task)]);
   return rows.map((row) => uuidToId("task", row.parent_id));
 }
+
+/** A parent that has not ended as asked. */
+export interface UnmetParent {
+  readonly parent: TaskId;
+  readonly condition: Condition;
+  readonly state: TaskState;
+}
+
+const selectUnmet = statement<DependencyRow & { state: TaskState }>(
+  "dependencies_unmet",
+  `select d.task_id, d.parent_id, d.condition, p.state from task_dependencies d join tasks p on p.id = d.parent_id
+   where d.task_id = $1 and not d.resolved order by d.parent_id`,
+);
+
+/** What a task still waits for, with where each stands. */
+export async function readUnmet(db: Querier, task: TaskId): Promise<UnmetParent[]> {
+  const rows = await db.query(selectUnmet, [idToUuid(task)]);
+  return rows.map((row) => ({
+    parent: uuidToId("task", row.parent_id),
+    condition: row.condition,
+    state: row.state,
+  }));
+}

@@ -1,0 +1,106 @@
+import { NodeCheck } from "@fastgpu/contracts/fastgpu/scheduler/v1/explain_pb";
+import type { BlockCheck, TaskFit } from "@fastgpu/scheduling/explain/blockers";
+import type { RemedyField } from "@fastgpu/scheduling/explain/remedies";
+import type { Demand } from "@fastgpu/scheduling/plan";
+
+const checks: Readonly<Record<BlockCheck, readonly [NodeCheck, (demand: Demand) => string]>> = {
+  node_unschedulable: [NodeCheck.UNSCHEDULABLE, () => "take no work: lost or draining"],
+  runtime: [NodeCheck.RUNTIME, (demand) => `do not run tasks as a ${demand.runtime}`],
+  gpu_count: [NodeCheck.GPU_COUNT, (demand) => `have fewer than ${gpuText(demand.gpuCount)}`],
+  gpu_model: [
+    NodeCheck.GPU_MODEL,
+    (demand) => `have too few GPUs of the model ${demand.gpuModels.join(" or ")}`,
+  ],
+  gpu_model_mixed: [NodeCheck.GPU_MODEL_MIXED, () => "have enough GPUs only of different models"],
+  gpu_simulated: [NodeCheck.GPU_SIMULATED, () => "have too few GPUs that are not simulated"],
+  gpu_memory: [
+    NodeCheck.GPU_MEMORY,
+    (demand) => `have too few GPUs with ${demand.gpuMinMemoryMib} MiB`,
+  ],
+  gpu_isolation: [NodeCheck.GPU_ISOLATION, () => "keep tenants apart too weakly"],
+  gpu_shared_with_other_tenant: [
+    NodeCheck.GPU_SHARED_WITH_OTHER_TENANT,
+    () => "share their GPUs with another organisation",
+  ],
+  gpu_busy: [NodeCheck.GPU_BUSY, () => "have their GPUs busy"],
+  gpu_excluded: [NodeCheck.GPU_EXCLUDED, () => "have only GPUs on which this task failed"],
+  cpu: [NodeCheck.CPU, (demand) => `have less than ${demand.cpuMillis / 1000} cores free`],
+  memory: [NodeCheck.MEMORY, (demand) => `have less than ${demand.memoryMib} MiB free`],
+  disk: [NodeCheck.DISK, (demand) => `have less than ${demand.diskMib} MiB of disk free`],
+};
+
+/** The check on the wire. */
+export function checkToWire(check: BlockCheck): NodeCheck {
+  return checks[check][0];
+}
+
+/** `2 of 3 nodes have their GPUs busy` */
+export function describeBlocker(
+  { check, nodes }: TaskFit["blockers"][number],
+  total: number,
+  demand: Demand,
+): string {
+  return `${nodes} of ${total} node${total === 1 ? "" : "s"} ${checks[check][1](demand)}`;
+}
+
+function gpuText(count: number): string {
+  return `${count} GPU${count === 1 ? "" : "s"}`;
+}
+
+interface FieldOnWire {
+  readonly path: string;
+  value(demand: Demand): unknown;
+  say(demand: Demand): string;
+}
+
+/** Where fields of the demand stand in Task, and how a change of them reads. int64 is text in JSON. */
+const fields: Readonly<Record<RemedyField, FieldOnWire>> = {
+  gpuModels: {
+    path: "spec.resources.gpu.models",
+    value: (demand) => demand.gpuModels,
+    say: (demand) => `accept the model ${demand.gpuModels.at(-1) ?? ""}`,
+  },
+  gpuCount: {
+    path: "spec.resources.gpu.count",
+    value: (demand) => demand.gpuCount,
+    say: (demand) => `ask for ${gpuText(demand.gpuCount)}`,
+  },
+  gpuMinMemoryMib: {
+    path: "spec.resources.gpu.min_memory_mib",
+    value: (demand) => String(demand.gpuMinMemoryMib),
+    say: (demand) => `ask for GPUs with ${demand.gpuMinMemoryMib} MiB`,
+  },
+  simulatedOk: {
+    path: "spec.simulated",
+    value: () => "SIMULATED_POLICY_ALLOW",
+    say: () => "allow simulated GPUs",
+  },
+  cpuMillis: {
+    path: "spec.resources.cpu_millis",
+    value: (demand) => String(demand.cpuMillis),
+    say: (demand) => `ask for ${demand.cpuMillis / 1000} CPU cores`,
+  },
+  memoryMib: {
+    path: "spec.resources.memory_mib",
+    value: (demand) => String(demand.memoryMib),
+    say: (demand) => `ask for ${demand.memoryMib} MiB of memory`,
+  },
+  diskMib: {
+    path: "spec.resources.disk_mib",
+    value: (demand) => String(demand.diskMib),
+    say: (demand) => `ask for ${demand.diskMib} MiB of disk`,
+  },
+};
+
+/** The fields with the values that a changed demand gives them. */
+export function fieldChanges(changed: readonly RemedyField[], demand: Demand) {
+  return changed.map((field) => ({
+    fieldPath: fields[field].path,
+    valueJson: JSON.stringify(fields[field].value(demand)),
+  }));
+}
+
+/** `ask for 2 GPUs and allow simulated GPUs` */
+export function describeChange(changed: readonly RemedyField[], demand: Demand): string {
+  return changed.map((field) => fields[field].say(demand)).join(" and ");
+}

@@ -1,0 +1,58 @@
+import { coverNanos, type PricedItem } from "@fastgpu/ledger/cover";
+import { skuOf } from "@fastgpu/ledger/sku";
+import type { CallContext } from "@fastgpu/rpc/context";
+import { endingMs, type FundingTimes } from "../cycle/money.ts";
+import type { Scheduler } from "../scheduler.ts";
+import type { StoredGpu } from "../store/nodes.ts";
+
+/** How long an answer waits for billing, in milliseconds. */
+const timeoutMs = 2_000;
+
+/** Prices in force: nano-units for one GPU and hour, by SKU, and their currency. */
+export interface Prices {
+  readonly currency: string;
+  readonly hourlyNanos: ReadonlyMap<string, bigint>;
+}
+
+/** What billing says. */
+export interface Funds {
+  readonly prices: Prices;
+  readonly availableNanos: bigint;
+}
+
+/** Reads the price book and the account of the caller's organisation. Throws a Fault where billing does not answer. */
+export async function readFunds(s: Scheduler, org: string, context: CallContext): Promise<Funds> {
+  const options = { parent: context, timeoutMs, waitForReady: false };
+  const [balance, book] = await Promise.all([
+    s.billing.getBalance({ name: `organizations/${org}/balance` }, options),
+    s.billing.listPrices({}, options),
+  ]);
+  const hourlyNanos = new Map(
+    book.prices.map(({ sku, perHour }) => [sku, perHour?.nanos ?? 0n] as const),
+  );
+  const currency = balance.available?.currency ?? book.prices[0]?.perHour?.currency ?? "USD";
+  return { prices: { currency, hourlyNanos }, availableNanos: balance.available?.nanos ?? 0n };
+}
+
+/** The GPUs as items with prices; undefined where one has none. */
+export function pricedItems(
+  gpus: readonly Pick<StoredGpu, "model" | "simulated">[],
+  prices: Prices,
+): readonly PricedItem[] | undefined {
+  const items: PricedItem[] = [];
+  for (const gpu of gpus) {
+    const hourlyNanos = prices.hourlyNanos.get(skuOf(gpu));
+    if (hourlyNanos === undefined) return undefined;
+    items.push({ hourlyNanos, quantity: 1 });
+  }
+  return items;
+}
+
+/** What the hold before a lease on these needs at least, in nano-units. */
+export function leastHoldNanos(
+  items: readonly PricedItem[],
+  stopGraceMs: number,
+  times: FundingTimes,
+): bigint {
+  return coverNanos(items, endingMs(stopGraceMs, times) + times.leaseTtlMs);
+}
