@@ -1,4 +1,4 @@
-import { MaxTree } from "./max-tree.ts";
+import { lastOrder } from "./bound-tree.ts";
 import { createGpuKinds } from "./nodes.ts";
 import type { GpuKinds, NodeSpec } from "./nodes.ts";
 import { migGrade } from "./shapes.ts";
@@ -44,7 +44,7 @@ export class Cluster {
   private readonly members: number[][] = [];
   private nodeAtRank: number[] = [];
   private ranked = true;
-  private orders = new MaxTree(0);
+  private orders = new Int32Array(0);
   private readonly draft: StateDraft;
 
   constructor(options: { readonly shapes: ShapeTable; readonly maxGpusPerNode: number }) {
@@ -121,13 +121,15 @@ export class Cluster {
 
   /** The lowest rank (position by id) among the nodes of a used slot. */
   firstRank(slot: number): number {
-    return -this.order.levels[0]![slot]!;
+    return -this.order[slot]!;
   }
 
-  /** By slot, minus its lowest rank; -Infinity where no node is in the slot. */
-  get order(): MaxTree {
+  /**
+   * By slot, minus its lowest rank; `lastOrder` where no node is in it. Where it rises, the
+   * slot is logged as changed.
+   */
+  get order(): Int32Array {
     this.ensureRanks();
-    if (this.orders.size !== this.states.users.length) this.growOrders();
     return this.orders;
   }
 
@@ -194,7 +196,7 @@ export class Cluster {
     const heap = this.members[slot]!;
     if (this.states.users[slot] === 0) heap.length = 0;
     else while (this.nodes[this.nodeAtRank[heap[0]!]!]!.slot !== slot) popLeast(heap);
-    this.orders.set(slot, -(heap[0] ?? Number.POSITIVE_INFINITY));
+    this.orders[slot] = heap[0] === undefined ? lastOrder : -heap[0];
   }
 
   /** Puts the node into the state in `this.draft`, after bringing its GPUs into order. */
@@ -226,14 +228,16 @@ export class Cluster {
       heap.push(...new Set(live.sort((a, b) => a - b)));
     }
     pushLeast(heap, rank);
-    if (this.orders.size !== this.states.users.length) this.growOrders();
-    this.orders.set(slot, -heap[0]!);
+    if (this.orders.length < this.states.slots) this.growOrders();
+    if (-rank <= this.orders[slot]!) return;
+    this.orders[slot] = -rank;
+    if (this.states.users[slot]! > 1) this.log(slot);
   }
 
   private growOrders(): void {
-    this.orders = new MaxTree(this.states.users.length);
+    this.orders = new Int32Array(this.states.users.length).fill(lastOrder);
     for (const [slot, heap] of this.members.entries()) {
-      if (heap?.[0] !== undefined) this.orders.set(slot, -heap[0]);
+      if (heap?.[0] !== undefined) this.orders[slot] = -heap[0];
     }
   }
 
@@ -281,6 +285,8 @@ export class Cluster {
       (this.members[entry.slot] ??= []).push(rank);
     }
     this.growOrders();
+    // Ranks moved: whoever follows the log must look at every slot again.
+    for (let slot = 0; slot < this.states.slots; slot++) this.log(slot);
   }
 }
 

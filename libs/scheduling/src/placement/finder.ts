@@ -1,6 +1,6 @@
 import type { Fitter } from "./checks.ts";
+import { BoundTree, fan, lastOrder } from "./bound-tree.ts";
 import type { Cluster } from "./cluster.ts";
-import { MaxTree } from "./max-tree.ts";
 import type { Policy } from "./policy.ts";
 import { ScoreMemory } from "./score-memory.ts";
 import type { Shape } from "./shapes.ts";
@@ -13,7 +13,7 @@ interface View {
   /** The cluster's change counter up to which the view has followed. */
   seen: number;
   used: number;
-  readonly bounds: MaxTree;
+  readonly bounds: BoundTree;
   /** The slot's stamp for which its bound holds. */
   readonly stamp: Int32Array;
   /** 1: a first bound, which `tighten` may lower. */
@@ -34,12 +34,13 @@ export class Finder {
   private readonly views = new Map<number, View>();
   private readonly scores = new ScoreMemory();
   private uses = 0;
+  private order = new Int32Array(0);
 
   // The search that is going on.
   private best = never;
   private winner = -1;
   /** Minus the winner's rank: among equal scores the greatest wins. */
-  private winnerOrder = never;
+  private winnerOrder = lastOrder;
 
   constructor(options: {
     readonly cluster: Cluster;
@@ -56,16 +57,15 @@ export class Finder {
 
   /** The slot to use for the shape now, or -1 where it fits nowhere. */
   find(shape: Shape): number {
+    this.order = this.cluster.order;
     const view = this.view(shape);
     this.follow(view, shape);
     this.tightenTop(view, shape);
     this.best = never;
     this.winner = -1;
-    this.winnerOrder = never;
-    this.scores.prepare(this.policy.epoch, view.bounds.size);
-    if (view.bounds.max === never) return -1;
-    const task = { view, shape, orders: this.cluster.order };
-    this.search(task, view.bounds.levels.length - 1, 0);
+    this.winnerOrder = lastOrder;
+    this.scores.prepare(this.policy.epoch, view.stamp.length);
+    this.search({ view, shape }, view.bounds.levels.length - 1, 0);
     return this.winner;
   }
 
@@ -75,52 +75,52 @@ export class Finder {
     while (view.bounds.max !== never) {
       const slot = view.bounds.top();
       if (view.open[slot] === 0) return;
-      view.open[slot] = 0;
-      view.bounds.set(slot, this.policy.tighten(slot, shape));
+      this.tighten(view, slot, shape);
     }
   }
 
-  /**
-   * Visits what can still win below one tree node, highest bound first; among equal bounds
-   * only where a lower rank than the winner's is to be found.
-   */
+  private tighten(view: View, slot: number, shape: Shape): number {
+    view.open[slot] = 0;
+    const bound = this.policy.tighten!(slot, shape);
+    view.bounds.set(slot, bound, this.order[slot]!);
+    return bound;
+  }
+
+  /** Visits what can still win below one tree node, best bound first. */
   private search(task: SearchTask, level: number, index: number): void {
     if (level === 0) {
       this.visit(task, index);
       return;
     }
-    const row = task.view.bounds.levels[level - 1]!;
-    const orders = task.orders.levels[level - 1]!;
-    const start = index * 8;
-    const end = Math.min(start + 8, row.length);
-    for (let done = 0; done !== 255;) {
+    const { value, order } = task.view.bounds.levels[level - 1]!;
+    const start = index * fan;
+    const end = Math.min(start + fan, value.length);
+    for (let done = 0; ;) {
       let child = -1;
       let bound = this.best;
+      let bestOrder = this.winnerOrder;
       for (let at = start; at < end; at++) {
-        if (row[at]! < bound || (done & (1 << (at - start))) !== 0) continue;
-        if (row[at] === this.best && orders[at]! <= this.winnerOrder) continue;
-        if (row[at] === bound && child >= 0) continue;
-        bound = row[at]!;
+        if (value[at]! < bound || (value[at] === bound && order[at]! <= bestOrder)) continue;
+        if ((done & (1 << (at - start))) !== 0) continue;
+        bound = value[at]!;
+        bestOrder = order[at]!;
         child = at;
       }
-      if (child < 0 || bound === never) return;
+      if (child < 0) return;
       done |= 1 << (child - start);
       this.search(task, level - 1, child);
     }
   }
 
   /** Compares one slot's exact score with the best. */
-  private visit({ view, shape, orders }: SearchTask, slot: number): void {
+  private visit({ view, shape }: SearchTask, slot: number): void {
     if (view.open[slot] === 1 && this.policy.tighten !== undefined) {
-      view.open[slot] = 0;
-      const bound = this.policy.tighten(slot, shape);
-      view.bounds.set(slot, bound);
-      if (bound < this.best) return;
+      if (this.tighten(view, slot, shape) < this.best) return;
     }
-    const order = orders.levels[0]![slot]!;
     const score = this.exact(slot, shape);
-    if (score < this.best || (score === this.best && order <= this.winnerOrder)) return;
     if (score === never) return;
+    const order = this.order[slot]!;
+    if (score < this.best || (score === this.best && order <= this.winnerOrder)) return;
     this.best = score;
     this.winner = slot;
     this.winnerOrder = order;
@@ -180,18 +180,24 @@ export class Finder {
   }
 
   private rebound(view: View, slot: number, shape: Shape): void {
+    const { order } = this;
     const { states } = this.cluster;
     const stamp = states.stamp[slot]!;
-    if (view.stamp[slot] === stamp) return;
+    const { bounds } = view;
+    if (view.stamp[slot] === stamp) {
+      const { value } = bounds.levels[0]!;
+      if (value[slot] !== never) bounds.set(slot, value[slot]!, order[slot]!);
+      return;
+    }
     view.stamp[slot] = stamp;
     const least = this.policy.sharesBounds ? shape.family : shape;
     if (states.users[slot] === 0 || !this.fitter.fits(slot, shape, least)) {
       view.open[slot] = 0;
-      view.bounds.set(slot, never);
+      bounds.set(slot, never, lastOrder);
       return;
     }
     view.open[slot] = 1;
-    view.bounds.set(slot, this.policy.bound(slot, shape));
+    bounds.set(slot, this.policy.bound(slot, shape), order[slot]!);
   }
 }
 
@@ -199,8 +205,6 @@ export class Finder {
 interface SearchTask {
   readonly view: View;
   readonly shape: Shape;
-  /** By slot, minus its lowest rank. */
-  readonly orders: MaxTree;
 }
 
 /** The same answer as `Finder.find` by a plain scan over all nodes: the reference. */
@@ -229,7 +233,7 @@ function emptyView(slots: number): View {
     epoch: -1,
     seen: -1,
     used: 0,
-    bounds: new MaxTree(slots),
+    bounds: new BoundTree(slots),
     stamp: new Int32Array(slots).fill(-1),
     open: new Uint8Array(slots),
   };
