@@ -34,7 +34,7 @@ export class Finder {
   private readonly views = new Map<number, View>();
   private readonly scores = new ScoreMemory();
   private uses = 0;
-  private order = new Int32Array(0);
+  private order: Int32Array = new Int32Array(0);
 
   // The search that is going on.
   private best = never;
@@ -61,6 +61,7 @@ export class Finder {
     const view = this.view(shape);
     this.follow(view, shape);
     this.tightenTop(view, shape);
+    if (view.bounds.max === never) return -1;
     this.best = never;
     this.winner = -1;
     this.winnerOrder = lastOrder;
