@@ -43,7 +43,9 @@ import { createSubmitWriter } from "./submit/writer.ts";
 export async function main(config: SchedulerConfig, context: ServiceContext): Promise<void> {
   const { clock, log, stop, tracing } = context;
   const master = await openMasterKey(config.masterKeyFile);
-  await using db = openDatabase({ service: "scheduler", urls: config.database, log });
+  // Submits, reports, the cycle, the sender and the relay each have a statement under way at the same time.
+  const max = { api: 2, core: 6 };
+  await using db = openDatabase({ service: "scheduler", urls: config.database, log, max });
   const { natsUrl: url, natsPrefix: prefix } = config;
   await using bus = openNatsBus({ url, prefix, name: "scheduler", log });
   await using relay = startBusRelay({

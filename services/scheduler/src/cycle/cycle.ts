@@ -18,10 +18,11 @@ import { lockTasks, storeReasons, updateTasks, type StoredTask } from "../store/
 import { cutAllocations, type Applied } from "../transition/apply.ts";
 import { taskStateChanged } from "../transition/events.ts";
 import { foldArrays } from "./arrays.ts";
-import { commitLeases, cycleLeader, type FundedPlacement } from "./commit.ts";
+import { commitLeases, cycleLeader, type Committed, type FundedPlacement } from "./commit.ts";
 import { resolveDependents } from "./dependents.ts";
 import type { Dirty } from "./dirty.ts";
 import { expireNode, hasExpired } from "./expire.ts";
+import type { Looked } from "./looked.ts";
 import { attemptsOf, type Mirror } from "./mirror.ts";
 import {
   holdRequest,
@@ -66,6 +67,8 @@ export interface CycleContext {
   readonly timers: { lastSweepMs: number; nextBackoffMs: number; nextMissedMs: number };
   /** The last event of our own log that was looked at. */
   readonly position: { seq: bigint };
+  /** Revisions of tasks that were acted upon. */
+  readonly looked: Looked;
 }
 
 /** Marks read in one cycle; what is left goes on at once in the next. */
@@ -91,6 +94,7 @@ export async function runCycle(c: CycleContext): Promise<LoopNext> {
   // 2. Fold what ended: ranges into arrays, parents into their dependents.
   noteCancelled(c, tasks);
   await foldEnded(c, tasks, nowMs, swept);
+  for (const task of tasks) c.looked.note(task.id, task.revision);
   // 3. Time-driven work: lost nodes, money, usage.
   if (swept) {
     c.timers.lastSweepMs = nowMs;
@@ -138,8 +142,11 @@ async function markFromLog(c: CycleContext): Promise<void> {
     const last = page.events.at(-1);
     if (last === undefined) return;
     c.position.seq = last.seq;
-    const tasks = page.events.flatMap((event) => parseId("task", event.aggregate) ?? []);
-    c.dirty.mark({ tasks });
+    const tasks = page.events.flatMap(({ aggregate, aggregateRevision }) => {
+      const id = parseId("task", aggregate);
+      return id === undefined || c.looked.covers(id, aggregateRevision) ? [] : [id];
+    });
+    if (tasks.length > 0) c.dirty.mark({ tasks });
   }
 }
 
@@ -367,10 +374,28 @@ async function commit(c: CycleContext, funded: readonly FundedPlacement[]): Prom
       c.leaderEpoch,
       unused.map((each) => each.attempt),
     );
-  await apply(c, {
-    tasks: [...new Set(funded.map(({ placement }) => placement.task.id))],
-    nodes: [...new Set(funded.map(({ placement }) => placement.node))],
-  });
+  await noteLeases(c, funded, committed);
+}
+
+/**
+ * Takes our own leases into the mirror. A plain task that was leased waits no more, which needs no read; what they
+ * took of the nodes is read with the next news of these nodes, before the next plan.
+ */
+async function noteLeases(
+  c: CycleContext,
+  funded: readonly FundedPlacement[],
+  { leased, rejected }: Committed,
+): Promise<void> {
+  const nodes = [...new Set(funded.map(({ placement }) => placement.node))];
+  c.mirror.noteLeased(
+    leased.flatMap(({ placement: { task } }) => (task.array === undefined ? [task.id] : [])),
+  );
+  const doubtful = [...rejected, ...leased.filter(({ placement }) => placement.task.array)];
+  const again = [...new Set(doubtful.map(({ placement }) => placement.task.id))];
+  await c.mirror.refresh(c.core, { tasks: again, nodes: [] });
+  c.dirty.noteNodes(nodes);
+  const tasks = [...new Set(funded.map(({ placement }) => placement.task.id))];
+  c.changed({ tasks, nodes });
 }
 
 function gpusOf(mirror: Mirror): ReadonlyMap<GpuId, StoredGpu> {

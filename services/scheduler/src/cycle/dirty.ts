@@ -4,6 +4,8 @@ import type { NodeId, TaskId } from "@fastgpu/domain/ids";
 export interface Dirty {
   /** Marks tasks, nodes, or both, and wakes the cycle. */
   mark(changed: { tasks?: Iterable<TaskId>; nodes?: Iterable<NodeId> }): void;
+  /** Marks nodes for the next cycle without asking for one. */
+  noteNodes(ids: Iterable<NodeId>): void;
   /** Takes at most `limit` marked tasks and all marked nodes; `more` says whether tasks are left. */
   drain(limit: number): { tasks: TaskId[]; nodes: NodeId[]; more: boolean };
   /** Forgets all marks: a new leader reads everything. */
@@ -22,6 +24,9 @@ export function createDirty(): Dirty {
       for (const id of changed.tasks ?? []) tasks.add(id);
       for (const id of changed.nodes ?? []) nodes.add(id);
       dirty.onMark?.();
+    },
+    noteNodes(ids) {
+      for (const id of ids) nodes.add(id);
     },
     drain(limit) {
       const taken: TaskId[] = [];

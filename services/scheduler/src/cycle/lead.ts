@@ -13,6 +13,7 @@ import { createPlanner } from "@fastgpu/scheduling/planner";
 import { readAttempts } from "../store/attempts.ts";
 import { runCycle, type CycleContext, type Holds } from "./cycle.ts";
 import type { Dirty } from "./dirty.ts";
+import { createLooked } from "./looked.ts";
 import { createMirror } from "./mirror.ts";
 import type { FundingTimes } from "./money.ts";
 
@@ -56,6 +57,7 @@ export async function lead(options: LeadOptions, term: Term): Promise<void> {
     cancelledArrays: new Set(cancelled),
     timers: { lastSweepMs: 0, nextBackoffMs: 0, nextMissedMs: 0 },
     position: { seq: head.headSeq },
+    looked: createLooked(),
   };
   const step = () => runCycle(context);
   await using loop = startLoop({ name: "scheduling cycle", stop: term.over, log, idleMs, step });

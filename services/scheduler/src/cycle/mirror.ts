@@ -42,6 +42,8 @@ export interface Mirror {
   ): Promise<readonly StoredTask[]>;
   /** The planner's view of it. */
   planState(): PlanState;
+  /** These tasks were leased: they wait no more. */
+  noteLeased(ids: Iterable<TaskId>): void;
   /** Remembers a stored reason, so that it is written once. */
   noteReason(id: TaskId, reason: string, message: string): void;
 }
@@ -109,6 +111,9 @@ export function createMirror(): Mirror {
           limitLeases(plan, running.get(plan.id) ?? 0),
         ),
       };
+    },
+    noteLeased(ids) {
+      for (const id of ids) waiting.delete(id);
     },
     noteReason(id, reason, message) {
       const found = waiting.get(id);

@@ -168,6 +168,20 @@ export async function readAttempts(db: Querier, ids: readonly AttemptId[]) {
   return (await db.query(selectByIds, [ids.map(idToUuid)])).map(toAttempt);
 }
 
+const selectTaskIds = statement<{ task_id: string }>(
+  "attempts_task_ids",
+  "select distinct task_id from attempts where id = any($1::uuid[]) order by task_id",
+);
+
+/** The tasks of these attempts, in the order in which tasks are locked. */
+export async function readTasksOfAttempts(
+  db: Querier,
+  ids: readonly AttemptId[],
+): Promise<TaskId[]> {
+  const rows = await db.query(selectTaskIds, [ids.map(idToUuid)]);
+  return rows.map((row) => uuidToId("task", row.task_id));
+}
+
 /** As {@link readAttempts}, each row locked until the transaction ends. */
 export async function lockAttempts(tx: Querier, ids: readonly AttemptId[]) {
   return (await tx.query(lockByIds, [ids.map(idToUuid)])).map(toAttempt);

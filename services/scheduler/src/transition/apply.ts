@@ -7,7 +7,7 @@ import type { Tx } from "@fastgpu/postgres/transaction";
 import { lockOpenAllocations, storeCuts, type StoredAllocation } from "../store/allocations.ts";
 import {
   lockAttempts,
-  readAttempts,
+  readTasksOfAttempts,
   updateAttempts,
   type StoredAttempt,
 } from "../store/attempts.ts";
@@ -45,8 +45,7 @@ export async function applyAttemptEvents(
   nowMs: number,
 ): Promise<Applied> {
   const ids = [...new Set(events.map((event) => event.attempt))].toSorted();
-  const known = await readAttempts(tx, ids);
-  const taskIds = [...new Set(known.map((attempt) => attempt.task))].toSorted();
+  const taskIds = await readTasksOfAttempts(tx, ids);
   const tasks = new Map((await lockTasks(tx, taskIds)).map((task) => [task.id, draftTask(task)]));
   const drafts = new Map(
     (await lockAttempts(tx, ids)).map((each) => [each.id, draftAttempt(each)]),
