@@ -42,7 +42,8 @@ export interface NatsBusOptions {
 const STREAM_AGE_MS = 24 * 3_600_000;
 const STREAM_BYTES = 1024 ** 3;
 const ACK_WAIT_MS = 30_000;
-const REDELIVER_MS = 500;
+/** First and longest pause before a refused delivery comes again; four times as long after each refusal. */
+const REDELIVER_MS = { first: 500, max: 30_000 };
 /** Deliveries that a consumer holds at once. */
 const IN_FLIGHT = 200;
 
@@ -290,7 +291,10 @@ async function deliver(message: JsMsg, options: Supervised): Promise<void> {
     message.ack();
   } catch (error) {
     options.log.debug({ err: error, subject: message.subject }, "delivery refused");
-    message.nak(REDELIVER_MS);
+    // A consumer that lags refuses much and catches up from the producer's log: to come again soon, and be decoded
+    // again, would only keep it from that.
+    const refusals = Math.min(message.info.deliveryCount, 10);
+    message.nak(Math.min(REDELIVER_MS.max, REDELIVER_MS.first * 4 ** (refusals - 1)));
   }
 }
 
