@@ -15,7 +15,7 @@ const reportMs = 300;
  * Runs the elements of a range in `slots` lanes. Each lane is one sandbox with a shell that runs element after
  * element, so that an element costs one fork and no sandbox of its own: all elements belong to one task.
  */
-export async function startArray(context: RunContext, range: ArrayRange): Promise<LiveRun> {
+export function startArray(context: RunContext, range: ArrayRange): LiveRun {
   const { launch } = context;
   const record = createElementRecord(context);
   const slots = new Set<Slot>();
@@ -43,12 +43,14 @@ export async function startArray(context: RunContext, range: ArrayRange): Promis
         return;
       }
       // An element took its whole lane down (killed, or out of memory): the next one gets a new lane.
-      slot = await startSlot(context);
+      slot = startSlot(context, await context.anotherSandbox());
     }
   };
   const count = Math.max(1, Math.min(range.slots, indexes.length));
-  const first = await startSlot(context);
-  const others = Array.from({ length: count - 1 }, () => startSlot(context).then(lane));
+  const first = startSlot(context, context.sandbox);
+  const others = Array.from({ length: count - 1 }, async () =>
+    lane(startSlot(context, await context.anotherSandbox())),
+  );
   const finish = async (): Promise<Outcome> => {
     const results = await Promise.allSettled([lane(first), ...others]);
     for (const result of results) {

@@ -4,6 +4,7 @@ import {
   existsSync,
   mkdirSync,
   readFileSync,
+  readdirSync,
   rmdirSync,
   writeFileSync,
 } from "node:fs";
@@ -163,6 +164,14 @@ function oomKillsIn(dir: string): number {
     if (line !== undefined) return Number(line.slice("oom_kill ".length));
   }
   return 0;
+}
+
+/** Removes groups whose names begin so and that nobody is in: spares of a keeper that was killed. */
+export function removeLeft(host: CgroupHost, prefix: string): void {
+  for (const parent of new Set(Object.values(host.parents))) {
+    const left = readdirSync(parent).filter((name) => name.startsWith(`fastgpu-${prefix}`));
+    removeCgroups(left.map((name) => join(parent, name)));
+  }
 }
 
 /** Processes in the groups right now. */

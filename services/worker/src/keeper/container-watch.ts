@@ -10,17 +10,22 @@ import { parseElementRecord } from "./array.ts";
 import { followEngineLog } from "./container-log.ts";
 import { wasOomKilled } from "./oom.ts";
 import { watchProgressFile } from "./progress-file.ts";
-import { type LiveRun, type RunContext, createStopper, leaseWarningMs, maxTimerMs } from "./run.ts";
+import {
+  type LiveRun,
+  type AnyRunContext,
+  createStopper,
+  leaseWarningMs,
+  maxTimerMs,
+} from "./run.ts";
 import type { EngineAddress } from "./wire.ts";
 
-type WatchContext = Omit<RunContext, "host" | "cgroup" | "memory" | "program" | "workdir">;
 type Watched =
   | { readonly kind: "launched"; readonly run: LiveRun; readonly isolation: readonly string[] }
   | { readonly kind: "refused"; readonly exitClass: "start_failed"; readonly message: string };
 
 /** Keeps a running container: its log, its deadline, its exit. The engine keeps its processes. */
 export async function watchContainer(
-  context: WatchContext,
+  context: AnyRunContext,
   address: EngineAddress,
 ): Promise<Watched> {
   const { launch, files } = context;
@@ -126,7 +131,7 @@ async function waitForExit(engine: Engine, name: string): Promise<ContainerView 
   return undefined;
 }
 
-function followLog(context: WatchContext, engine: Engine): { finish(): Promise<void> } {
+function followLog(context: AnyRunContext, engine: Engine): { finish(): Promise<void> } {
   const { log, files } = context;
   if (engine.readLog !== undefined) return followKept(context, engine.readLog);
   const path = join(files.dir, "engine.log");
@@ -141,7 +146,7 @@ function followLog(context: WatchContext, engine: Engine): { finish(): Promise<v
 
 /** Follows a log that the engine keeps, through restarts of the engine; the last pass gets what is left. */
 function followKept(
-  context: WatchContext,
+  context: AnyRunContext,
   readLog: NonNullable<Engine["readLog"]>,
 ): { finish(): Promise<void> } {
   const { log, launch } = context;

@@ -60,6 +60,8 @@ export interface AttemptFiles {
   readonly log: string;
   readonly progress: string;
   readonly elements: string;
+  /** What the sandbox's shell runs. */
+  readonly script: string;
   readonly work: string;
   readonly tmp: string;
 }
@@ -76,6 +78,7 @@ export function attemptFiles(files: WorkerFiles, name: string): AttemptFiles {
     log: join(dir, "output.log"),
     progress: join(dir, "progress.jsonl"),
     elements: join(dir, "elements.log"),
+    script: join(dir, "run.sh"),
     work: join(dir, "work"),
     tmp: join(dir, "tmp"),
   };

@@ -17,13 +17,17 @@ export interface ProcessGroup {
   sweep(): Promise<void>;
 }
 
+/** What may still change while the group lives. */
+export interface GroupState {
+  readonly cgroups: readonly string[];
+  /** Processes of the sandbox itself, counted from the outermost: they get no stop signal. */
+  readonly sandboxDepth: number;
+}
+
 export interface GroupOptions {
   readonly command: readonly string[];
   readonly env: Readonly<Record<string, string>>;
   readonly stdio: StdioOptions;
-  readonly cgroups: readonly string[];
-  /** Processes of the sandbox itself, counted from the outermost: they get no stop signal. */
-  readonly sandboxDepth: number;
 }
 
 const signalNumbers: Readonly<Record<string, number>> = {
@@ -48,7 +52,7 @@ const signalNumbers: Readonly<Record<string, number>> = {
 };
 
 /** Starts a group in a session of its own; rejects where the very first program cannot be run. */
-export function startGroup(options: GroupOptions): Promise<ProcessGroup> {
+export function startGroup(state: GroupState, options: GroupOptions): Promise<ProcessGroup> {
   const [program, ...args] = options.command;
   if (program === undefined) throw new RangeError("empty command");
   const child = spawn(program, args, { detached: true, env: options.env, stdio: options.stdio });
@@ -66,9 +70,9 @@ export function startGroup(options: GroupOptions): Promise<ProcessGroup> {
         pid,
         child,
         exited,
-        signal: (signal) => signalTask(pid, signal, options.sandboxDepth),
+        signal: (signal) => signalTask(pid, signal, state.sandboxDepth),
         kill: () => send(-pid, "SIGKILL"),
-        sweep: () => sweep(pid, options.cgroups),
+        sweep: () => sweep(pid, state.cgroups),
       });
     });
   });

@@ -4,7 +4,7 @@ import { bootId, bootMs } from "../boot-time.ts";
 import { openLogWriter } from "../log/writer.ts";
 import type { Launch, Outcome, RuntimeEvent, StartResult } from "../runtime/port.ts";
 import { parseElementRecord, startArray } from "./array.ts";
-import { type AttemptCgroup, createAttemptCgroup, findCgroupHost } from "./cgroup.ts";
+import { findCgroupHost, removeLeft } from "./cgroup.ts";
 import {
   type AttemptFiles,
   type Started,
@@ -18,11 +18,13 @@ import {
 import { sweep } from "./group.ts";
 import { watchMemory } from "./memory-watch.ts";
 import { createPipePool } from "./pipes.ts";
-import type { LiveRun, RunContext } from "./run.ts";
-import { type SandboxHost, probeSandbox, resolveProgram } from "./sandbox.ts";
+import type { AnyRunContext, LiveRun, RunContext } from "./run.ts";
+import { resolveProgram } from "./sandbox.ts";
+import { createSandboxPool } from "./sandboxes.ts";
 import { startSingle } from "./single.ts";
 import type { EngineAddress } from "./wire.ts";
 
+type ProcessRun = (context: AnyRunContext) => Promise<Launched & { cgroups?: readonly string[] }>;
 type Refused = Extract<StartResult, { kind: "refused" }>;
 type Launched =
   | { readonly kind: "launched"; readonly run: LiveRun; readonly isolation: readonly string[] }
@@ -42,68 +44,22 @@ export interface Launcher {
 
 const progressMaxBytes = 16 * 1024 * 1024;
 
-export function createLauncher(options: {
+/** Options of {@link createLauncher}. */
+export interface LauncherOptions {
   files: WorkerFiles;
   logMaxBytes: number;
   controlGroups: "auto" | "off";
   hide: readonly string[];
   emit: (event: RuntimeEvent) => void;
-}): Launcher {
-  const pipes = createPipePool(options.files.private);
-  const cgroupHost = options.controlGroups === "off" ? undefined : findCgroupHost();
-  // Several workers of one machine share its control groups.
-  const tag = createHash("sha256").update(options.files.root).digest("hex").slice(0, 8);
-  let sandbox: SandboxHost | undefined;
+}
 
-  const processRun = async (
-    context: Omit<RunContext, "host" | "cgroup" | "memory" | "program" | "workdir">,
-  ): Promise<Launched & { cgroups?: readonly string[] }> => {
-    const { launch, files } = context;
-    const workdir = launch.workdir ?? files.work;
-    if (!existsSync(workdir)) return refused(`no such working directory: ${workdir}`);
-    const program = resolveProgram(launch, workdir);
-    // No other try would find it: the task fails at once and says what to do.
-    if (program.kind === "unusable") {
-      return { kind: "refused", exitClass: "rejected", message: program.why };
-    }
-    let cgroup: AttemptCgroup | undefined;
-    if (cgroupHost !== undefined) {
-      cgroup = createAttemptCgroup(cgroupHost, `${tag}-${launch.name}`, launch.limits);
-    }
-    sandbox ??= probeSandbox();
-    const { memoryMib } = launch.limits;
-    const isBounded = memoryMib === 0 || cgroup?.enforced.includes("memory") === true;
-    const memory = isBounded ? undefined : watchMemory(memoryMib);
-    const full: RunContext = {
-      ...context,
-      host: sandbox,
-      cgroup,
-      memory,
-      program: program.path,
-      workdir,
-    };
-    const starting =
-      launch.array === undefined ? startSingle(full) : startArray(full, launch.array);
-    const run = await starting.catch((error: unknown) => {
-      memory?.[Symbol.dispose]();
-      throw error;
-    });
-    const enforced = (cgroup?.enforced ?? []).map((controller) => `cgroup_${controller}`);
-    const watched = memory === undefined ? [] : ["memory_by_sampling"];
-    return {
-      kind: "launched",
-      run: { ...run, done: run.done.finally(() => memory?.[Symbol.dispose]()) },
-      isolation: [...run.isolation, ...enforced, ...watched],
-      cgroups: cgroup?.dirs ?? [],
-    };
-  };
+export function createLauncher(options: LauncherOptions): Launcher {
+  const processRun = createProcessRun(options);
 
   const begin = async (
     name: string,
     files: AttemptFiles,
-    start: (
-      context: Omit<RunContext, "host" | "cgroup" | "memory" | "program" | "workdir">,
-    ) => Promise<Launched & { cgroups?: readonly string[] }>,
+    start: (context: AnyRunContext) => Promise<Launched & { cgroups?: readonly string[] }>,
   ): Promise<Launched> => {
     const launch = readLaunch(files);
     if (launch === undefined) return refused("the attempt has no launch file");
@@ -113,9 +69,7 @@ export function createLauncher(options: {
     const launched = await start({
       launch,
       files,
-      hide: options.hide,
       log,
-      takePipes: (count) => pipes.take(count),
       onProgress: progress,
       onLog: () => options.emit({ kind: "log", name }),
       onElements: (ok, failed) => options.emit({ kind: "elements", name, ok, failed }),
@@ -152,6 +106,62 @@ export function createLauncher(options: {
         const { watchContainer } = await import("./container-watch.ts");
         return watchContainer(context, engine);
       }),
+  };
+}
+
+/** How process attempts of this keeper are run: each in a sandbox of its own. */
+function createProcessRun(options: LauncherOptions): ProcessRun {
+  const cgroupHost = options.controlGroups === "off" ? undefined : findCgroupHost();
+  // Several workers of one machine share its control groups.
+  const tag = createHash("sha256").update(options.files.root).digest("hex").slice(0, 8);
+  if (cgroupHost !== undefined) removeLeft(cgroupHost, `${tag}-`);
+  const sandboxes = createSandboxPool({
+    pipes: createPipePool(options.files.private),
+    cgroupHost,
+    cgroupName: `${tag}-${process.pid}`,
+    privateDir: options.files.private,
+    hide: options.hide,
+  });
+
+  return async (context: AnyRunContext): Promise<Launched & { cgroups?: readonly string[] }> => {
+    const { launch, files } = context;
+    const workdir = launch.workdir ?? files.work;
+    if (!existsSync(workdir)) return refused(`no such working directory: ${workdir}`);
+    const program = resolveProgram(launch, workdir);
+    // No other try would find it: the task fails at once and says what to do.
+    if (program.kind === "unusable") {
+      return { kind: "refused", exitClass: "rejected", message: program.why };
+    }
+    const { limits } = launch;
+    const sandbox = await sandboxes.take(limits);
+    const { cgroup } = sandbox;
+    const isBounded = limits.memoryMib === 0 || cgroup?.enforced.includes("memory") === true;
+    const memory = isBounded ? undefined : watchMemory(limits.memoryMib);
+    const full: RunContext = {
+      ...context,
+      sandbox,
+      anotherSandbox: () => sandboxes.take(limits, cgroup),
+      cgroup,
+      memory,
+      program: program.path,
+      workdir,
+    };
+    let run: LiveRun;
+    try {
+      run = launch.array === undefined ? startSingle(full) : startArray(full, launch.array);
+    } catch (error) {
+      memory?.[Symbol.dispose]();
+      sandbox.abandon();
+      throw error;
+    }
+    const enforced = (cgroup?.enforced ?? []).map((controller) => `cgroup_${controller}`);
+    const watched = memory === undefined ? [] : ["memory_by_sampling"];
+    return {
+      kind: "launched",
+      run: { ...run, done: run.done.finally(() => memory?.[Symbol.dispose]()) },
+      isolation: [...run.isolation, ...enforced, ...watched],
+      cgroups: cgroup?.dirs ?? [],
+    };
   };
 }
 

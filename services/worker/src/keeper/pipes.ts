@@ -16,8 +16,13 @@ export interface Pipe {
 const run = promisify(execFile);
 const spareWanted = 4;
 
+/** Pipes, some made ahead of demand. */
+export interface PipePool {
+  take(count: number): Promise<Pipe[]>;
+}
+
 /** Makes pipes, a few ahead of demand: one `mkfifo` for many. */
-export function createPipePool(dir: string): { take(count: number): Promise<Pipe[]> } {
+export function createPipePool(dir: string): PipePool {
   const spare: Pipe[] = [];
   let made = 0;
   const make = async (count: number): Promise<void> => {

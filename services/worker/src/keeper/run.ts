@@ -4,27 +4,32 @@ import type { Launch, Outcome, StopReason, StopRequest } from "../runtime/port.t
 import type { AttemptCgroup } from "./cgroup.ts";
 import type { MemoryWatch } from "./memory-watch.ts";
 import type { AttemptFiles } from "./files.ts";
-import type { Pipe } from "./pipes.ts";
-import type { SandboxHost } from "./sandbox.ts";
+import type { Sandbox } from "./sandboxes.ts";
 
 /** What the keeper gives to one attempt that it runs. */
 export interface RunContext {
-  readonly host: SandboxHost;
   readonly launch: Launch;
   readonly files: AttemptFiles;
+  /** The attempt's first sandbox; further ones are made in its control groups. */
+  readonly sandbox: Sandbox;
+  readonly anotherSandbox: () => Promise<Sandbox>;
   readonly cgroup: AttemptCgroup | undefined;
   /** Bounds memory where no control group does. */
   readonly memory: MemoryWatch | undefined;
   /** Absolute program of the launch. */
   readonly program: string;
   readonly workdir: string;
-  readonly hide: readonly string[];
   readonly log: LogWriter;
-  readonly takePipes: (count: number) => Promise<Pipe[]>;
   readonly onProgress: (line: string) => void;
   readonly onLog: () => void;
   readonly onElements: (ok: number, failed: number) => void;
 }
+
+/** The part that containers have too. */
+export type AnyRunContext = Omit<
+  RunContext,
+  "sandbox" | "anotherSandbox" | "cgroup" | "memory" | "program" | "workdir"
+>;
 
 /** Processes of the attempt killed so far because of its memory. */
 export function oomKills(context: Pick<RunContext, "cgroup" | "memory">): number {

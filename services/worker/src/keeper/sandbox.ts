@@ -2,6 +2,7 @@ import { spawnSync } from "node:child_process";
 import { accessSync, constants, existsSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Launch } from "../runtime/port.ts";
+import { quote } from "./task-script.ts";
 
 /** What this machine allows, found out once by trying. */
 export interface SandboxHost {
@@ -118,74 +119,49 @@ export function resolveProgram(launch: Launch, workdir: string): FoundProgram {
   return { kind: "unusable", why: `command not found: ${program}${where}; ${hint}` };
 }
 
-/** What one sandboxed command needs. */
+/** What one sandbox needs. */
 export interface SandboxRequest {
   readonly host: SandboxHost;
-  readonly launch: Launch;
-  /** `cgroup.procs` files to join first. */
-  readonly joins: readonly string[];
-  readonly workdir: string;
-  /** Folders that the task must not see. */
-  readonly hide: readonly string[];
-  /** The command inside, its program already absolute. */
-  readonly command: readonly string[];
+  /** File with the folders that the task must not see, see {@link hideTable}; undefined = none. */
+  readonly table: string | undefined;
 }
 
-/** Runs its arguments and stays as the parent that reaps what they leave behind. */
-export const initScript = '"$@"; exit $?';
+/** Says that it waits, reads the name of a script and becomes what that says. */
+const waitScript = 'echo waits >&5; IFS= read -r f <&4 || exit 125; . "$f"';
 
 /**
- * The whole chain: join control groups → limits → die with the keeper → namespaces → hide folders → drop privileges
- * → the command. Each link replaces the one before; only unshare and the init shell stay.
+ * The whole chain: die with the keeper → namespaces → limits, hide folders → drop privileges → a shell that waits. Each
+ * link replaces the one before; only unshare and the shell stay. Control groups are joined once it waits.
  */
-export function sandboxCommand(request: SandboxRequest): {
+export function sandboxCommand({ host, table }: SandboxRequest): {
   command: string[];
   isolation: string[];
 } {
-  const { host, launch } = request;
-  const net = launch.network === "none" && host.unshare.length > 0;
-  const outer = [
-    ...request.joins.map((path) => `echo 0 > ${quote(path)} || exit 125`),
-    "ulimit -c 0",
-    "ulimit -n 65536 2>/dev/null || ulimit -n $(ulimit -Hn)",
-    `cd ${quote(request.workdir)} || exit 125`,
-    `exec ${host.setpriv} --pdeathsig KILL "$@"`,
-  ].join("\n");
-  const drop = [host.setpriv, ...host.drop, "--"];
-  const inner =
-    host.unshare.length === 0
-      ? [...drop, ...request.command]
-      : [
-          ...host.unshare,
-          ...(net ? ["--net"] : []),
-          host.sh,
-          "-c",
-          insideScript(request, net),
-          "sh",
-          ...drop,
-          ...request.command,
-        ];
+  const net = host.unshare.length > 0;
+  const lines = ["ulimit -c 0", "ulimit -n 65536 2>/dev/null || ulimit -n $(ulimit -Hn)"];
+  if (net && host.ip !== undefined) lines.push(`${host.ip} link set lo up 2>/dev/null`);
+  if (host.mount !== undefined && table !== undefined) {
+    lines.push(`${host.mount} --all --fstab ${quote(table)} || exit 125`);
+  }
+  lines.push('exec "$@"');
+  const drop = [host.setpriv, ...host.drop, "--", host.sh, "-c", waitScript];
+  const inner = [host.sh, "-c", lines.join("\n"), "sh", ...drop];
   return {
-    command: [host.sh, "-c", outer, "sh", ...inner],
+    command: [
+      ...[host.setpriv, "--pdeathsig", "KILL"],
+      // Mounts that the machine gets later reach a sandbox that waits; its own stay inside.
+      ...(net ? [...host.unshare, "--net", "--propagation", "slave"] : []),
+      ...inner,
+    ],
     isolation: [...host.isolation, ...(net ? ["net_ns"] : [])],
   };
 }
 
-function insideScript(request: SandboxRequest, net: boolean): string {
-  const { host } = request;
-  const lines: string[] = [];
-  if (net && host.ip !== undefined) lines.push(`${host.ip} link set lo up 2>/dev/null`);
-  if (host.mount !== undefined) {
-    for (const path of request.hide.filter((p) => existsSync(p))) {
-      lines.push(
-        `${host.mount} -t tmpfs -o size=4k,mode=000 tmpfs ${quote(path)} 2>/dev/null || exit 125`,
-      );
-    }
-  }
-  lines.push('exec "$@"');
-  return lines.join("\n");
-}
-
-function quote(text: string): string {
-  return `'${text.replaceAll("'", "'\\''")}'`;
+/** The folders to hide, for one call of mount. The source's name is ours: mount skips what is mounted already. */
+export function hideTable(folders: readonly string[]): string {
+  const escaped = (path: string): string =>
+    path.replaceAll(/[\\\s#]/g, (c) => `\\${c.charCodeAt(0).toString(8).padStart(3, "0")}`);
+  return folders
+    .map((path) => `fastgpu-hidden ${escaped(path)} tmpfs size=4k,mode=000 0 0\n`)
+    .join("");
 }

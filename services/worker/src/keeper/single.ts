@@ -1,8 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { bootMs } from "../boot-time.ts";
 import type { Outcome } from "../runtime/port.ts";
-import { startGroup } from "./group.ts";
-import { closeQuietly, readPipe } from "./pipes.ts";
+import { readPipe } from "./pipes.ts";
 import {
   type LiveRun,
   type RunContext,
@@ -12,37 +11,25 @@ import {
   maxTimerMs,
   oomKills,
 } from "./run.ts";
-import { initScript, sandboxCommand } from "./sandbox.ts";
 import { watchProgressFile } from "./progress-file.ts";
 
-/** Runs one command as one attempt. Rejects where the sandbox itself cannot be started. */
-export async function startSingle(context: RunContext): Promise<LiveRun> {
-  const { launch, host, log } = context;
-  const inNamespaces = host.unshare.length > 0;
-  const task = [context.program, ...launch.command.slice(1)];
-  const sandbox = sandboxCommand({
-    ...context,
-    joins: context.cgroup?.joins ?? [],
-    // In a PID namespace the first process gets no default signal action: a shell takes that place.
-    command: inNamespaces ? [host.sh, "-c", initScript, "sh", ...task] : task,
-  });
-  const [out, err] = await context.takePipes(2);
-  if (out === undefined || err === undefined) throw new Error("no pipes");
-  const sandboxDepth = inNamespaces ? 2 : 0;
-  const group = await startGroup({
-    command: sandbox.command,
+/** Runs one command as one attempt, in its sandbox. */
+export function startSingle(context: RunContext): LiveRun {
+  const { launch, log, sandbox } = context;
+  const { group } = sandbox;
+  const { depth } = sandbox.begin(context.files.script, {
+    workdir: context.workdir,
     env: launch.env,
-    stdio: ["ignore", out.writeFd, err.writeFd, "pipe"],
-    cgroups: context.cgroup?.dirs ?? [],
-    sandboxDepth,
-  }).finally(() => {
-    closeQuietly(out.writeFd);
-    closeQuietly(err.writeFd);
+    command: [context.program, ...launch.command.slice(1)],
+    // In a PID namespace the first process gets no default signal action: a shell keeps that place.
+    how: sandbox.inNamespaces ? "child" : "replace",
+    checkpoints: launch.checkpoints,
   });
-  context.memory?.add(group.pid, sandboxDepth);
+  sandbox.control.end();
+  context.memory?.add(group.pid, depth);
   const readers = [
-    readPipe(out.readFd, (data) => append("stdout", data)),
-    readPipe(err.readFd, (data) => append("stderr", data)),
+    readPipe(sandbox.outFd, (data) => append("stdout", data)),
+    readPipe(sandbox.errFd, (data) => append("stderr", data)),
   ];
   function append(stream: "stdout" | "stderr", data: Buffer): void {
     log.append({ stream, data });

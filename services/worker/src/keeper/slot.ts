@@ -1,12 +1,12 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { type Stream, Writable } from "node:stream";
+import type { Stream, Writable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ElementEnd } from "./array.ts";
-import { type ProcessGroup, startGroup } from "./group.ts";
-import { type PipeReader, closeQuietly, readPipe } from "./pipes.ts";
+import type { ProcessGroup } from "./group.ts";
+import { type PipeReader, readPipe } from "./pipes.ts";
 import { type RunContext, createLineSplitter, maxTimerMs, oomKills } from "./run.ts";
-import { sandboxCommand } from "./sandbox.ts";
+import type { Sandbox } from "./sandboxes.ts";
 
 /**
  * One lane of an array: a shell that reads an index, runs the element and writes its exit code. The next index is
@@ -28,41 +28,22 @@ export interface Slot {
   ): Promise<"drained" | "died" | "broken">;
 }
 
-/** `c`: the folder of the task's checkpoints, empty = none is offered. */
-const laneScript = [
-  "c=$1; shift",
-  "while IFS= read -r i <&4; do",
-  'if [ -n "$c" ]; then export FASTGPU_CHECKPOINT_DIR="$c/$i"; fi',
-  'FASTGPU_ARRAY_INDEX=$i "$@" 4<&- 5>&-; echo "$i $?" >&5; done',
-].join("\n");
-
-/** Starts a lane; rejects where the sandbox cannot be started. */
-export async function startSlot(context: RunContext): Promise<Slot> {
-  const { host, launch } = context;
-  const task = [context.program, ...launch.command.slice(1)];
-  const sandbox = sandboxCommand({
-    ...context,
-    joins: context.cgroup?.joins ?? [],
-    command: [host.sh, "-c", laneScript, "sh", launch.checkpoints ?? "", ...task],
-  });
-  const [out, err] = await context.takePipes(2);
-  if (out === undefined || err === undefined) throw new Error("no pipes");
-  const sandboxDepth = host.unshare.length > 0 ? 2 : 1;
-  const group = await startGroup({
-    command: sandbox.command,
+/** Starts a lane in a sandbox that waits. */
+export function startSlot(context: RunContext, sandbox: Sandbox): Slot {
+  const { launch } = context;
+  const { group } = sandbox;
+  const { depth } = sandbox.begin(context.files.script, {
+    workdir: context.workdir,
     env: launch.env,
-    stdio: ["ignore", out.writeFd, err.writeFd, "pipe", "pipe", "pipe"],
-    cgroups: context.cgroup?.dirs ?? [],
-    sandboxDepth,
-  }).finally(() => {
-    closeQuietly(out.writeFd);
-    closeQuietly(err.writeFd);
+    command: [context.program, ...launch.command.slice(1)],
+    how: "lane",
+    checkpoints: launch.checkpoints,
   });
-  context.memory?.add(group.pid, sandboxDepth);
-  const lane = new Lane(context, group);
+  context.memory?.add(group.pid, depth);
+  const lane = new Lane(context, sandbox);
   lane.readers = [
-    readPipe(out.readFd, (data) => lane.append("stdout", data)),
-    readPipe(err.readFd, (data) => lane.append("stderr", data)),
+    readPipe(sandbox.outFd, (data) => lane.append("stdout", data)),
+    readPipe(sandbox.errFd, (data) => lane.append("stderr", data)),
   ];
   return {
     pid: group.pid,
@@ -85,14 +66,11 @@ class Lane {
   #timer: NodeJS.Timeout | undefined;
   #oomSeen: number;
 
-  constructor(context: RunContext, group: ProcessGroup) {
+  constructor(context: RunContext, { group, control }: Sandbox) {
     this.#context = context;
     this.#group = group;
-    const control = group.child.stdio[4];
-    if (!(control instanceof Writable)) throw new Error("no control pipe");
     this.#control = control;
     this.#oomSeen = oomKills(context);
-    control.on("error", () => undefined);
   }
 
   append(stream: "stdout" | "stderr", data: Buffer): void {
