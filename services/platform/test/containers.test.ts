@@ -120,11 +120,16 @@ describe.skipIf(reason !== undefined)("a task in a container, through the whole 
     expect((await logOf(name)).err).toBe("no\n");
   }, 120_000);
 
-  test("of an image that nobody has fails as such, without being tried for ever", async () => {
+  test("of an image that nobody has is rejected at once, with the way to bring it here", async () => {
     const { name } = await run("true", {}, "localhost/no-such-image:latest");
-    const end = await endOf(p, name, 90_000);
-    expect(end).toMatchObject({ state: TaskState.FAILED, exitClass: ExitClass.IMAGE });
-    expect(end.statusMessage).toContain("no-such-image");
+    const end = await endOf(p, name);
+    expect(end).toMatchObject({
+      state: TaskState.FAILED,
+      exitClass: ExitClass.REJECTED,
+      attemptCount: 1,
+    });
+    expect(end.statusMessage).toContain("localhost/no-such-image:latest");
+    expect(end.statusMessage).toContain("fastgpu image import");
   }, 120_000);
 
   test("that is cancelled gets its signal and its time to save", async () => {
