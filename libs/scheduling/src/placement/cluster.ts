@@ -45,6 +45,8 @@ export class Cluster {
   private nodeAtRank: number[] = [];
   private ranked = true;
   private orders = new Int32Array(0);
+  /** `changes` before the step under way: nobody has read the log since. */
+  private stepStart = 0;
   private readonly draft: StateDraft;
 
   constructor(options: { readonly shapes: ShapeTable; readonly maxGpusPerNode: number }) {
@@ -153,6 +155,7 @@ export class Cluster {
       draft.owner[index] = 0;
     }
     this.countCapacity(spec, 1);
+    this.stepStart = this.changes;
     this.enter(node);
   }
 
@@ -189,6 +192,7 @@ export class Cluster {
   private leave(node: number): void {
     const entry = this.nodes[node]!;
     const { slot } = entry;
+    this.stepStart = this.changes;
     entry.slot = -1;
     this.supply.count(slot, -1);
     this.states.release(slot, this.log);
@@ -246,6 +250,9 @@ export class Cluster {
       this.changed = new Int32Array(4 * this.states.slots);
       this.changes += this.changed.length;
     }
+    // A slot that is left empty is mostly the next one to be filled: one entry says both.
+    const last = this.changed[(this.changes - 1) % this.changed.length];
+    if (this.changes > this.stepStart && last === slot) return;
     this.changed[this.changes % this.changed.length] = slot;
     this.changes++;
   };
@@ -286,6 +293,7 @@ export class Cluster {
     }
     this.growOrders();
     // Ranks moved: whoever follows the log must look at every slot again.
+    this.stepStart = this.changes;
     for (let slot = 0; slot < this.states.slots; slot++) this.log(slot);
   }
 }

@@ -171,34 +171,33 @@ export class Finder {
       view.stamp.fill(-1);
       view.seen = -1;
     }
-    if (view.seen < 0 || changes - view.seen > Math.min(changed.length, states.slots)) {
-      for (let slot = 0; slot < states.slots; slot++) this.rebound(view, slot, shape);
-    } else {
-      const mask = changed.length;
-      for (let at = view.seen; at < changes; at++) this.rebound(view, changed[at % mask]!, shape);
+    const { stamp } = states;
+    const { order } = this;
+    const bounded = view.bounds.levels[0]!;
+    const all = view.seen < 0 || changes - view.seen > Math.min(changed.length, states.slots);
+    const end = all ? states.slots : changes;
+    for (let at = all ? 0 : view.seen; at < end; at++) {
+      const slot = all ? at : changed[at % changed.length]!;
+      if (view.stamp[slot] !== stamp[slot]) this.rebound(view, slot, shape);
+      else if (bounded.order[slot] !== order[slot] && bounded.value[slot] !== never) {
+        view.bounds.set(slot, bounded.value[slot]!, order[slot]!);
+      }
     }
     view.seen = changes;
   }
 
+  /** Takes in a slot's new content. */
   private rebound(view: View, slot: number, shape: Shape): void {
-    const { order } = this;
     const { states } = this.cluster;
-    const stamp = states.stamp[slot]!;
-    const { bounds } = view;
-    if (view.stamp[slot] === stamp) {
-      const { value } = bounds.levels[0]!;
-      if (value[slot] !== never) bounds.set(slot, value[slot]!, order[slot]!);
-      return;
-    }
-    view.stamp[slot] = stamp;
+    view.stamp[slot] = states.stamp[slot]!;
     const least = this.policy.sharesBounds ? shape.family : shape;
     if (states.users[slot] === 0 || !this.fitter.fits(slot, shape, least)) {
       view.open[slot] = 0;
-      bounds.set(slot, never, lastOrder);
+      view.bounds.set(slot, never, lastOrder);
       return;
     }
     view.open[slot] = 1;
-    bounds.set(slot, this.policy.bound(slot, shape), order[slot]!);
+    view.bounds.set(slot, this.policy.bound(slot, shape), this.order[slot]!);
   }
 }
 

@@ -125,7 +125,8 @@ export class NodeWorth {
       if (room === 0) continue;
       const end = start[group + 1]!;
       for (let at = start[group]!; at < end; at += classColumns) {
-        if (cpu < columns[at]! || memory < columns[at + 1]!) continue;
+        if (cpu < columns[at]!) break;
+        if (memory < columns[at + 1]!) continue;
         const byCpu = cpu * columns[at + 2]!;
         const byMemory = memory * columns[at + 3]!;
         let use = byCpu < room ? byCpu : room;
@@ -151,7 +152,9 @@ export class NodeWorth {
     }
     const sorted = [...groups]
       .sort(([a], [b]) => b - a)
-      .map(([, members]) => [...members.values()]);
+      .map(([, members]) =>
+        [...members.values()].sort((a, b) => a.shape.cpuMillis - b.shape.cpuMillis),
+      );
     const start = new Int32Array(sorted.length + 1);
     for (const [index, members] of sorted.entries()) {
       start[index + 1] = start[index]! + members.length * classColumns;
