@@ -255,7 +255,7 @@ test("an element over its time limit ends alone; one that kills its lane fails a
   const script = "case $FASTGPU_ARRAY_INDEX in 2) sleep 1000;; 4) kill -9 $PPID;; esac; exit 0";
   const array = { ranges: [[0, 8]] as const, slots: 2 };
   await runtime.start(
-    launchOf("att-a", sh(script), { array, timeoutMs: 300, graceMs: 100 }),
+    launchOf("att-a", sh(script), { array, timeoutMs: 3_000, graceMs: 100 }),
     farAhead(),
   );
   const outcome = await t.exit("att-a");

@@ -64,7 +64,10 @@ test("a sandbox that waits is used once, is as good as a new one, and a killed o
       writeFileSync(join(late, "secret"), "x");
     }
     const waiting = name === "att-a" ? [] : await spareOf(files.root);
-    if (name === "att-c") for (const pid of waiting) process.kill(pid, "SIGKILL");
+    if (name === "att-c") {
+      for (const pid of waiting) process.kill(pid, "SIGKILL");
+      while (waiting.some(isRunning)) await new Promise((resolve) => setTimeout(resolve, 5));
+    }
     await runtime.start(launchOf(name, look, { limits }), farAhead());
     expect(await t.exit(name)).toMatchObject({ cause: "exit", exitCode: 0 });
     const started = readStarted(attemptFiles(files, name));
@@ -86,6 +89,14 @@ async function spareOf(root: string): Promise<number[]> {
     const children = keeper.flatMap((pid) => childrenIn(pid));
     if (children.length > 0) return children;
     await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
+  } catch {
+    return false;
   }
 }
 

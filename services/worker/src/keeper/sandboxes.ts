@@ -152,7 +152,8 @@ async function start(of: {
     errFd: err.readFd,
     cgroup,
     control,
-    alive: () => alive,
+    // Its end may not have been told yet: a dead process has no children.
+    alive: () => alive && (!inNamespaces || childrenOf(group.pid).length > 0),
     abandon() {
       group.kill();
       for (const fd of [out.readFd, err.readFd]) closeQuietly(fd);
