@@ -1,7 +1,6 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
@@ -9,7 +8,7 @@ import { freePort } from "@fastgpu/lifecycle/child";
 import { expect, test } from "vitest";
 import type { ComposedOptions } from "./composed-platform.ts";
 import { begun, checkOutcome, effectsFile, submitAll, taskCount, type Victim } from "./effects.ts";
-import { openClients, shortLeases, type Reachable } from "./harness.ts";
+import { openClients, openDirectory, shortLeases, type Reachable } from "./harness.ts";
 
 const program = fileURLToPath(new URL("./composed-platform.ts", import.meta.url));
 
@@ -31,7 +30,7 @@ async function startComposed(options: ComposedOptions): Promise<ComposedChild> {
 
 test("the whole platform in one process, killed with SIGKILL three times: every acknowledged task ends exactly once", async () => {
   await using stack = new AsyncDisposableStack();
-  const directory = await mkdtemp(join(tmpdir(), "fastgpu-composed-"));
+  const directory = await openDirectory("fastgpu-composed-");
   stack.defer(() => rm(directory, { recursive: true, force: true }));
   const [gateway, workers, metrics] = await Promise.all([freePort(), freePort(), freePort()]);
   const start = () =>

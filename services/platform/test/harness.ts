@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { chmod, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
@@ -35,11 +35,21 @@ export const shortLeases = {
   FASTGPU_WORKER__LEASE_MARGIN_MS: "500",
 };
 
+/**
+ * A directory of a test's own that others may pass through: behind a closed one, root's database would be kept
+ * elsewhere, and stay there when the test is over.
+ */
+export async function openDirectory(prefix: string): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), prefix));
+  await chmod(directory, 0o755);
+  return directory;
+}
+
 /** Starts a platform on free ports with its data in a directory of its own. */
 export async function testPlatform(
   options: Omit<PlatformOptions, "dataDir" | "ports"> = {},
 ): Promise<TestPlatform> {
-  const directory = await mkdtemp(join(tmpdir(), "fastgpu-platform-"));
+  const directory = await openDirectory("fastgpu-platform-");
   const [gateway, workers, metrics] = await Promise.all([freePort(), freePort(), freePort()]);
   const start = () =>
     startPlatform({
