@@ -143,6 +143,20 @@ describe("a task that waits", () => {
     ]);
   });
 
+  test("too far ahead is still told what would do, without a time", () => {
+    const nodes = [node({ id: "a", gpus: ["X", "X"], busy: [0, 1] })];
+    const subject = task("t", { gpuCount: 4 });
+    const told = explainTask({
+      state: { nodes, tasks: [subject] },
+      task: subject,
+      nowMs: 0,
+      endsByMs: new Map([["node-a" as NodeId, [hour, hour]]]),
+      maxRunMs: () => hour,
+      ...{ policy: "default", rng, goOn: () => false },
+    });
+    expect(told.remedies).toMatchObject([{ demand: { gpuCount: 2 }, startsByMs: undefined }]);
+  });
+
   test("for more GPUs than the engine takes on one node is told the same", () => {
     const told = explain(task("t", { gpuCount: 64 }), {
       nodes: [node({ id: "a", gpus: ["X", "X"] })],
@@ -289,7 +303,7 @@ test("a remedy that is offered does start the task when applied to the state", (
         if (startsByMs === 0) {
           offered++;
           expect(starts({ nodes, tasks: [...others, changed] }, subject)).toBe(true);
-        } else if (others.length === 0) {
+        } else if (others.length === 0 && startsByMs !== undefined) {
           offered++;
           const then = nodes.map((each) =>
             each.running.reduceRight(

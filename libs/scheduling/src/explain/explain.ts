@@ -1,10 +1,10 @@
 import type { NodeId, TaskId } from "@fastgpu/domain/ids";
 import type { PolicyName } from "../placement/engine.ts";
 import type { Demand, PlanNode, PlanState, PlanTask, Rng } from "../plan.ts";
-import { createPlanner, emptyFleet, inOrder } from "../planner.ts";
+import { emptyFleet, inOrder } from "../planner.ts";
 import { blockersOf, type TaskFit } from "./blockers.ts";
-import { forecastStart, type Forecast } from "./forecast.ts";
-import { withLease, withoutLeases } from "./lease.ts";
+import { forecastStart, nodesBefore, startsNow, type Forecast } from "./forecast.ts";
+import { withoutLeases } from "./lease.ts";
 import { relaxations, type RemedyField } from "./remedies.ts";
 
 /** What an explanation starts from: one snapshot, and how long leases may last. */
@@ -19,6 +19,8 @@ export interface ExplainInput {
   readonly maxRunMs: (task: TaskId) => number;
   readonly policy: PolicyName;
   readonly rng: Rng;
+  /** Asked before each turn of a forecast: false leaves it at what is known. */
+  readonly goOn?: () => boolean;
 }
 
 /** A change with which the task starts, tried on a copy of the state; without a change: to wait. */
@@ -26,8 +28,8 @@ export interface Remedy {
   readonly fields: readonly RemedyField[];
   /** What the task would ask for. */
   readonly demand: Demand;
-  /** Latest start with it; `nowMs` where the next cycle places it. */
-  readonly startsByMs: number;
+  /** Latest start with it: now where the next cycle places it; undefined where it fits once enough else has ended. */
+  readonly startsByMs: number | undefined;
 }
 
 /** Where a task stands, and what would help. */
@@ -53,7 +55,8 @@ export function explainTask(input: ExplainInput): Explanation {
   const nowMs = Math.max(input.nowMs, task.notBeforeMs);
   const tasks = inOrder([...state.tasks.filter((each) => each.id !== task.id), task]);
   const at = tasks.findIndex((each) => each.id === task.id);
-  const nodes = nodesAfter(input, tasks.slice(0, at), nowMs);
+  const next = { ...input, nowMs, nodes: state.nodes, tasks };
+  const nodes = at === 0 ? state.nodes : nodesBefore(next, task.id);
   const released = state.nodes.map(withoutLeases);
   const fitsOnceFree = fits(input, released)(task.demand);
   const forecast = forecastOf(input, tasks, task);
@@ -77,23 +80,6 @@ const atItsLimit = (task: PlanTask): boolean => task.array?.leasesLeft === 0;
 /** When a task of these starts. */
 function forecastOf(input: ExplainInput, tasks: readonly PlanTask[], task: PlanTask): Forecast {
   return forecastStart({ ...input, nodes: input.state.nodes, tasks }, task.id);
-}
-
-/** The nodes once the next cycle has placed what goes before the task. */
-function nodesAfter(
-  { state, policy, rng }: ExplainInput,
-  ahead: readonly PlanTask[],
-  nowMs: number,
-): readonly PlanNode[] {
-  const planner = createPlanner({ policy, rng });
-  const { placements } = planner.plan({ nodes: state.nodes, tasks: ahead }, nowMs);
-  if (placements.length === 0) return state.nodes;
-  const nodes = new Map(state.nodes.map((node) => [node.id, node]));
-  for (const { node: id, task, gpus } of placements) {
-    const node = nodes.get(id);
-    if (node !== undefined) nodes.set(id, withLease(node, task.demand, gpus));
-  }
-  return [...nodes.values()];
 }
 
 /** Whether the task would be placed on these nodes with another demand. */
@@ -123,8 +109,8 @@ function remediesOf(input: ExplainInput, of: Situation): Remedy[] {
     of.tasks.map((each) => (each.id === task.id ? { ...task, demand } : each));
   const remedies: Remedy[] = [];
   for (const { demand, fields } of relaxations(task.demand, of.nodes, fits(input, of.nodes))) {
-    if (startsNow(input, changed(demand), of.nowMs))
-      remedies.push({ fields, demand, startsByMs: of.nowMs });
+    const next = { ...input, nowMs: of.nowMs, nodes: input.state.nodes, tasks: changed(demand) };
+    if (startsNow(next, task.id)) remedies.push({ fields, demand, startsByMs: of.nowMs });
   }
   if (!of.fitsOnceFree) {
     const known = new Set(remedies.map(({ demand }) => JSON.stringify(demand)));
@@ -132,21 +118,12 @@ function remediesOf(input: ExplainInput, of: Situation): Remedy[] {
     for (const { demand, fields } of later) {
       if (known.has(JSON.stringify(demand))) continue;
       const forecast = forecastOf(input, changed(demand), { ...task, demand });
-      if (forecast.kind === "starts") remedies.push({ fields, demand, startsByMs: forecast.atMs });
+      if (forecast.kind === "never") continue;
+      const startsByMs = forecast.kind === "starts" ? forecast.atMs : undefined;
+      remedies.push({ fields, demand, startsByMs });
     }
   }
   if (of.forecast.kind === "starts")
     remedies.push({ fields: [], demand: task.demand, startsByMs: of.forecast.atMs });
   return remedies;
-}
-
-/** Whether the next cycle's plan places the task. */
-function startsNow(
-  { task, state, policy, rng }: ExplainInput,
-  tasks: readonly PlanTask[],
-  nowMs: number,
-): boolean {
-  const planner = createPlanner({ policy, rng });
-  const { placements } = planner.plan({ nodes: state.nodes, tasks }, nowMs);
-  return placements.some((placement) => placement.task.id === task.id);
 }

@@ -16,6 +16,8 @@ export interface ForecastInput {
   readonly maxRunMs: (task: TaskId) => number;
   readonly policy: PolicyName;
   readonly rng: Rng;
+  /** Asked before each turn: false ends the forecast as unknown. Default: the fixed bounds alone. */
+  readonly goOn?: () => boolean;
 }
 
 /** When a task starts if every lease lasts as long as it may, and where. */
@@ -37,7 +39,7 @@ export type Forecast =
 const maxSteps = 1_000;
 /** Places that it looks for at most, and tasks that it looks at at most: about a second of work. */
 const maxFinds = 20_000;
-const maxLooks = 2_000_000;
+const maxLooks = 1_000_000;
 
 interface End {
   readonly atMs: number;
@@ -58,7 +60,17 @@ interface Simulated {
  * everything that waits is placed in the planner's order. Nobody submits anything new, and no task fails.
  */
 export function forecastStart(input: ForecastInput, task: TaskId): Forecast {
-  return new Future(input, task).run();
+  return new Future(input, task).run(maxSteps);
+}
+
+/** Whether the next cycle's plan places the task. */
+export function startsNow(input: ForecastInput, task: TaskId): boolean {
+  return new Future({ ...input, goOn: () => true }, task).run(1).kind === "starts";
+}
+
+/** The nodes as the next cycle's plan has them when it comes to the task. */
+export function nodesBefore(input: ForecastInput, task: TaskId): readonly PlanNode[] {
+  return new Future(input, task).nodesBefore();
 }
 
 class Future {
@@ -93,10 +105,18 @@ class Future {
     observeArrivals(this.fleet, new Set(), input.tasks);
   }
 
-  run(): Forecast {
+  nodesBefore(): readonly PlanNode[] {
+    const ahead = this.order.findIndex((task) => task.id === this.task);
+    this.fleet.sync(this.input.nodes);
+    this.placeWaiting(this.input.nowMs, this.order.slice(0, ahead));
+    return Array.from(this.nodes.values(), ({ node }) => node);
+  }
+
+  run(steps: number): Forecast {
     let nowMs = this.input.nowMs;
     let freedOn: NodeId | undefined;
-    for (let step = 0; step < maxSteps; step++) {
+    for (let step = 0; step < steps; step++) {
+      if (step > 0 && this.input.goOn?.() === false) return { kind: "unknown" };
       this.fleet.sync(Array.from(this.nodes.values(), ({ node }) => node));
       const place = this.placeWaiting(nowMs);
       if (place !== undefined) return { kind: "starts", atMs: nowMs, ...place, freedOn };
@@ -110,13 +130,16 @@ class Future {
   }
 
   /** Places what fits, in order; answers where the task in question goes, if it does. */
-  private placeWaiting(nowMs: number): { node: NodeId; gpus: readonly GpuId[] } | undefined {
+  private placeWaiting(
+    nowMs: number,
+    order: readonly PlanTask[] = this.order,
+  ): { node: NodeId; gpus: readonly GpuId[] } | undefined {
     const trial = this.fleet.trial();
     // What did not fit once fits no better later in the same turn: places are only taken.
     const full = new Set<string>();
     const taken: { task: PlanTask; node: NodeId; gpus: readonly GpuId[] }[] = [];
     try {
-      for (const [at, task] of this.order.entries()) {
+      for (const [at, task] of order.entries()) {
         this.looks++;
         const key = this.keys[at] ?? "";
         if (task.notBeforeMs > nowMs || full.has(key)) continue;
@@ -135,7 +158,6 @@ class Future {
       trial.undo();
     }
     for (const each of taken) this.hold(each, nowMs);
-    if (taken.length > 0) this.fleet.sync(Array.from(this.nodes.values(), ({ node }) => node));
     return undefined;
   }
 

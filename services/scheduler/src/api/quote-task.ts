@@ -17,7 +17,14 @@ import {
   startToWire,
 } from "../explain/explanation-to-wire.ts";
 import { pricedItems, readFunds, type Prices } from "../explain/funds.ts";
-import { expectedGpus, lookAt, planTaskOf, rng, shortfallOf } from "../explain/look.ts";
+import {
+  expectedGpus,
+  lookAt,
+  forecastBudget,
+  planTaskOf,
+  rng,
+  shortfallOf,
+} from "../explain/look.ts";
 import type { Snapshot, Snapshots } from "../explain/snapshot.ts";
 import type { Scheduler } from "../scheduler.ts";
 import type { ParsedTask } from "../spec/task-spec.ts";
@@ -44,7 +51,14 @@ export async function quoteTask(
   const told = lookAt(snapshot, task, { nowMs, maxRunMs: longestMs(parsed) });
   const gpus = expectedGpus(told, snapshot);
   const shortfall = shortfallOf(s, { gpus, stopGraceMs, funds });
-  const offers = offersOf({ snapshot, task, parsed, prices: funds.prices, nowMs });
+  const offers = offersOf({
+    snapshot,
+    task,
+    parsed,
+    prices: funds.prices,
+    nowMs,
+    goOn: forecastBudget(),
+  });
   const condition =
     shortfall === undefined ? undefined : "the organisation's account cannot cover its hold";
   const dependent = parsed.dependencies.length > 0;
@@ -103,6 +117,7 @@ function offersOf(of: {
   parsed: ParsedTask;
   prices: Prices;
   nowMs: number;
+  goOn: () => boolean;
 }): Offer[] {
   const { demand } = of.task;
   if (demand.gpuCount === 0) return [];
@@ -134,7 +149,7 @@ function offerOf(
       nowMs,
       endsByMs: snapshot.endsByMs,
       maxRunMs: (id) => (id === task.id ? longestMs(parsed) : (snapshot.maxRunMs.get(id) ?? 0)),
-      ...{ policy: "default", rng },
+      ...{ policy: "default", rng, goOn: of.goOn },
     },
     task.id,
   );

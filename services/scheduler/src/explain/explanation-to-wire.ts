@@ -83,7 +83,7 @@ export function remediesToWire(
           ? `wait for work on nodes/${forecast.freedOn} to end`
           : "wait",
     changes: fieldChanges(fields, demand),
-    startsByTime: timestampFromMs(startsByMs),
+    ...(startsByMs === undefined ? {} : { startsByTime: timestampFromMs(startsByMs) }),
   }));
 }
 

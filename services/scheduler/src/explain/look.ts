@@ -10,6 +10,15 @@ import type { Snapshot } from "./snapshot.ts";
 /** Ties are broken the same way each time, so that two questions get one answer. */
 export const rng = (): number => 0.5;
 
+/** Time that the forecasts of one answer take at most, as they hold up the process. */
+const forecastBudgetMs = 250;
+
+/** Lets forecasts go on until the budget is used up. */
+export function forecastBudget(): () => boolean {
+  const untilMs = performance.now() + forecastBudgetMs;
+  return () => performance.now() < untilMs;
+}
+
 /** Explains a task on a snapshot. `maxRunMs` is its own longest time. */
 export function lookAt(
   snapshot: Snapshot,
@@ -24,6 +33,7 @@ export function lookAt(
     maxRunMs: (id) => (id === task.id ? at.maxRunMs : (snapshot.maxRunMs.get(id) ?? 0)),
     policy: "default",
     rng,
+    goOn: forecastBudget(),
   });
 }
 

@@ -253,7 +253,8 @@ export type Remedy = Message<"fastgpu.scheduler.v1.Remedy"> & {
   changes: FieldChange[];
 
   /**
-   * Latest start with it. Where this is the time of the answer, the next cycle starts it.
+   * Latest start with it. Where this is the time of the answer, the next cycle starts it; absent: once enough of what
+   * runs has ended, too far ahead for a time.
    *
    * @generated from field: google.protobuf.Timestamp starts_by_time = 3;
    */
