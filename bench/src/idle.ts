@@ -79,9 +79,11 @@ async function start(
 
 async function stop(child: ChildProcess): Promise<void> {
   const exited = once(child, "exit");
-  for (const { pid, name } of await processTree(child.pid ?? 0)) {
-    // The platform itself, not npm above it: it ends what it started.
-    if (name === "node" || name === "MainThread") process.kill(pid, "SIGTERM");
+  // The platform itself, neither npm above it nor what it started: it ends that in order.
+  for (const { pid } of await processTree(child.pid ?? 0)) {
+    const command = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
+    const [, program = ""] = command.split("\0").filter((word) => !word.startsWith("--"));
+    if (program.endsWith("fastgpu.mjs")) process.kill(pid, "SIGTERM");
   }
   await exited;
 }

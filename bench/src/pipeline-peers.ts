@@ -123,7 +123,7 @@ export async function startHyperQueue(cores: number): Promise<Subject | string> 
   };
 }
 
-/** Slurm where `sbatch` reaches a running cluster: an array of `true`, waited for. */
+/** Slurm where `sbatch` reaches a running cluster: an array of `true`, until its queue knows it no more. */
 export async function findSlurm(): Promise<Subject | string> {
   try {
     await exec("sinfo", ["--noheader"], { timeout: 5_000 });
@@ -133,9 +133,17 @@ export async function findSlurm(): Promise<Subject | string> {
   }
   return {
     async measure(count) {
-      const script = ["--wait", "--quiet", "--output=/dev/null", "--wrap=true"];
-      const submit = ["--array", `0-${count - 1}`, ...script];
-      return count / (await secondsOf(() => exec("sbatch", submit, { timeout: 300_000 })));
+      // Not `sbatch --wait`: it looks every few seconds only.
+      const script = ["--parsable", "--output=/dev/null", "--wrap=true"];
+      const run = async (): Promise<void> => {
+        const submit = ["--array", `0-${count - 1}`, ...script];
+        const job = (await exec("sbatch", submit)).stdout.trim();
+        const look = ["--noheader", "--jobs", job];
+        while ((await exec("squeue", look).catch(() => ({ stdout: "" }))).stdout !== "") {
+          await new Promise((resolve) => setTimeout(resolve, 100));
+        }
+      };
+      return count / (await secondsOf(run));
     },
     [Symbol.asyncDispose]: () => Promise.resolve(),
   };
