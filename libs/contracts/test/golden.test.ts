@@ -23,7 +23,7 @@ import {
  * types of fields never change, whatever their names.
  */
 function golden<D extends DescMessage>(schema: D, init: MessageInitShape<D>, hex: string): void {
-  test(schema.typeName, () => {
+  test(`the bytes of ${schema.typeName}`, () => {
     const bytes = toBinary(schema, create(schema, init));
     expect(Buffer.from(bytes).toString("hex")).toBe(hex);
     const read = fromBinary(schema, Buffer.from(hex, "hex"));

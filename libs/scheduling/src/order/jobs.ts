@@ -14,7 +14,6 @@ export const jobState = {
   promised: 4,
 } as const;
 
-
 /** A job as it is added. Times are milliseconds of one clock. */
 export interface NewJob {
   /** The leaf queue (index in the share tree). */

@@ -86,7 +86,9 @@ export function createSandboxPool(options: {
       clearTimeout(timer);
       const sandbox =
         (inside === undefined ? await fromSpare() : undefined) ?? (await make(inside));
-      timer = setTimeout(() => (spare ??= make(undefined).catch(() => undefined)), refillAfterMs);
+      timer = setTimeout(() => {
+        spare ??= make(undefined).catch(() => undefined);
+      }, refillAfterMs);
       timer.unref();
       if (inside !== undefined || cgroupHost === undefined) return sandbox;
       return { ...sandbox, cgroup: createAttemptCgroup(cgroupHost, sandbox.name, limits) };
