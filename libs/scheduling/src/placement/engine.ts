@@ -43,7 +43,7 @@ export interface EngineOptions {
   readonly maxGpusPerNode?: number;
   /** The mix to go on learning from; default: an empty one that forgets nothing. */
   readonly mix?: Mix;
-  /** Shapes that keep an index at a time (about 13 bytes × nodes each); default 512. */
+  /** Families of shapes with an index at a time (about 20 bytes × nodes each); default 512. */
   readonly maxIndexedShapes?: number;
 }
 
