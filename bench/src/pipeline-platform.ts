@@ -15,7 +15,7 @@ const platform = await startPlatform({
   simulatedGpus: setting.gpus,
   split: setting.split,
   workers: setting.workers,
-  logLevel: process.env["BENCH_LOG"] ?? "error",
+  logLevel: "error",
   sections:
     setting.cpuMillis === undefined
       ? {}
@@ -34,6 +34,7 @@ const told: StartedPlatform = {
 };
 process.stdout.write(`${JSON.stringify(told)}\n`);
 process.stdin.resume();
-await once(process.stdin, "end");
+// A terminated experiment must not leave a database and a broker behind.
+await Promise.race([once(process.stdin, "end"), once(process, "SIGTERM"), once(process, "SIGINT")]);
 await platform.stop();
 process.exit(0);
