@@ -7,6 +7,7 @@ import { type Outcome, addRunner } from "./commands/define.ts";
 import { addFleetCommands } from "./commands/fleet.ts";
 
 import { addPlatformCommands } from "./commands/platform.ts";
+import { addQueueCommands } from "./commands/queue.ts";
 import { addTaskCommands } from "./commands/task.ts";
 import type { CliContext } from "./context.ts";
 import { CliError } from "./errors/cli-error.ts";
@@ -59,6 +60,7 @@ export function buildProgram(context: CliContext, outcome: Outcome): Command {
   addConfigCommands(runner);
   addTaskCommands(runner);
   addFleetCommands(runner);
+  addQueueCommands(runner);
   addBillingCommands(runner);
   addDataCommands(runner);
   addAccessCommands(runner);

@@ -23,6 +23,7 @@ const view = [
   "metrics.read",
   "artifacts.get",
   "artifacts.list",
+  "queues.read",
 ] as const;
 
 const edit = ["tasks.create", "tasks.cancel", "artifacts.create", "images.import"] as const;
@@ -35,6 +36,7 @@ const administer = [
   "keys.list",
   "keys.revoke",
   "audit.read",
+  "queues.manage",
 ] as const;
 
 const operate = [

@@ -100,6 +100,7 @@ function sampleOf(pattern: string, target: Target): string {
     .replace(/^\^/, "")
     .replace(/\$$/, "")
     .replaceAll(/\([^()]*\)\?/g, "")
+    .replaceAll(/\(([^()|]*)\|[^()]*\)/g, "$1")
     .replaceAll("projects/[^/]+", `projects/${target.project}`)
     .replaceAll("organizations/[^/]+", `organizations/${target.org}`)
     .replaceAll("[^/]+", "x1")

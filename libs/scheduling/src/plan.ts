@@ -37,6 +37,9 @@ export interface PlanNode {
   readonly gpus: readonly PlanGpu[];
   /** What holds its resources. */
   readonly running: readonly {
+    /** Whose it is; without it, it counts for no queue. */
+    readonly org?: OrgId;
+    readonly project?: ProjectId;
     readonly cpuMillis: number;
     readonly memoryMib: number;
     readonly diskMib: number;
@@ -57,6 +60,8 @@ export interface PlanTask {
   readonly demand: Demand;
   /** Time between its stop signal and the kill, in milliseconds. */
   readonly stopGraceMs: number;
+  /** Service that earlier attempts of the task had, in GPU-milliseconds; default 0, as for an array. */
+  readonly attainedGpuMs?: number;
   readonly excludedGpus: readonly GpuId[];
   /** Trace context of the task, carried through to its leases. */
   readonly traceparent: string;
@@ -64,10 +69,25 @@ export interface PlanTask {
   readonly array: { readonly pending: number; readonly leasesLeft: number } | undefined;
 }
 
+/** What an organisation, or one of its projects, is due. Who has none has weight 1, no guarantee and no limit. */
+export interface PlanQueue {
+  readonly org: OrgId;
+  /** Undefined: the organisation's own, among all organisations. */
+  readonly project: ProjectId | undefined;
+  /** Relative part of what the parent gets, at least 1. */
+  readonly weight: number;
+  /** GPUs it gets before others whenever it has work for them. */
+  readonly guaranteedGpus: number;
+  /** GPUs it never holds more of; undefined: no limit. At least the guaranteed ones. */
+  readonly limitGpus: number | undefined;
+}
+
 /** One snapshot of everything that a plan depends on. */
 export interface PlanState {
   readonly nodes: readonly PlanNode[];
   readonly tasks: readonly PlanTask[];
+  /** Default: everybody has weight 1. */
+  readonly queues?: readonly PlanQueue[];
 }
 
 /** One lease to make: a task, or `elements` of an array, on one node. */
@@ -87,7 +107,7 @@ export interface Preemption {
 
 /** Why a task was not placed; the counts are of nodes that failed each check. */
 export interface WaitReason {
-  readonly reason: "UNSATISFIABLE" | "NO_CAPACITY" | "RETRY_BACKOFF";
+  readonly reason: "UNSATISFIABLE" | "NO_CAPACITY" | "QUOTA_EXCEEDED" | "RETRY_BACKOFF";
   readonly message: string;
 }
 

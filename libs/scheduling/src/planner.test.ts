@@ -45,6 +45,8 @@ function node(of: NodeOf): PlanNode {
       free: !busy.includes(at),
     })),
     running: busy.map((at) => ({
+      org: "org-a" as OrgId,
+      project: "proj-a" as ProjectId,
       cpuMillis: 1_000,
       memoryMib: 1_024,
       diskMib: 0,
@@ -64,6 +66,7 @@ function task(id: string, over: Partial<PlanTask> & { demand?: Demand } = {}): P
     notBeforeMs: 0,
     demand,
     stopGraceMs: 0,
+    attainedGpuMs: 0,
     excludedGpus: [],
     traceparent: "",
     array: undefined,
@@ -137,7 +140,7 @@ test.each([
     "pause",
   ],
 ] as const)("%s: the task waits and hears why", (_what, nodes, waiting, reason, words) => {
-  const plan = planner().plan({ nodes, tasks: [waiting] }, 0);
+  const plan = planner().plan({ nodes, tasks: [waiting], queues: [] }, 0);
   expect(plan.placements).toEqual([]);
   expect(plan.reasons.get(waiting.id)?.reason).toBe(reason);
   expect(plan.reasons.get(waiting.id)?.message).toContain(words);
@@ -153,12 +156,12 @@ test("higher priority goes first, then the earlier submit", () => {
   ];
   expect(
     planner()
-      .plan({ nodes, tasks }, 0)
+      .plan({ nodes, tasks, queues: [] }, 0)
       .placements.map(({ task: { id } }) => id),
   ).toEqual(["task-urgent"]);
   expect(
     planner()
-      .plan({ nodes, tasks: tasks.slice(0, 2) }, 0)
+      .plan({ nodes, tasks: tasks.slice(0, 2), queues: [] }, 0)
       .placements.map(({ task: { id } }) => id),
   ).toEqual(["task-early"]);
 });
@@ -166,7 +169,7 @@ test("higher priority goes first, then the earlier submit", () => {
 test("models go in the order of preference", () => {
   const nodes = [node({ id: "a", gpus: ["A100", "H100"] })];
   const wanted = task("a", { demand: gpus(1, { gpuModels: ["H100", "A100"] }) });
-  expect(planner().plan({ nodes, tasks: [wanted] }, 0).placements[0]?.gpus).toEqual([
+  expect(planner().plan({ nodes, tasks: [wanted], queues: [] }, 0).placements[0]?.gpus).toEqual([
     gpuId("a", 1),
   ]);
 });
@@ -174,16 +177,18 @@ test("models go in the order of preference", () => {
 test("a GPU that a task was hurt by is not given to it again", () => {
   const nodes = [node({ id: "a", gpus: ["A100", "A100"] })];
   const hurt = task("a", { demand: gpus(1), excludedGpus: [gpuId("a", 0)] });
-  expect(planner().plan({ nodes, tasks: [hurt] }, 0).placements[0]?.gpus).toEqual([gpuId("a", 1)]);
+  expect(planner().plan({ nodes, tasks: [hurt], queues: [] }, 0).placements[0]?.gpus).toEqual([
+    gpuId("a", 1),
+  ]);
 });
 
 test("an array is spread over the leases that fit, and stays within its parallelism", () => {
   const nodes = [node({ id: "a", gpus: ["A100", "A100"] })];
   const array = (leasesLeft: number) =>
     task("a", { demand: gpus(1), array: { pending: 501, leasesLeft } });
-  const two = planner().plan({ nodes, tasks: [array(10)] }, 0).placements;
+  const two = planner().plan({ nodes, tasks: [array(10)], queues: [] }, 0).placements;
   expect(two.map(({ elements }) => elements)).toEqual([251, 250]);
-  const one = planner().plan({ nodes, tasks: [array(1)] }, 0).placements;
+  const one = planner().plan({ nodes, tasks: [array(1)], queues: [] }, 0).placements;
   expect(one.map(({ elements }) => elements)).toEqual([501]);
 });
 
@@ -230,7 +235,7 @@ test("capacity is never exceeded, and no GPU is given out twice", () => {
   fc.assert(
     fc.property(fleets, queues, (fleet, queue) => {
       const { nodes, tasks } = scene(fleet, queue);
-      const { placements } = planner().plan({ nodes, tasks }, 0);
+      const { placements } = planner().plan({ nodes, tasks, queues: [] }, 0);
       const given = placements.flatMap((placement) => placement.gpus);
       expect(new Set(given).size).toBe(given.length);
       for (const each of nodes) {
@@ -250,8 +255,8 @@ test("a planner that has seen other cycles decides as a new one with the same ar
     fc.property(fleets, queues, (fleet, queue) => {
       const { nodes, tasks } = scene(fleet, queue);
       const used = planner();
-      const first = used.plan({ nodes, tasks }, 0);
-      const again = used.plan({ nodes, tasks }, 0);
+      const first = used.plan({ nodes, tasks, queues: [] }, 0);
+      const again = used.plan({ nodes, tasks, queues: [] }, 0);
       expect(
         again.placements.map(({ node: at, gpus: ids, elements }) => ({ at, ids, elements })),
       ).toEqual(
@@ -264,7 +269,7 @@ test("a planner that has seen other cycles decides as a new one with the same ar
 test("a node that is gone gets nothing", () => {
   const used = planner();
   const both = [node({ id: "a" }), node({ id: "b" })];
-  used.plan({ nodes: both, tasks: [] }, 0);
-  const { placements } = used.plan({ nodes: both.slice(1), tasks: [task("x")] }, 0);
+  used.plan({ nodes: both, tasks: [], queues: [] }, 0);
+  const { placements } = used.plan({ nodes: both.slice(1), tasks: [task("x")], queues: [] }, 0);
   expect(placements.map((placement) => placement.node)).toEqual(["node-b"]);
 });

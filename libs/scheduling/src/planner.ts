@@ -2,6 +2,7 @@ import type { GpuId, NodeId } from "@fastgpu/domain/ids";
 import type { FitReport } from "./placement/explain.ts";
 import { PlacementEngine, type PolicyName } from "./placement/engine.ts";
 import type { NodeSpec } from "./placement/nodes.ts";
+import { createQueueOrder, type LimitHit, type QueueOrder, type Ready } from "./queue-order.ts";
 import { checkRequest, emptyRequest, type Shape } from "./placement/shapes.ts";
 import {
   maxElementsPerLease,
@@ -18,8 +19,8 @@ import {
 /** Plans cycle after cycle. It remembers the fleet, so that a cycle costs what has changed, and the arrivals seen. */
 export interface Planner {
   /**
-   * Decides one cycle: synchronous, no clock, no IO. Tasks go by priority, then by submit time; where each goes is the
-   * placement engine's decision. What does not fit gets its reason, and the next task is tried.
+   * Decides one cycle: synchronous, no clock, no IO. Tasks go in the order of the queues (queue-order.ts); where each
+   * goes is the placement engine's decision. What does not start gets its reason.
    */
   plan(state: PlanState, now: number): Plan;
 }
@@ -36,20 +37,26 @@ export function createPlanner(options: { policy: PolicyName; rng: Rng }): Planne
     plan(state, now) {
       fleet.sync(state.nodes);
       observeArrivals(fleet, seen, state.tasks);
-      const placements: Placement[] = [];
-      const reasons = new Map<PlanTask["id"], WaitReason>();
+      const order = createQueueOrder(state);
+      const taken = new Map<PlanTask, Place[]>();
+      const ready = withShapes(state.tasks.filter((task) => mayStart(task, now)));
       // What a plan takes is a trial: the commit decides, and the next state tells.
       const trial = fleet.trial();
       try {
-        for (const task of inOrder(state.tasks)) {
-          const waits =
-            task.notBeforeMs > now ? backoff : placeTask(fleet, trial, task, placements);
-          if (waits !== undefined) reasons.set(task.id, waits);
-        }
+        order.walk(ready, now, (task) => {
+          const place = trial.place(task);
+          if (place === undefined) return false;
+          const places = taken.get(task);
+          if (places === undefined) taken.set(task, [place]);
+          else places.push(place);
+          return true;
+        });
+        const reasons = explainWaiting(state.tasks, { fleet, order, ready, taken, now });
+        const placements = [...taken].flatMap(([task, places]) => share(task, places));
+        return { placements, preemptions: [], reasons };
       } finally {
         trial.undo();
       }
-      return { placements, preemptions: [], reasons };
     },
   };
 }
@@ -60,12 +67,71 @@ export function emptyFleet({ policy, rng }: { policy: PolicyName; rng: Rng }): F
   return new Fleet(engine(), engine());
 }
 
+/** Where one lease goes. */
+interface Place {
+  readonly node: NodeId;
+  readonly gpus: readonly GpuId[];
+}
+
+const mayStart = (task: PlanTask, now: number): boolean =>
+  task.notBeforeMs <= now && task.array?.leasesLeft !== 0;
+
+/** Numbers tasks by their needs: where one finds no place, none of the same number does. */
+function withShapes(tasks: readonly PlanTask[]): Ready[] {
+  const byKey = new Map<string, number>();
+  const byDemand = new Map<Demand, string>();
+  return tasks.map((task) => {
+    let key = byDemand.get(task.demand);
+    if (key === undefined) {
+      key = JSON.stringify(Object.values(task.demand));
+      byDemand.set(task.demand, key);
+    }
+    if (task.excludedGpus.length > 0) key += task.excludedGpus.join();
+    let shape = byKey.get(key);
+    if (shape === undefined) byKey.set(key, (shape = byKey.size));
+    return { task, shape };
+  });
+}
+
+/** Why each task that got no place waits: looked up once for all tasks of a shape. */
+function explainWaiting(
+  tasks: readonly PlanTask[],
+  from: {
+    fleet: Fleet;
+    order: QueueOrder;
+    ready: readonly Ready[];
+    taken: ReadonlyMap<PlanTask, unknown>;
+    now: number;
+  },
+): Map<PlanTask["id"], WaitReason> {
+  const { fleet, order, ready, taken, now } = from;
+  const reasons = new Map<PlanTask["id"], WaitReason>();
+  const byShape = new Map<number, WaitReason>();
+  for (const { task, shape } of ready) {
+    if (taken.has(task)) continue;
+    let reason = byShape.get(shape);
+    if (reason === undefined) byShape.set(shape, (reason = fleet.explain(task)));
+    const hit = reason.reason === "UNSATISFIABLE" ? undefined : order.limit(task);
+    reasons.set(task.id, hit === undefined ? reason : quotaReached(hit));
+  }
+  for (const task of tasks) {
+    if (task.notBeforeMs > now) reasons.set(task.id, backoff);
+    else if (task.array?.leasesLeft === 0) reasons.set(task.id, parallelismReached);
+  }
+  return reasons;
+}
+
+const quotaReached = ({ of, limitGpus, heldGpus }: LimitHit): WaitReason => ({
+  reason: "QUOTA_EXCEEDED",
+  message: `the ${of} holds ${heldGpus} of at most ${limitGpus} GPUs`,
+});
+
 const backoff: WaitReason = {
   reason: "RETRY_BACKOFF",
   message: "waits out the pause before a retry",
 };
 
-/** The order in which a plan looks at tasks: by priority, then by submit time. */
+/** The order within one project: by priority, then by submit time. */
 export function inOrder(tasks: readonly PlanTask[]): PlanTask[] {
   return tasks.toSorted(
     (a, b) => b.priority - a.priority || a.submittedMs - b.submittedMs || (a.id < b.id ? -1 : 1),
@@ -87,35 +153,13 @@ export function observeArrivals(fleet: Fleet, seen: Set<string>, tasks: readonly
   }
 }
 
-/** Places a task, or as many leases of an array as fit; answers why it waits where nothing was placed. */
-function placeTask(
-  fleet: Fleet,
-  trial: Trial,
-  task: PlanTask,
-  placements: Placement[],
-): WaitReason | undefined {
-  let leasesLeft = task.array?.leasesLeft ?? 1;
-  const taken: { node: NodeId; gpus: readonly GpuId[] }[] = [];
-  while (leasesLeft > taken.length && taken.length < (task.array?.pending ?? 1)) {
-    const place = trial.place(task);
-    if (place === undefined) break;
-    taken.push(place);
-  }
-  if (taken.length === 0) return leasesLeft === 0 ? parallelismReached : fleet.explain(task);
-  placements.push(...share(task, taken));
-  return undefined;
-}
-
 const parallelismReached: WaitReason = {
   reason: "NO_CAPACITY",
   message: "as many of its elements run as its parallelism allows",
 };
 
 /** Spreads an array's elements evenly over the leases that fit at once, so that none drags behind the others. */
-function share(
-  task: PlanTask,
-  taken: readonly { node: NodeId; gpus: readonly GpuId[] }[],
-): Placement[] {
+function share(task: PlanTask, taken: readonly Place[]): Placement[] {
   let pending = task.array?.pending ?? 0;
   return taken.map(({ node, gpus }, at) => {
     const elements = Math.min(maxElementsPerLease, Math.ceil(pending / (taken.length - at)));
@@ -126,7 +170,7 @@ function share(
 
 /** Places taken while planning; all are given back at its end. */
 export interface Trial {
-  place(task: PlanTask): { node: NodeId; gpus: readonly GpuId[] } | undefined;
+  place(task: PlanTask): Place | undefined;
   undo(): void;
 }
 

@@ -14,6 +14,7 @@ import {
 import { EventLogService } from "@fastgpu/contracts/fastgpu/events/v1/events_pb";
 import { MonitorService } from "@fastgpu/contracts/fastgpu/monitor/v1/monitor_service_pb";
 import { NodeService } from "@fastgpu/contracts/fastgpu/scheduler/v1/node_service_pb";
+import { QueueService } from "@fastgpu/contracts/fastgpu/scheduler/v1/queue_service_pb";
 import { TaskService } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
 import {
   ArtifactService,
@@ -35,6 +36,7 @@ export const publicServices: readonly (readonly [DescService, UpstreamName])[] =
   [AuditService, "auth"],
   [TaskService, "scheduler"],
   [NodeService, "scheduler"],
+  [QueueService, "scheduler"],
   [BillingService, "billing"],
   [MonitorService, "monitor"],
   [ArtifactService, "storage"],

@@ -1,5 +1,6 @@
 import { EventLogService } from "@fastgpu/contracts/fastgpu/events/v1/events_pb";
 import { NodeService } from "@fastgpu/contracts/fastgpu/scheduler/v1/node_service_pb";
+import { QueueService } from "@fastgpu/contracts/fastgpu/scheduler/v1/queue_service_pb";
 import { TaskService } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
 import { WorkerSessionService } from "@fastgpu/contracts/fastgpu/worker/v1/worker_session_pb";
 import { answerListEvents } from "@fastgpu/events/event-log";
@@ -10,15 +11,18 @@ import { connect } from "./api/connect.ts";
 import { createTask } from "./api/create-task.ts";
 import { explainTask } from "./api/explain-task.ts";
 import { getNode } from "./api/get-node.ts";
+import { getQueue } from "./api/get-queue.ts";
 import { getTask } from "./api/get-task.ts";
 import { listAttempts } from "./api/list-attempts.ts";
 import { listGpus } from "./api/list-gpus.ts";
 import { listNodes } from "./api/list-nodes.ts";
+import { listQueues } from "./api/list-queues.ts";
 import { listTasks } from "./api/list-tasks.ts";
 import { quoteTask } from "./api/quote-task.ts";
 import { readLogs } from "./api/read-logs.ts";
 import { serveLogs } from "./api/serve-logs.ts";
 import { submitTask } from "./api/submit-task.ts";
+import { updateQueue } from "./api/update-queue.ts";
 import { watchTask } from "./api/watch-task.ts";
 import { createSnapshots } from "./explain/snapshot.ts";
 import type { Scheduler } from "./scheduler.ts";
@@ -46,6 +50,11 @@ export function schedulerServices(s: Scheduler): BoundService[] {
       listNodes: (request) => listNodes(s, request),
       getNode: (request) => getNode(s, request),
       listGpus: (request, context) => listGpus(s, request, context),
+    }),
+    service(QueueService, {
+      getQueue: (request, context) => getQueue(s, request, context),
+      listQueues: (request) => listQueues(s, request),
+      updateQueue: (request, context) => updateQueue(s, request, context),
     }),
     service(EventLogService, {
       listEvents: (request, { principal }) => {

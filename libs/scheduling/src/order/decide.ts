@@ -5,6 +5,7 @@ import type { Slot } from "./jobs.ts";
 import type { OrderQueue } from "./queue.ts";
 import type { Candidate, Room } from "./room.ts";
 import { ShareDraft } from "./share-draft.ts";
+import { Tiers } from "./tiers.ts";
 
 /** One job to start, and who must stop for it. */
 export interface Decision {
@@ -27,6 +28,8 @@ export interface DecideOptions {
    * cannot be stopped. Without it, past starts are on loan: the gap and the minimum run time bound the delay.
    */
   readonly expectedEndMs?: (slot: Slot) => number;
+  /** Within a queue a higher priority goes first whatever the scores; between queues it says nothing then. */
+  readonly priorityWithinQueue?: boolean;
   /** Greatest number of decisions; default: no bound. */
   readonly maxDecisions?: number;
 }
@@ -79,6 +82,7 @@ class Walk {
   private readonly nowMs: number;
   private readonly preempt: boolean;
   private readonly maxDecisions: number;
+  private readonly priorityWithinQueue: boolean;
   private readonly expectedEndMs: ((slot: Slot) => number) | undefined;
   private reservation: StartReservation | undefined;
   private readonly shares: ShareDraft;
@@ -100,6 +104,7 @@ class Walk {
     this.room = from.room;
     this.nowMs = from.nowMs;
     this.preempt = from.options.preempt ?? true;
+    this.priorityWithinQueue = from.options.priorityWithinQueue ?? false;
     this.expectedEndMs = from.options.expectedEndMs;
     this.maxDecisions = from.options.maxDecisions ?? Number.POSITIVE_INFINITY;
     this.shares = new ShareDraft(from.queue.policy, from.queue.tree, from.room.capacityMilli);
@@ -139,11 +144,13 @@ class Walk {
       before: (a, b) => scores[a]! < scores[b]! || (scores[a] === scores[b] && this.earlier(a, b)),
       places: () => places,
     });
-    for (const [at, group] of groups.entries()) {
-      if (group.heap.size === 0) continue;
+    const tiers = new Tiers(groups, this.priorityWithinQueue);
+    const enter = (at: number): void => {
       scores[at] = this.groupScore(at);
       heap.push(at);
-    }
+    };
+    const done = (at: number): void => tiers.done(at).forEach(enter);
+    for (const at of tiers.first()) enter(at);
     let blocked = 0;
     while (heap.size > 0 && blocked < policy.blockedGroups) {
       if (this.decisions.length >= this.maxDecisions) return;
@@ -151,26 +158,27 @@ class Walk {
       const score = this.groupScore(at);
       if (score > scores[at]!) {
         // Its queue got something since: it goes back to where it belongs now.
-        scores[at] = score;
-        heap.push(at);
+        enter(at);
         continue;
       }
       const slot = groups[at]!.heap.peek();
       const milli = jobs.gpusMilli[slot]!;
-      if (this.shares.limitedBy(groups[at]!.leaf, milli) >= 0) continue;
+      if (this.shares.limitedBy(groups[at]!.leaf, milli) >= 0) {
+        done(at);
+        continue;
+      }
       const made = this.tryStart(slot, score);
       if (made === undefined) {
         blocked++;
+        done(at);
         if (this.expectedEndMs !== undefined) this.reservation ??= this.reserve(milli);
         continue;
       }
       this.takeOut(slot);
       this.accept(slot, made, false);
       if (made.victims.length > 0) this.rescore(heap, scores, made.victims);
-      if (groups[at]!.heap.size > 0) {
-        scores[at] = this.groupScore(at);
-        heap.push(at);
-      }
+      if (groups[at]!.heap.size > 0) enter(at);
+      else done(at);
     }
   }
 

@@ -18,6 +18,7 @@ import {
   type ScheduledTask,
 } from "../store/leases.ts";
 import { lockTasks, type StoredTask } from "../store/tasks.ts";
+import { spend, quotasLeft, type QuotasLeft } from "./quotas.ts";
 import { taskStateChanged } from "../transition/events.ts";
 
 /** The name under which the cycle's leader is elected. */
@@ -53,7 +54,7 @@ interface TaskLeases {
 
 /**
  * Writes leases by compare-and-set: the leader's epoch, each task's epoch and state, each GPU's and node's state are
- * checked again under lock. An attempt gets all of its GPUs or none.
+ * checked again under lock, and the limits of its queues (I7). An attempt gets all of its GPUs or none.
  */
 export async function commitLeases(
   tx: Tx,
@@ -68,6 +69,10 @@ export async function commitLeases(
     [...new Set(placements.map(({ placement }) => placement.node))],
     at.nowMs,
   );
+  const quotas = await quotasLeft(
+    tx,
+    [...tasks.values()].map(({ task }) => task),
+  );
   const free = new Map(
     await lockFreeGpus(
       tx,
@@ -79,7 +84,7 @@ export async function commitLeases(
   const rejected: FundedPlacement[] = [];
   const leases: NewLease[] = [];
   for (const funded of placements) {
-    const lease = tryLease(funded, { tasks, ready, free });
+    const lease = tryLease(funded, { tasks, ready, quotas, free });
     if (lease === undefined) rejected.push(funded);
     else {
       leases.push(lease);
@@ -111,6 +116,7 @@ function tryLease(
   state: {
     tasks: ReadonlyMap<TaskId, TaskLeases>;
     ready: ReadonlySet<NodeId>;
+    quotas: QuotasLeft;
     free: Map<GpuId, NodeId>;
   },
 ): NewLease | undefined {
@@ -123,6 +129,7 @@ function tryLease(
   const elements =
     task.array === undefined ? undefined : takeIndices(leases.pending, placement.elements);
   if (elements !== undefined && countIndices(elements) === 0) return undefined;
+  if (!spend(state.quotas, task, placement.gpus.length)) return undefined;
 
   for (const gpu of placement.gpus) state.free.delete(gpu);
   leases.epoch += 1;

@@ -96,8 +96,10 @@ export async function runCycle(c: CycleContext): Promise<LoopNext> {
   await foldEnded(c, tasks, nowMs, swept);
   for (const task of tasks) c.looked.note(task.id, task.revision);
   // 3. Time-driven work: lost nodes, money, usage.
+  let queuesChanged = false;
   if (swept) {
     c.timers.lastSweepMs = nowMs;
+    queuesChanged = await c.mirror.refreshQueues(c.core);
     await expireNodes(c, nowMs);
     await unlockMissed(c, nowMs);
     await extendHolds(c, nowMs);
@@ -105,8 +107,8 @@ export async function runCycle(c: CycleContext): Promise<LoopNext> {
     await cutUsage(c, nowMs);
   }
   if (c.mirror.waiting.size === 0) return marked.more ? "again" : "idle";
-  if (marked.tasks.length === 0 && marked.nodes.length === 0 && nowMs < c.timers.nextBackoffMs)
-    return "idle";
+  const news = queuesChanged || marked.tasks.length > 0 || marked.nodes.length > 0;
+  if (!news && nowMs < c.timers.nextBackoffMs) return "idle";
   if (!timeIsKnown(c)) return "idle";
   // 4. Decide, as data.
   const decided = c.planner.plan(c.mirror.planState(), nowMs);

@@ -1,7 +1,7 @@
 import { countIndices } from "@fastgpu/domain/index-set";
 import type { AttemptId, NodeId, TaskId } from "@fastgpu/domain/ids";
 import type { Querier } from "@fastgpu/postgres/pool";
-import type { PlanNode, PlanState, PlanTask } from "@fastgpu/scheduling/plan";
+import type { PlanNode, PlanQueue, PlanState, PlanTask } from "@fastgpu/scheduling/plan";
 import { readLiveAttempts, readLiveAttemptsOf, type StoredAttempt } from "../store/attempts.ts";
 import {
   readAllNodes,
@@ -10,6 +10,7 @@ import {
   type StoredGpu,
   type StoredNode,
 } from "../store/nodes.ts";
+import { readAttained, readQueues } from "../store/queues.ts";
 import { readLiveTasks, readTasks, type StoredTask } from "../store/tasks.ts";
 
 /** A node with its GPUs and what runs on it. */
@@ -40,6 +41,8 @@ export interface Mirror {
     db: Querier,
     marked: { tasks: readonly TaskId[]; nodes: readonly NodeId[] },
   ): Promise<readonly StoredTask[]>;
+  /** Reads the queues again; answers whether one has changed. */
+  refreshQueues(db: Querier): Promise<boolean>;
   /** The planner's view of it. */
   planState(): PlanState;
   /** These tasks were leased: they wait no more. */
@@ -54,11 +57,28 @@ const pageSize = 5_000;
 export function createMirror(): Mirror {
   const waiting = new Map<TaskId, Waiting>();
   const nodes = new Map<NodeId, MirroredNode>();
+  let queues: readonly PlanQueue[] = [];
+  /** Tells a changed list of queues from the same one. */
+  let queuesRead = "";
 
-  const put = (task: StoredTask): void => {
-    const plan = toPlanTask(task);
-    if (plan === undefined) waiting.delete(task.id);
-    else waiting.set(task.id, { plan, reason: task.queueReason, message: task.statusMessage });
+  const put = async (db: Querier, tasks: readonly StoredTask[]): Promise<void> => {
+    const again = tasks.filter((task) => task.state === "QUEUED" && task.attemptCount > 0);
+    const attained = await readAttained(
+      db,
+      again.filter((task) => task.array === undefined).map((task) => task.id),
+    );
+    for (const task of tasks) {
+      const plan = toPlanTask(task, attained.get(task.id) ?? 0);
+      if (plan === undefined) waiting.delete(task.id);
+      else waiting.set(task.id, { plan, reason: task.queueReason, message: task.statusMessage });
+    }
+  };
+  const refreshQueues = async (db: Querier): Promise<boolean> => {
+    queues = await readQueues(db);
+    const read = JSON.stringify(queues);
+    const changed = read !== queuesRead;
+    queuesRead = read;
+    return changed;
   };
   const putNodes = (
     stored: readonly StoredNode[],
@@ -81,13 +101,14 @@ export function createMirror(): Mirror {
       const cancelled: TaskId[] = [];
       for (let after: TaskId | undefined; ;) {
         const page = await readLiveTasks(db, after, pageSize);
+        await put(db, page);
         for (const task of page) {
-          put(task);
           if (task.array !== undefined && task.cancelRequested) cancelled.push(task.id);
         }
         after = page.at(-1)?.id;
         if (page.length < pageSize) break;
       }
+      await refreshQueues(db);
       const stored = await readAllNodes(db);
       const ids = stored.map((node) => node.id);
       putNodes(stored, await readGpusOf(db, ids), await readLiveAttempts(db));
@@ -95,7 +116,7 @@ export function createMirror(): Mirror {
     },
     async refresh(db, marked) {
       const tasks = marked.tasks.length === 0 ? [] : await readTasks(db, marked.tasks);
-      for (const task of tasks) put(task);
+      await put(db, tasks);
       if (marked.nodes.length > 0) {
         const stored = await readNodes(db, marked.nodes);
         const gpus = await readGpusOf(db, marked.nodes);
@@ -103,6 +124,7 @@ export function createMirror(): Mirror {
       }
       return tasks;
     },
+    refreshQueues,
     planState() {
       const running = leasesByTask(nodes.values());
       return {
@@ -110,6 +132,7 @@ export function createMirror(): Mirror {
         tasks: [...waiting.values()].map(({ plan }) =>
           limitLeases(plan, running.get(plan.id) ?? 0),
         ),
+        queues,
       };
     },
     noteLeased(ids) {
@@ -123,7 +146,7 @@ export function createMirror(): Mirror {
 }
 
 /** The task for the planner, or undefined where nothing of it can be placed. */
-function toPlanTask(task: StoredTask): PlanTask | undefined {
+function toPlanTask(task: StoredTask, attainedGpuMs: number): PlanTask | undefined {
   if (task.cancelRequested || task.waitingFor > 0) return undefined;
   const live =
     task.array === undefined ? ["QUEUED"] : ["QUEUED", "SCHEDULED", "STARTING", "RUNNING"];
@@ -140,6 +163,7 @@ function toPlanTask(task: StoredTask): PlanTask | undefined {
     notBeforeMs: task.notBeforeMs,
     demand: task.demand,
     stopGraceMs: task.stopGraceMs,
+    attainedGpuMs,
     excludedGpus: task.excludedGpus,
     traceparent: task.traceparent,
     array: task.array === undefined ? undefined : { pending, leasesLeft: task.array.parallelism },
@@ -187,7 +211,9 @@ function toPlanNode(
         simulated,
         free: state === "IDLE",
       })),
-    running: holding.map(({ id, cpuMillis, memoryMib, diskMib }) => ({
+    running: holding.map(({ id, org, project, cpuMillis, memoryMib, diskMib }) => ({
+      org,
+      project,
       cpuMillis,
       memoryMib,
       diskMib,

@@ -1,0 +1,23 @@
+import type {
+  GetQueueRequest,
+  Queue,
+} from "@fastgpu/contracts/fastgpu/scheduler/v1/queue_service_pb";
+import { transaction, withTenant } from "@fastgpu/postgres/transaction";
+import type { CallContext } from "@fastgpu/rpc/context";
+import type { Scheduler } from "../scheduler.ts";
+import { countHeldGpus, readQueue, unchangedQueue } from "../store/queues.ts";
+import { ownerOf, queueMessage } from "./queues.ts";
+
+/** Reads a queue. */
+export async function getQueue(
+  s: Scheduler,
+  request: GetQueueRequest,
+  context: CallContext,
+): Promise<Queue> {
+  const owner = ownerOf(request.name, context);
+  return transaction(s.api, async (tx) => {
+    await withTenant(tx, { org: owner.org, project: owner.project ?? "all" });
+    const queue = (await readQueue(tx, owner)) ?? unchangedQueue(owner);
+    return queueMessage(queue, await countHeldGpus(tx, owner));
+  });
+}

@@ -1,0 +1,33 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type {
+  ListQueuesRequest,
+  ListQueuesResponseSchema,
+} from "@fastgpu/contracts/fastgpu/scheduler/v1/queue_service_pb";
+import { Fault } from "@fastgpu/domain/fault";
+import { parseId } from "@fastgpu/domain/ids";
+import { transaction, withTenant } from "@fastgpu/postgres/transaction";
+import { cutPage, pageSize } from "@fastgpu/rpc/page-token";
+import type { Scheduler } from "../scheduler.ts";
+import { countHeldGpus, cursorOfQueue, listQueues as readPage } from "../store/queues.ts";
+import { queueMessage } from "./queues.ts";
+
+/** Lists the queues of an organisation that were ever changed. */
+export async function listQueues(
+  s: Scheduler,
+  request: ListQueuesRequest,
+): Promise<MessageInitShape<typeof ListQueuesResponseSchema>> {
+  const org = parseId("org", request.parent.split("/")[1] ?? "");
+  if (org === undefined) throw Fault.notFound(request.parent);
+  const query = ["ListQueues", org];
+  const size = pageSize(request.pageSize);
+  const after = s.pageTokens.read(query, request.pageToken);
+  return transaction(s.api, async (tx) => {
+    await withTenant(tx, { org, project: "all" });
+    const rows = await readPage(tx, org, { after, limit: size + 1 });
+    const tokens = s.pageTokens;
+    const page = cutPage(rows, { size, tokens, query, cursorOf: cursorOfQueue });
+    const queues = [];
+    for (const row of page.rows) queues.push(queueMessage(row, await countHeldGpus(tx, row)));
+    return { queues, nextPageToken: page.nextPageToken };
+  });
+}
