@@ -8,7 +8,6 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
-import { tmpdir } from "node:os";
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
@@ -158,9 +157,10 @@ function pathIsOpen(path: string): boolean {
   return true;
 }
 
-/** Opens the folders above a test's own directory for passing through. */
+/** Opens the closed folders above a test's own directory for passing through. */
 function openParents(path: string): void {
-  for (let dir = dirname(path); dir !== "/" && dir !== tmpdir(); dir = dirname(dir)) {
-    chmodSync(dir, statSync(dir).mode | 0o011);
+  for (let dir = dirname(path); dir !== "/"; dir = dirname(dir)) {
+    const { mode } = statSync(dir);
+    if ((mode & 0o011) !== 0o011) chmodSync(dir, mode | 0o011);
   }
 }

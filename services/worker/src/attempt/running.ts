@@ -210,9 +210,6 @@ class Running implements RunningAttempt {
   async #removeAll(): Promise<void> {
     const { records } = this.#context;
     const { attempt } = this.lease;
-    await this.#runtime?.remove(attempt).catch((error: unknown) => {
-      this.#trace.log.warn({ err: error }, "an ended attempt could not be removed");
-    });
     if (this.#usesCheckpoints()) {
       const { checkpoints } = this.#context;
       await checkpoints
@@ -224,6 +221,9 @@ class Running implements RunningAttempt {
           this.#trace.log.warn({ err: error }, "checkpoints could not be removed");
         });
     }
+    await this.#runtime?.remove(attempt).catch((error: unknown) => {
+      this.#trace.log.warn({ err: error }, "an ended attempt could not be removed");
+    });
     if (this.#isDurable()) records.remove(attempt);
     this.#start.onForgotten();
   }
