@@ -243,7 +243,11 @@ describe("a quote", () => {
       blockers: [{ check: NodeCheck.GPU_COUNT }],
       remedies: [{ changes: [{ fieldPath: "spec.resources.gpu.count", valueJson: "2" }] }],
     });
-    expect(quote.pricePerHour).toBeUndefined();
+    expect([quote.pricePerHour, quote.priceCeiling, quote.offers]).toEqual([
+      undefined,
+      undefined,
+      [],
+    ]);
   });
 
   test("for CPU alone costs nothing", async () => {

@@ -129,7 +129,7 @@ function offersOf(of: {
       (demand.simulatedOk || !gpu.simulated),
   );
   return [...Map.groupBy(willDo, skuOf)]
-    .map(([sku, gpus]) => offerOf(of, sku, gpus))
+    .flatMap(([sku, gpus]) => offerOf(of, sku, gpus) ?? [])
     .toSorted((a, b) => compare(a.pricePerHour?.nanos, b.pricePerHour?.nanos));
 }
 
@@ -137,7 +137,7 @@ function offerOf(
   of: Parameters<typeof offersOf>[0],
   sku: string,
   gpus: readonly StoredGpu[],
-): Offer {
+): Offer | undefined {
   const { snapshot, task, parsed, prices, nowMs } = of;
   const simulated = gpus[0]?.simulated ?? false;
   const gpuModels = [...new Set(gpus.map((gpu) => gpu.model))].toSorted();
@@ -153,7 +153,8 @@ function offerOf(
     },
     task.id,
   );
-  const earliestMs = forecast.kind === "never" ? undefined : nowMs;
+  // A kind of which no node ever has enough is no offer.
+  if (forecast.kind === "never") return undefined;
   const hourlyNanos = prices.hourlyNanos.get(sku);
   const { currency } = prices;
   const items =
@@ -161,7 +162,7 @@ function offerOf(
   const ceilingMs = longestMs(parsed) * (parsed.array?.count ?? 1);
   return {
     ...{ sku, gpuModels, simulated },
-    start: startToWire({ earliestMs, forecast }, nowMs),
+    start: startToWire({ earliestMs: nowMs, forecast }, nowMs),
     ...(items === undefined
       ? {}
       : {

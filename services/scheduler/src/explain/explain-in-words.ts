@@ -40,7 +40,7 @@ export function describeBlocker(
   total: number,
   demand: Demand,
 ): string {
-  return `${nodes} of ${total} node${total === 1 ? "" : "s"} ${checks[check][1](demand)}`;
+  return `${nodes} of ${total} nodes ${checks[check][1](demand)}`;
 }
 
 function gpuText(count: number): string {
