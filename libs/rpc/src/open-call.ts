@@ -127,6 +127,17 @@ export class OpenCall implements CallContext {
     return this.#ended;
   }
 
+  /**
+   * Whether a cancel now tells of the deadline. A caller whose own deadline passed cancels before ours does: it started
+   * the same time earlier, by as much as the request was on its way, which is long on a busy machine.
+   */
+  get deadlineIsNear(): boolean {
+    if (this.deadlineMs === undefined) return false;
+    const leftMs = this.deadlineMs - Date.now();
+    const wholeMs = performance.now() - this.#startedMs + leftMs;
+    return leftMs <= Math.min(250, Math.max(25, wholeMs / 10));
+  }
+
   header(name: string): string | undefined {
     const value = this.#options.metadata.get(name)[0];
     return typeof value === "string" ? value : undefined;

@@ -168,12 +168,7 @@ function openCall(
 }
 
 function stopOfCancel(open: OpenCall): void {
-  open.stop(atDeadline(open) ? "deadline" : "caller");
-}
-
-/** A caller whose own deadline passed cancels a moment before ours does: it started the same time earlier. */
-function atDeadline(open: OpenCall): boolean {
-  return open.deadlineMs !== undefined && Date.now() >= open.deadlineMs - 25;
+  open.stop(open.deadlineIsNear ? "deadline" : "caller");
 }
 
 /** Admits the caller and the one request of a call. */
