@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readdir, rm, writeFile } from "node:fs/promises";
+import { readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { processInfo } from "@fastgpu/lifecycle/child";
@@ -36,7 +36,8 @@ test("a server that a killed platform left is ended by the next start", async ()
   const abandoned = Number(chunk.toString("utf8"));
   child.kill("SIGKILL");
   await once(child, "exit");
-  expect(processInfo(abandoned)?.program).toBe("nats-server");
+  const log = await readFile(join(dataDir, "nats.log"), "utf8");
+  expect(processInfo(abandoned)?.program, `${String(chunk)}${log}`).toBe("nats-server");
   await using server = await start(dataDir);
   expect(processInfo(abandoned)).toBeUndefined();
   expect(processInfo(server.pid)?.program).toBe("nats-server");

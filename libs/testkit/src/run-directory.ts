@@ -1,5 +1,15 @@
 import { existsSync } from "node:fs";
-import { chmod, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import {
+  chmod,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  readlink,
+  rename,
+  rm,
+  writeFile,
+} from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { endLeftovers } from "@fastgpu/lifecycle/child";
@@ -12,8 +22,14 @@ export async function makeRunDirectory(): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), PREFIX));
   // As /tmp itself: other users of the machine (the database's, a sandboxed task's) get in.
   await chmod(directory, 0o1777);
+  await writeFile(join(directory, "namespace"), await processNamespace());
   await writeFile(join(directory, "owner"), String(process.pid));
   return directory;
+}
+
+/** Process ids mean something only within it: runs in containers may share the directory for temporary files. */
+async function processNamespace(): Promise<string> {
+  return readlink("/proc/self/ns/pid").catch(() => "");
 }
 
 /** Ends the servers of a run and removes its directory. */
@@ -27,13 +43,17 @@ export async function removeRunDirectory(directory: string): Promise<void> {
   await rm(directory, { recursive: true, force: true });
 }
 
-/** What runs that were killed left behind. */
+/** What runs that were killed left behind, as far as we can tell that they are dead. */
 async function removeDeadRuns(): Promise<void> {
+  const here = await processNamespace();
   for (const name of await readdir(tmpdir())) {
     if (!name.startsWith(PREFIX)) continue;
     const directory = join(tmpdir(), name);
-    const owner = await readFile(join(directory, "owner"), "utf8").catch(() => undefined);
+    const read = (file: string): Promise<string | undefined> =>
+      readFile(join(directory, file), "utf8").catch(() => undefined);
+    const owner = await read("owner");
     if (owner === undefined || existsSync(`/proc/${owner}`)) continue;
+    if (((await read("namespace")) ?? here) !== here) continue;
     await removeRunDirectory(directory);
   }
 }
