@@ -273,3 +273,13 @@ test("a node that is gone gets nothing", () => {
   const { placements } = used.plan({ nodes: both.slice(1), tasks: [task("x")], queues: [] }, 0);
   expect(placements.map((placement) => placement.node)).toEqual(["node-b"]);
 });
+
+test("a node that comes back smaller than what runs on it gets nothing, and spoils nothing for the others", () => {
+  const small = { ...node({ id: "a", gpus: ["A100"], busy: [0] }), cpuMillis: 500 };
+  const used = planner();
+  used.plan({ nodes: [node({ id: "a", gpus: ["A100"] })], tasks: [] }, 0);
+  const { placements } = used.plan({ nodes: [small, node({ id: "b" })], tasks: [task("x")] }, 0);
+  expect(placements.map((placement) => placement.node)).toEqual(["node-b"]);
+  const alone = used.plan({ nodes: [small], tasks: [task("x")] }, 0);
+  expect(alone.reasons.get("task-x" as TaskId)?.reason).toBeDefined();
+});

@@ -233,7 +233,12 @@ export class Fleet {
       };
       return { shape: this.free.shape(request), gpus };
     });
-    this.free.replaceNode(index, specOf(node, false), running);
+    // A node that announces less than what runs on it takes nothing more until that has ended.
+    if (holdsMoreThanItHas(node)) {
+      this.free.replaceNode(index, { ...specOf(node, false), schedulable: false }, []);
+    } else {
+      this.free.replaceNode(index, specOf(node, false), running);
+    }
     this.entries.set(node.id, { node, index });
     this.byIndex.set(index, node);
   }
@@ -333,6 +338,17 @@ export class Fleet {
     const report = ever ? this.free.explain(shape) : possible;
     return { reason: ever ? "NO_CAPACITY" : "UNSATISFIABLE", message: describe(report) };
   }
+}
+
+/** Whether a worker came back with less than what still runs there. */
+function holdsMoreThanItHas(node: PlanNode): boolean {
+  const sum = (of: (lease: PlanNode["running"][number]) => number): number =>
+    node.running.reduce((total, lease) => total + of(lease), 0);
+  return (
+    sum((lease) => lease.cpuMillis) > node.cpuMillis ||
+    sum((lease) => lease.memoryMib) > node.memoryMib ||
+    sum((lease) => lease.diskMib) > node.diskMib
+  );
 }
 
 /** Models one after the other where there is a preference, else all at once. */
