@@ -33,7 +33,7 @@ export interface PlatformOptions {
   readonly workers?: number | undefined;
   /** Simulated GPUs of each worker that finds no real one; default 0. */
   readonly simulatedGpus?: number | undefined;
-  /** Folders that process tasks must not see, beside the platform's own: they may run as its user. */
+  /** Absolute paths of folders that process tasks must not see, beside the platform's own: they may run as its user. */
   readonly hidePaths?: readonly string[] | undefined;
   /** Runtimes of the workers: `auto`, or a list of container, process and noop. */
   readonly runtime?: string | undefined;
@@ -222,7 +222,8 @@ function workerSection(
     // A process task has this machine's user: it must not find the platform's keys and stores.
     hidePaths: [
       ...["keys", "postgres", "nats", "storage", "run", "log"].map((name) => join(data.path, name)),
-      ...(options.hidePaths ?? []),
+      // A folder that holds the data directory cannot be hidden from what runs in it.
+      ...(options.hidePaths ?? []).filter((path) => !data.path.startsWith(join(path, "/"))),
     ],
   };
 }

@@ -3,7 +3,15 @@ import { join } from "node:path";
 import { TaskState } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import { describeFailures } from "@fastgpu/auditor/audit";
 import { expect, test } from "vitest";
-import { endOf, linesOf, script, settledAudit, shortLeases, stateName, testPlatform } from "./harness.ts";
+import {
+  endOf,
+  linesOf,
+  script,
+  settledAudit,
+  shortLeases,
+  stateName,
+  testPlatform,
+} from "./harness.ts";
 
 /**
  * The worker is stopped, not killed: it cannot see that its lease ends, and afterwards it tells what it believes.
@@ -26,7 +34,8 @@ test("a worker that is paused past its lease has no effect any more (I3), and ru
     if (task?.state === TaskState.RUNNING) break;
   }
   const { nodes } = await p.nodes.listNodes({});
-  const victim = nodes.find((each) => each.name === node)?.displayName === "local-1" ? "worker-1" : "worker-2";
+  const victim =
+    nodes.find((each) => each.name === node)?.displayName === "local-1" ? "worker-1" : "worker-2";
   const pid = p.platform.pids().get(victim) ?? 0;
   process.kill(pid, "SIGSTOP");
   try {

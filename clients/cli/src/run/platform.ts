@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { dirname } from "node:path";
+import { dirname, resolve } from "node:path";
 import { createInterface } from "node:readline/promises";
 import { Fault } from "@fastgpu/domain/fault";
 import { configPath } from "../config/file.ts";
@@ -56,7 +56,7 @@ export async function start(
       simulatedGpus: options.gpus ?? SIMULATED_GPUS,
       runtime: options.runtime,
       // The operator's key lies there.
-      hidePaths: [dirname(configPath(context.env))],
+      hidePaths: [resolve(dirname(configPath(context.env)))],
       sections,
       logLevel: context.env["FASTGPU_LOG_LEVEL"],
       otlpUrl: otlpUrlOf(context.env),
