@@ -19,7 +19,7 @@ const leaveRunning = `
   import { createLogger } from "@fastgpu/telemetry/log";
   const log = createLogger({ service: "test", level: "silent" });
   const server = await startNatsServer({ dataDir: process.argv[2], password: "secret", path: process.env.PATH, log });
-  console.log(server.pid);
+  console.log(String(server.pid)); // a number would come in colours where they are forced
   setInterval(() => {}, 1000);
 `;
 
