@@ -74,6 +74,8 @@ export function readPipe(fd: number, onData: (data: Buffer) => void): PipeReader
   return {
     ended,
     drain() {
+      // What the stream has taken but not told yet is older than what is in the pipe; reading it tells it.
+      while (open && socket.readableLength > 0 && socket.read() !== null);
       while (open) {
         const count = readNow(fd, scratch);
         if (count === 0) return;
