@@ -238,13 +238,13 @@ test("samples of a foreign node, malformed ones and wrong requests change nothin
   const gpu = aNode.gpus[0] ?? "";
   for (const [call, reason] of [
     [client.listGpuHealth({ parent: "projects/x" }), "INVALID_FIELD"],
-    [client.queryMetrics({ name: `nodes/${anId("node")}/gpus/${gpu}` }), "NOT_FOUND"],
-    [client.queryMetrics({ name: "x" }), "INVALID_FIELD"],
+    [() => client.queryMetrics({ name: `nodes/${anId("node")}/gpus/${gpu}` }), "NOT_FOUND"],
+    [() => client.queryMetrics({ name: "x" }), "INVALID_FIELD"],
     [
-      client.queryMetrics({ name: `nodes/${aNode.node}/gpus/${gpu}`, windowSeconds: 901 }),
+      () => client.queryMetrics({ name: `nodes/${aNode.node}/gpus/${gpu}`, windowSeconds: 901 }),
       "INVALID_FIELD",
     ],
   ] as const) {
-    await expect(call).rejects.toMatchObject({ reason });
+    await expect(call()).rejects.toMatchObject({ reason });
   }
 });
