@@ -237,7 +237,7 @@ test("samples of a foreign node, malformed ones and wrong requests change nothin
   const { client } = monitor;
   const gpu = aNode.gpus[0] ?? "";
   for (const [call, reason] of [
-    [client.listGpuHealth({ parent: "projects/x" }), "INVALID_FIELD"],
+    [() => client.listGpuHealth({ parent: "projects/x" }), "INVALID_FIELD"],
     [() => client.queryMetrics({ name: `nodes/${anId("node")}/gpus/${gpu}` }), "NOT_FOUND"],
     [() => client.queryMetrics({ name: "x" }), "INVALID_FIELD"],
     [
