@@ -4,7 +4,7 @@ import {
   type HoldService,
 } from "@fastgpu/contracts/fastgpu/billing/v1/billing_service_pb";
 import type { Client } from "@fastgpu/rpc/client";
-import type { Holds } from "./cycle.ts";
+import type { Holds } from "./context.ts";
 import type { HoldAnswer } from "./money.ts";
 
 /** Billing must answer within a cycle's patience; what it does not hold is simply not placed. */

@@ -11,7 +11,8 @@ import { contextFromTraceparent, formatTraceparent } from "@fastgpu/telemetry/tr
 import type { Tracing } from "@fastgpu/telemetry/tracing";
 import { createPlanner } from "@fastgpu/scheduling/planner";
 import { readAttempts } from "../store/attempts.ts";
-import { runCycle, type CycleContext, type Holds } from "./cycle.ts";
+import type { CycleContext, Holds } from "./context.ts";
+import { runCycle } from "./cycle.ts";
 import type { Dirty } from "./dirty.ts";
 import { createLooked } from "./looked.ts";
 import { createMirror } from "./mirror.ts";

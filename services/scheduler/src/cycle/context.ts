@@ -1,0 +1,56 @@
+import type { Clock } from "@fastgpu/domain/clock";
+import type { AttemptId, NodeId, TaskId } from "@fastgpu/domain/ids";
+import type { Pool } from "@fastgpu/postgres/pool";
+import type { Planner } from "@fastgpu/scheduling/planner";
+import type { Logger } from "@fastgpu/telemetry/log";
+import type { Dirty } from "./dirty.ts";
+import type { Looked } from "./looked.ts";
+import type { Mirror } from "./mirror.ts";
+import type { FundingTimes, HoldAnswer, HoldRequest } from "./money.ts";
+
+/** What the cycle asks of billing. */
+export interface Holds {
+  create(leaderEpoch: bigint, requests: readonly HoldRequest[]): Promise<readonly HoldAnswer[]>;
+  extend(
+    leaderEpoch: bigint,
+    items: readonly { attempt: AttemptId; n: number; coverMs: number }[],
+  ): Promise<readonly HoldAnswer[]>;
+  void(leaderEpoch: bigint, attempts: readonly AttemptId[]): Promise<void>;
+  /** Attempts with open holds made under an older epoch, in order, after one. */
+  listOlder(leaderEpoch: bigint, after: string): Promise<readonly string[]>;
+}
+
+/** What one term of the leader works with. */
+export interface CycleContext {
+  readonly core: Pool;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly leaderEpoch: bigint;
+  readonly mirror: Mirror;
+  readonly dirty: Dirty;
+  readonly holds: Holds;
+  readonly times: FundingTimes;
+  /** The placement engine, with this term's picture of the fleet. */
+  readonly planner: Planner;
+  /** Opens the span of a lease below a task's trace and answers its trace context. */
+  startLeaseSpan(traceparent: string, attributes: Record<string, string>): string;
+  /** Tells sessions and watchers what has changed. */
+  changed(what: { tasks: Iterable<TaskId>; nodes: Iterable<NodeId> }): void;
+  /** Arrays whose cancel the leader has not folded yet. */
+  readonly cancelledArrays: Set<TaskId>;
+  readonly timers: { lastSweepMs: number; nextBackoffMs: number; nextMissedMs: number };
+  /** The last event of our own log that was looked at. */
+  readonly position: { seq: bigint };
+  /** Revisions of tasks that were acted upon. */
+  readonly looked: Looked;
+}
+
+/** Takes a change of our own into the mirror at once, and tells the others. */
+export async function apply(
+  c: CycleContext,
+  what: { tasks: readonly TaskId[]; nodes: readonly NodeId[] },
+) {
+  if (what.tasks.length === 0 && what.nodes.length === 0) return;
+  await c.mirror.refresh(c.core, what);
+  c.changed(what);
+}

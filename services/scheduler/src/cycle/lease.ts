@@ -1,0 +1,88 @@
+import type { GpuId, TaskId } from "@fastgpu/domain/ids";
+import { transaction } from "@fastgpu/postgres/transaction";
+import type { Placement } from "@fastgpu/scheduling/plan";
+import { newId } from "../new-id.ts";
+import type { StoredGpu } from "../store/nodes.ts";
+import { commitLeases, type Committed, type FundedPlacement } from "./commit.ts";
+import type { CycleContext } from "./context.ts";
+import type { Mirror } from "./mirror.ts";
+import { holdRequest, pricedGpus } from "./money.ts";
+
+/** Holds, commits and gives back; answers the tasks that wait for money. */
+export async function lease(
+  c: CycleContext,
+  placements: readonly Placement[],
+  nowMs: number,
+): Promise<ReadonlyMap<TaskId, string>> {
+  const blocked = new Map<TaskId, string>();
+  if (placements.length === 0) return blocked;
+  const gpus = gpusOf(c.mirror);
+  const asked = placements.map((placement) => ({ attempt: newId("att", nowMs), placement }));
+  const requests = asked.flatMap((each) => holdRequest(each, gpus, c.times) ?? []);
+  const answers = requests.length === 0 ? [] : await c.holds.create(c.leaderEpoch, requests);
+  const answerOf = new Map(requests.map((request, i) => [request.attempt, answers[i]]));
+  const funded: FundedPlacement[] = [];
+  for (const { attempt, placement } of asked) {
+    const answer = answerOf.get(attempt);
+    if (placement.gpus.length > 0 && answer?.kind !== "open") {
+      blocked.set(
+        placement.task.id,
+        answer?.kind === "refused" ? answer.message : "billing gave no hold",
+      );
+      continue;
+    }
+    const open = answer?.kind === "open" ? answer : undefined;
+    funded.push({
+      attempt,
+      placement,
+      fundedMs: open?.fundedMs,
+      gpus: pricedGpus(placement, gpus, open?.priceVersions ?? new Map()),
+      traceparent: c.startLeaseSpan(placement.task.traceparent, {
+        "fastgpu.task": placement.task.id,
+        "fastgpu.attempt": attempt,
+        "fastgpu.node": placement.node,
+      }),
+    });
+  }
+  if (funded.length > 0) await commit(c, funded);
+  return blocked;
+}
+
+async function commit(c: CycleContext, funded: readonly FundedPlacement[]): Promise<void> {
+  const at = { leaderEpoch: c.leaderEpoch, nowMs: c.clock.nowMs() };
+  const committed = await transaction(c.core, (tx) => commitLeases(tx, funded, at));
+  const unused = committed.rejected.filter((each) => each.fundedMs !== undefined);
+  if (unused.length > 0)
+    await c.holds.void(
+      c.leaderEpoch,
+      unused.map((each) => each.attempt),
+    );
+  await noteLeases(c, funded, committed);
+}
+
+/**
+ * Takes our own leases into the mirror. A plain task that was leased waits no more, which needs no read; what they
+ * took of the nodes is read with the next news of these nodes, before the next plan.
+ */
+async function noteLeases(
+  c: CycleContext,
+  funded: readonly FundedPlacement[],
+  { leased, rejected }: Committed,
+): Promise<void> {
+  const nodes = [...new Set(funded.map(({ placement }) => placement.node))];
+  c.mirror.noteLeased(
+    leased.flatMap(({ placement: { task } }) => (task.array === undefined ? [task.id] : [])),
+  );
+  const doubtful = [...rejected, ...leased.filter(({ placement }) => placement.task.array)];
+  const again = [...new Set(doubtful.map(({ placement }) => placement.task.id))];
+  await c.mirror.refresh(c.core, { tasks: again, nodes: [] });
+  c.dirty.noteNodes(nodes);
+  const tasks = [...new Set(funded.map(({ placement }) => placement.task.id))];
+  c.changed({ tasks, nodes });
+}
+
+function gpusOf(mirror: Mirror): ReadonlyMap<GpuId, StoredGpu> {
+  const all = new Map<GpuId, StoredGpu>();
+  for (const { gpus } of mirror.nodes.values()) for (const gpu of gpus) all.set(gpu.id, gpu);
+  return all;
+}
