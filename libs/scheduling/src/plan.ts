@@ -1,6 +1,6 @@
 import type { AttemptId, GpuId, NodeId, OrgId, ProjectId, TaskId } from "@fastgpu/domain/ids";
 
-/** What one attempt needs of a node. */
+/** What one attempt, or each member of a gang's, needs of a node. */
 export interface Demand {
   readonly runtime: "container" | "process";
   readonly gpuCount: number;
@@ -13,6 +13,14 @@ export interface Demand {
   readonly diskMib: number;
 }
 
+/** How the members of a gang may lie to one another. Without any wish they may lie anywhere. */
+export interface Topology {
+  /** All members within one node, NVLink domain or rack; nodes without such a place do not do. */
+  readonly within?: "node" | "nvlink" | "rack";
+  /** No two members on one node, or in one rack. */
+  readonly spreadOver?: "node" | "rack";
+}
+
 /** A GPU as the planner sees it. */
 export interface PlanGpu {
   readonly id: GpuId;
@@ -21,6 +29,8 @@ export interface PlanGpu {
   readonly simulated: boolean;
   /** False where it is leased, unknown, being cleaned or out of use. */
   readonly free: boolean;
+  /** Freed (or about to be) by a preemption for this task: nobody else may take it. */
+  readonly reservedFor: TaskId | undefined;
 }
 
 /** A node as the planner sees it: capacities, and what runs on it. A changed node is a new object. */
@@ -35,16 +45,44 @@ export interface PlanNode {
   readonly memoryMib: number;
   readonly diskMib: number;
   readonly gpus: readonly PlanGpu[];
+  /** Places that contain the node by kind, e.g. `{nvlink: "nv-3", rack: "r-12"}`. */
+  readonly topology: Readonly<Record<string, string>>;
   /** What holds its resources. */
-  readonly running: readonly {
-    /** Whose it is; without it, it counts for no queue. */
-    readonly org?: OrgId;
-    readonly project?: ProjectId;
-    readonly cpuMillis: number;
-    readonly memoryMib: number;
-    readonly diskMib: number;
-    readonly gpus: readonly GpuId[];
-  }[];
+  readonly running: readonly PlanLease[];
+}
+
+/** What one member of a running attempt holds of a node. */
+export interface PlanLease {
+  readonly attempt: AttemptId;
+  /** Rank in its gang, from 0; 0 for a plain task. */
+  readonly member: number;
+  readonly task: TaskId;
+  readonly org: OrgId;
+  readonly project: ProjectId;
+  /** The principal who submitted it; "" where unknown. */
+  readonly user: string;
+  readonly cpuMillis: number;
+  readonly memoryMib: number;
+  readonly diskMib: number;
+  readonly gpus: readonly GpuId[];
+  readonly priority: number;
+  readonly submittedMs: number;
+  /** When it was leased. */
+  readonly heldSinceMs: number;
+  /** Since when it runs; undefined before that. */
+  readonly runningSinceMs: number | undefined;
+  /** The last checkpoint that it told of; undefined: none in this attempt. */
+  readonly savedMs: number | undefined;
+  /** Service of earlier attempts of its lineage, in GPU-milliseconds. */
+  readonly attainedGpuMs: number;
+  /** Preemptions of its lineage so far. */
+  readonly preemptions: number;
+  /** Whether it can be stopped and goes on from its checkpoint in a new attempt. */
+  readonly preemptible: boolean;
+  /** It was told to stop: it is no victim, and what it holds is about to be free. */
+  readonly stopping: boolean;
+  /** Latest expected end: its start and its longest run time; Infinity where it has none. */
+  readonly endsByMs: number;
 }
 
 /** A waiting task, or the waiting part of an array. */
@@ -52,16 +90,30 @@ export interface PlanTask {
   readonly id: TaskId;
   readonly org: OrgId;
   readonly project: ProjectId;
+  /** The principal who submitted it; "" where unknown. */
+  readonly user: string;
   readonly epoch: number;
   readonly priority: number;
   readonly submittedMs: number;
   /** Not before this time (the pause before a retry). */
   readonly notBeforeMs: number;
+  /** What each member needs of a node. */
   readonly demand: Demand;
+  /** Members of a gang, which start together or not at all; 1: a plain task. */
+  readonly replicas: number;
+  readonly topology: Topology;
+  /** Whether it can be stopped and goes on from its checkpoint in a new attempt. Others are never victims. */
+  readonly preemptible: boolean;
+  /** Preemptions of its lineage so far. */
+  readonly preemptions: number;
   /** Time between its stop signal and the kill, in milliseconds. */
   readonly stopGraceMs: number;
-  /** Service that earlier attempts of the task had, in GPU-milliseconds; default 0, as for an array. */
-  readonly attainedGpuMs?: number;
+  /** Service that earlier attempts of its lineage had, in GPU-milliseconds; 0 for an array. */
+  readonly attainedGpuMs: number;
+  /** How long its lineage has queued as of the state's time, all waits together, in milliseconds. */
+  readonly queuedMs: number;
+  /** Longest time that one attempt (of an array: one element) may run; Infinity for no limit. */
+  readonly maxRuntimeMs: number;
   readonly excludedGpus: readonly GpuId[];
   /** Trace context of the task, carried through to its leases. */
   readonly traceparent: string;
@@ -69,40 +121,96 @@ export interface PlanTask {
   readonly array: { readonly pending: number; readonly leasesLeft: number } | undefined;
 }
 
-/** What an organisation, or one of its projects, is due. Who has none has weight 1, no guarantee and no limit. */
+/** Fields of a task that is nothing special: one member, any place, never stopped for others, no past, no end. */
+export const plainTask = {
+  user: "",
+  replicas: 1,
+  topology: {},
+  preemptible: false,
+  preemptions: 0,
+  attainedGpuMs: 0,
+  queuedMs: 0,
+  maxRuntimeMs: Number.POSITIVE_INFINITY,
+} as const satisfies Partial<PlanTask>;
+
+/** What an organisation, one of its projects, or a user there, is due. Who has none has weight 1, no guarantee and no limit. */
 export interface PlanQueue {
   readonly org: OrgId;
   /** Undefined: the organisation's own, among all organisations. */
   readonly project: ProjectId | undefined;
+  /** Only with a project; undefined: the project's (or organisation's) own. */
+  readonly user: string | undefined;
   /** Relative part of what the parent gets, at least 1. */
   readonly weight: number;
   /** GPUs it gets before others whenever it has work for them. */
   readonly guaranteedGpus: number;
   /** GPUs it never holds more of; undefined: no limit. At least the guaranteed ones. */
   readonly limitGpus: number | undefined;
+  /** The same for GPUs of one model. */
+  readonly models: Readonly<
+    Record<string, { readonly guaranteedGpus: number; readonly limitGpus: number | undefined }>
+  >;
+}
+
+/** Service that a user of a project has had, as of the state's time: older service counts less. */
+export interface PlanUsage {
+  readonly org: OrgId;
+  readonly project: ProjectId;
+  readonly user: string;
+  /** Σ over its GPU-milliseconds of 2^(−age / half-life of the policy). */
+  readonly gpuMs: number;
+}
+
+/** GPUs kept for an organisation, or one of its projects, for a time in the future. */
+export interface PlanReservation {
+  readonly id: string;
+  readonly org: OrgId;
+  readonly project: ProjectId | undefined;
+  readonly gpus: number;
+  /** Models that will do; empty: any. */
+  readonly models: readonly string[];
+  readonly startMs: number;
+  readonly endMs: number;
 }
 
 /** One snapshot of everything that a plan depends on. */
 export interface PlanState {
   readonly nodes: readonly PlanNode[];
   readonly tasks: readonly PlanTask[];
-  /** Default: everybody has weight 1. */
-  readonly queues?: readonly PlanQueue[];
+  /** Who is in none of them has weight 1, no guarantee and no limit. */
+  readonly queues: readonly PlanQueue[];
+  readonly usage: readonly PlanUsage[];
+  readonly reservations: readonly PlanReservation[];
 }
 
-/** One lease to make: a task, or `elements` of an array, on one node. */
-export interface Placement {
-  readonly task: PlanTask;
+/** Where one member of an attempt goes. */
+export interface MemberPlace {
   readonly node: NodeId;
   readonly gpus: readonly GpuId[];
-  /** For an array: number of elements that the lease takes, at most {@link maxElementsPerLease}. */
-  readonly elements: number;
 }
 
-/** An attempt to stop in favour of a task. */
+/** One attempt to lease: a task with all its members, or `elements` of an array. */
+export interface Placement {
+  readonly task: PlanTask;
+  /** For an array: number of elements that the lease takes, at most {@link maxElementsPerLease}. */
+  readonly elements: number;
+  /** Member i has rank i; one for a plain task. */
+  readonly members: readonly MemberPlace[];
+}
+
+/** Every GPU that a placement takes, member by member. */
+export const gpusOfPlacement = (placement: Placement): readonly GpuId[] =>
+  placement.members.flatMap(({ gpus }) => gpus);
+
+/** An attempt to stop, with all its members, in favour of a task. */
 export interface Preemption {
   readonly victim: AttemptId;
+  readonly victimTask: TaskId;
   readonly reservedFor: TaskId;
+  /** Those of the victim's GPUs that only the preemptor may take once they are free. */
+  readonly gpus: readonly GpuId[];
+  /** Why, in words for the victim's owner. */
+  readonly message: string;
 }
 
 /** Why a task was not placed; the counts are of nodes that failed each check. */
@@ -116,6 +224,18 @@ export interface Plan {
   readonly placements: readonly Placement[];
   readonly preemptions: readonly Preemption[];
   readonly reasons: ReadonlyMap<TaskId, WaitReason>;
+  /** Reserved starts of tasks at the head of the line that wait for room: latest times, in ms. */
+  readonly starts: ReadonlyMap<TaskId, number>;
+  /** Consolidation: moves that would free whole nodes. Proposals, committed by nobody. */
+  readonly moves: readonly PlanMove[];
+}
+
+/** A running attempt that would better run elsewhere. */
+export interface PlanMove {
+  readonly attempt: AttemptId;
+  readonly task: TaskId;
+  readonly from: NodeId;
+  readonly to: MemberPlace;
 }
 
 /** Greatest number of array elements in one lease. */

@@ -1,8 +1,10 @@
 import type { GpuId, NodeId, OrgId, ProjectId, TaskId } from "@fastgpu/domain/ids";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import type { Demand, PlanNode, PlanTask } from "./plan.ts";
+import { plainTask, type Demand, type PlanNode, type PlanState, type PlanTask } from "./plan.ts";
 import { createPlanner } from "./planner.ts";
+import { lease } from "./scene.ts";
+import { defaultSchedulingPolicy } from "./scheduling-policy.ts";
 
 const demand: Demand = {
   runtime: "process",
@@ -43,20 +45,16 @@ function node(of: NodeOf): PlanNode {
       memoryMib: 80_000,
       simulated: of.simulated ?? false,
       free: !busy.includes(at),
+      reservedFor: undefined,
     })),
-    running: busy.map((at) => ({
-      org: "org-a" as OrgId,
-      project: "proj-a" as ProjectId,
-      cpuMillis: 1_000,
-      memoryMib: 1_024,
-      diskMib: 0,
-      gpus: [gpuId(of.id, at)],
-    })),
+    topology: {},
+    running: busy.map((at) => lease({ gpus: [gpuId(of.id, at)] })),
   };
 }
 
 function task(id: string, over: Partial<PlanTask> & { demand?: Demand } = {}): PlanTask {
   return {
+    ...plainTask,
     id: `task-${id}` as TaskId,
     org: "org-a" as OrgId,
     project: "proj-a" as ProjectId,
@@ -66,7 +64,6 @@ function task(id: string, over: Partial<PlanTask> & { demand?: Demand } = {}): P
     notBeforeMs: 0,
     demand,
     stopGraceMs: 0,
-    attainedGpuMs: 0,
     excludedGpus: [],
     traceparent: "",
     array: undefined,
@@ -74,7 +71,13 @@ function task(id: string, over: Partial<PlanTask> & { demand?: Demand } = {}): P
   };
 }
 
-const planner = () => createPlanner({ policy: "default", rng: () => 0.5 });
+const planner = () => createPlanner({ policy: defaultSchedulingPolicy, rng: () => 0.5 });
+const state = (of: Pick<PlanState, "nodes" | "tasks">): PlanState => ({
+  queues: [],
+  usage: [],
+  reservations: [],
+  ...of,
+});
 const gpus = (count: number, more: Partial<Demand> = {}): Demand => ({
   ...demand,
   gpuCount: count,
@@ -140,7 +143,7 @@ test.each([
     "pause",
   ],
 ] as const)("%s: the task waits and hears why", (_what, nodes, waiting, reason, words) => {
-  const plan = planner().plan({ nodes, tasks: [waiting], queues: [] }, 0);
+  const plan = planner().plan(state({ nodes, tasks: [waiting] }), 0);
   expect(plan.placements).toEqual([]);
   expect(plan.reasons.get(waiting.id)?.reason).toBe(reason);
   expect(plan.reasons.get(waiting.id)?.message).toContain(words);
@@ -156,12 +159,12 @@ test("higher priority goes first, then the earlier submit", () => {
   ];
   expect(
     planner()
-      .plan({ nodes, tasks, queues: [] }, 0)
+      .plan(state({ nodes, tasks }), 0)
       .placements.map(({ task: { id } }) => id),
   ).toEqual(["task-urgent"]);
   expect(
     planner()
-      .plan({ nodes, tasks: tasks.slice(0, 2), queues: [] }, 0)
+      .plan(state({ nodes, tasks: tasks.slice(0, 2) }), 0)
       .placements.map(({ task: { id } }) => id),
   ).toEqual(["task-early"]);
 });
@@ -169,26 +172,26 @@ test("higher priority goes first, then the earlier submit", () => {
 test("models go in the order of preference", () => {
   const nodes = [node({ id: "a", gpus: ["A100", "H100"] })];
   const wanted = task("a", { demand: gpus(1, { gpuModels: ["H100", "A100"] }) });
-  expect(planner().plan({ nodes, tasks: [wanted], queues: [] }, 0).placements[0]?.gpus).toEqual([
-    gpuId("a", 1),
-  ]);
+  expect(
+    planner().plan(state({ nodes, tasks: [wanted] }), 0).placements[0]?.members[0]?.gpus,
+  ).toEqual([gpuId("a", 1)]);
 });
 
 test("a GPU that a task was hurt by is not given to it again", () => {
   const nodes = [node({ id: "a", gpus: ["A100", "A100"] })];
   const hurt = task("a", { demand: gpus(1), excludedGpus: [gpuId("a", 0)] });
-  expect(planner().plan({ nodes, tasks: [hurt], queues: [] }, 0).placements[0]?.gpus).toEqual([
-    gpuId("a", 1),
-  ]);
+  expect(
+    planner().plan(state({ nodes, tasks: [hurt] }), 0).placements[0]?.members[0]?.gpus,
+  ).toEqual([gpuId("a", 1)]);
 });
 
 test("an array is spread over the leases that fit, and stays within its parallelism", () => {
   const nodes = [node({ id: "a", gpus: ["A100", "A100"] })];
   const array = (leasesLeft: number) =>
     task("a", { demand: gpus(1), array: { pending: 501, leasesLeft } });
-  const two = planner().plan({ nodes, tasks: [array(10)], queues: [] }, 0).placements;
+  const two = planner().plan(state({ nodes, tasks: [array(10)] }), 0).placements;
   expect(two.map(({ elements }) => elements)).toEqual([251, 250]);
-  const one = planner().plan({ nodes, tasks: [array(1)], queues: [] }, 0).placements;
+  const one = planner().plan(state({ nodes, tasks: [array(1)] }), 0).placements;
   expect(one.map(({ elements }) => elements)).toEqual([501]);
 });
 
@@ -235,13 +238,15 @@ test("capacity is never exceeded, and no GPU is given out twice", () => {
   fc.assert(
     fc.property(fleets, queues, (fleet, queue) => {
       const { nodes, tasks } = scene(fleet, queue);
-      const { placements } = planner().plan({ nodes, tasks, queues: [] }, 0);
-      const given = placements.flatMap((placement) => placement.gpus);
+      const { placements } = planner().plan(state({ nodes, tasks }), 0);
+      const given = placements.flatMap(({ members }) => members.flatMap((member) => member.gpus));
       expect(new Set(given).size).toBe(given.length);
       for (const each of nodes) {
-        const here = placements.filter((placement) => placement.node === each.id);
+        const here = placements.filter(({ members }) => members[0]?.node === each.id);
         const free = new Set(each.gpus.filter((gpu) => gpu.free).map((gpu) => gpu.id));
-        expect(here.every((placement) => placement.gpus.every((id) => free.has(id)))).toBe(true);
+        expect(here.every(({ members }) => members[0]?.gpus.every((id) => free.has(id)))).toBe(
+          true,
+        );
         const cpu = here.reduce((sum, { task: { demand: of } }) => sum + of.cpuMillis, 0);
         const used = each.running.reduce((sum, lease) => sum + lease.cpuMillis, 0);
         expect(cpu + used).toBeLessThanOrEqual(each.cpuMillis);
@@ -255,12 +260,10 @@ test("a planner that has seen other cycles decides as a new one with the same ar
     fc.property(fleets, queues, (fleet, queue) => {
       const { nodes, tasks } = scene(fleet, queue);
       const used = planner();
-      const first = used.plan({ nodes, tasks, queues: [] }, 0);
-      const again = used.plan({ nodes, tasks, queues: [] }, 0);
-      expect(
-        again.placements.map(({ node: at, gpus: ids, elements }) => ({ at, ids, elements })),
-      ).toEqual(
-        first.placements.map(({ node: at, gpus: ids, elements }) => ({ at, ids, elements })),
+      const first = used.plan(state({ nodes, tasks }), 0);
+      const again = used.plan(state({ nodes, tasks }), 0);
+      expect(again.placements.map(({ members, elements }) => ({ members, elements }))).toEqual(
+        first.placements.map(({ members, elements }) => ({ members, elements })),
       );
     }),
   );
@@ -269,17 +272,20 @@ test("a planner that has seen other cycles decides as a new one with the same ar
 test("a node that is gone gets nothing", () => {
   const used = planner();
   const both = [node({ id: "a" }), node({ id: "b" })];
-  used.plan({ nodes: both, tasks: [], queues: [] }, 0);
-  const { placements } = used.plan({ nodes: both.slice(1), tasks: [task("x")], queues: [] }, 0);
-  expect(placements.map((placement) => placement.node)).toEqual(["node-b"]);
+  used.plan(state({ nodes: both, tasks: [] }), 0);
+  const { placements } = used.plan(state({ nodes: both.slice(1), tasks: [task("x")] }), 0);
+  expect(placements.map(({ members }) => members[0]?.node)).toEqual(["node-b"]);
 });
 
 test("a node that comes back smaller than what runs on it gets nothing, and spoils nothing for the others", () => {
   const small = { ...node({ id: "a", gpus: ["A100"], busy: [0] }), cpuMillis: 500 };
   const used = planner();
-  used.plan({ nodes: [node({ id: "a", gpus: ["A100"] })], tasks: [] }, 0);
-  const { placements } = used.plan({ nodes: [small, node({ id: "b" })], tasks: [task("x")] }, 0);
-  expect(placements.map((placement) => placement.node)).toEqual(["node-b"]);
-  const alone = used.plan({ nodes: [small], tasks: [task("x")] }, 0);
+  used.plan(state({ nodes: [node({ id: "a", gpus: ["A100"] })], tasks: [] }), 0);
+  const { placements } = used.plan(
+    state({ nodes: [small, node({ id: "b" })], tasks: [task("x")] }),
+    0,
+  );
+  expect(placements.map(({ members }) => members[0]?.node)).toEqual(["node-b"]);
+  const alone = used.plan(state({ nodes: [small], tasks: [task("x")] }), 0);
   expect(alone.reasons.get("task-x" as TaskId)?.reason).toBeDefined();
 });

@@ -1,8 +1,10 @@
 import type { GpuId, NodeId } from "@fastgpu/domain/ids";
 import type { FitReport } from "./placement/explain.ts";
 import { PlacementEngine, type PolicyName } from "./placement/engine.ts";
+import { Mix } from "./placement/mix.ts";
 import type { NodeSpec } from "./placement/nodes.ts";
 import { createQueueOrder, type LimitHit, type QueueOrder, type Ready } from "./queue-order.ts";
+import type { SchedulingPolicy } from "./scheduling-policy.ts";
 import { checkRequest, emptyRequest, type Shape } from "./placement/shapes.ts";
 import {
   maxElementsPerLease,
@@ -23,17 +25,26 @@ export interface Planner {
    * goes is the placement engine's decision. What does not start gets its reason.
    */
   plan(state: PlanState, now: number): Plan;
+  /** Plans by another policy from the next cycle on. What was learned of arrivals is kept. */
+  setPolicy(policy: SchedulingPolicy): void;
 }
 
 /** Largest node that a worker may announce. */
 const maxGpusPerNode = 64;
 
 /** A planner without a fleet. */
-export function createPlanner(options: { policy: PolicyName; rng: Rng }): Planner {
-  const { policy, rng } = options;
-  const fleet = emptyFleet({ policy, rng });
+export function createPlanner(options: { policy: SchedulingPolicy; rng: Rng }): Planner {
+  const { rng } = options;
+  let { policy } = options;
+  const start = (mix: Mix) => emptyFleet({ policy: policy.placement, rng, mix });
+  let fleet = start(new Mix());
   const seen = new Set<string>();
   return {
+    setPolicy(next) {
+      const { placement } = policy;
+      policy = next;
+      if (next.placement !== placement) fleet = start(fleet.free.mix);
+    },
     plan(state, now) {
       fleet.sync(state.nodes);
       observeArrivals(fleet, seen, state.tasks);
@@ -53,7 +64,7 @@ export function createPlanner(options: { policy: PolicyName; rng: Rng }): Planne
         });
         const reasons = explainWaiting(state.tasks, { fleet, order, ready, taken, now });
         const placements = [...taken].flatMap(([task, places]) => share(task, places));
-        return { placements, preemptions: [], reasons };
+        return { placements, preemptions: [], reasons, starts: new Map(), moves: [] };
       } finally {
         trial.undo();
       }
@@ -62,9 +73,10 @@ export function createPlanner(options: { policy: PolicyName; rng: Rng }): Planne
 }
 
 /** A fleet without nodes; `sync` brings them in. */
-export function emptyFleet({ policy, rng }: { policy: PolicyName; rng: Rng }): Fleet {
-  const engine = () => new PlacementEngine({ nodes: [], policy, rng, maxGpusPerNode });
-  return new Fleet(engine(), engine());
+export function emptyFleet(of: { policy: PolicyName; rng: Rng; mix?: Mix }): Fleet {
+  const { policy, rng } = of;
+  const engine = (mix: Mix) => new PlacementEngine({ nodes: [], policy, rng, maxGpusPerNode, mix });
+  return new Fleet(engine(of.mix ?? new Mix()), engine(new Mix()));
 }
 
 /** Where one lease goes. */
@@ -164,7 +176,7 @@ function share(task: PlanTask, taken: readonly Place[]): Placement[] {
   return taken.map(({ node, gpus }, at) => {
     const elements = Math.min(maxElementsPerLease, Math.ceil(pending / (taken.length - at)));
     pending -= elements;
-    return { task, node, gpus, elements };
+    return { task, elements, members: [{ node, gpus }] };
   });
 }
 
@@ -365,7 +377,7 @@ function specOf(node: PlanNode, empty: boolean): NodeSpec {
     memoryMib: node.memoryMib,
     diskMib: node.diskMib,
     schedulable: empty || node.acceptsWork,
-    topology: {},
+    topology: node.topology,
     gpus: node.gpus.map((gpu) => ({
       id: gpu.id,
       model: gpu.model,

@@ -1,9 +1,19 @@
 import type { GpuId, NodeId, OrgId, ProjectId, TaskId } from "@fastgpu/domain/ids";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { withoutLease } from "./explain/lease.ts";
-import type { Demand, Plan, PlanNode, PlanQueue, PlanState, PlanTask } from "./plan.ts";
+import { withLease, withoutLease } from "./explain/lease.ts";
+import {
+  gpusOfPlacement,
+  plainTask,
+  type Demand,
+  type Plan,
+  type PlanNode,
+  type PlanQueue,
+  type PlanState,
+  type PlanTask,
+} from "./plan.ts";
 import { createPlanner } from "./planner.ts";
+import { defaultSchedulingPolicy } from "./scheduling-policy.ts";
 
 const demand: Demand = {
   runtime: "process",
@@ -31,7 +41,9 @@ function node(id: string, gpus: number, cpuMillis = 64_000): PlanNode {
       memoryMib: 80_000,
       simulated: false,
       free: true,
+      reservedFor: undefined,
     })),
+    topology: {},
     running: [],
   };
 }
@@ -39,6 +51,7 @@ function node(id: string, gpus: number, cpuMillis = 64_000): PlanNode {
 /** A task of `org/project`. */
 function task(id: string, owner: string, over: Partial<PlanTask> = {}): PlanTask {
   return {
+    ...plainTask,
     id: `task-${id}` as TaskId,
     org: `org-${owner.split("/")[0]}` as OrgId,
     project: `proj-${owner.split("/")[1]}` as ProjectId,
@@ -48,7 +61,6 @@ function task(id: string, owner: string, over: Partial<PlanTask> = {}): PlanTask
     notBeforeMs: 0,
     demand,
     stopGraceMs: 0,
-    attainedGpuMs: 0,
     excludedGpus: [],
     traceparent: "",
     array: undefined,
@@ -67,32 +79,32 @@ function queue(owner: string, over: Partial<PlanQueue>): PlanQueue {
   return {
     org: `org-${org}` as OrgId,
     project: project === undefined ? undefined : (`proj-${project}` as ProjectId),
+    user: undefined,
     weight: 1,
     guaranteedGpus: 0,
     limitGpus: undefined,
+    models: {},
     ...over,
   };
 }
 
-/** The node once a task holds these of its GPUs. */
-function withLease(on: PlanNode, of: PlanTask, gpus: readonly GpuId[]): PlanNode {
-  const { cpuMillis, memoryMib, diskMib } = of.demand;
-  const lease = { org: of.org, project: of.project, cpuMillis, memoryMib, diskMib, gpus };
-  return {
-    ...on,
-    gpus: on.gpus.map((gpu) => (gpus.includes(gpu.id) ? { ...gpu, free: false } : gpu)),
-    running: [...on.running, lease],
-  };
-}
+/** A state in which nobody had service before, and nothing is reserved. */
+const state = (of: Pick<PlanState, "nodes" | "tasks"> & Partial<PlanState>): PlanState => ({
+  queues: [],
+  usage: [],
+  reservations: [],
+  ...of,
+});
 
-const plan = (state: PlanState): Plan =>
-  createPlanner({ policy: "default", rng: () => 0.5 }).plan(state, 0);
+const newPlanner = () => createPlanner({ policy: defaultSchedulingPolicy, rng: () => 0.5 });
+const plan = (of: Parameters<typeof state>[0]): Plan => newPlanner().plan(state(of), 0);
 
 /** GPUs (or without GPUs: leases) that a plan gives each project. */
-function given({ placements }: Plan): Record<string, number> {
+function given({ placements }: Pick<Plan, "placements">): Record<string, number> {
   const sums: Record<string, number> = {};
-  for (const { task: of, gpus } of placements) {
-    sums[of.project] = (sums[of.project] ?? 0) + Math.max(1, gpus.length);
+  for (const each of placements) {
+    const { project } = each.task;
+    sums[project] = (sums[project] ?? 0) + Math.max(1, gpusOfPlacement(each).length);
   }
   return sums;
 }
@@ -176,7 +188,7 @@ test("priority is strict within a project and says nothing between projects", ()
   ];
   const { placements } = plan({ nodes: [node("n", 4)], tasks, queues: [] });
   const ids = placements.map((placement) => placement.task.id);
-  expect(given({ placements, preemptions: [], reasons: new Map() })).toEqual({
+  expect(given({ placements })).toEqual({
     "proj-x": 2,
     "proj-y": 2,
   });
@@ -279,7 +291,7 @@ const fleet = [node("n", 4), node("m", 4), node("c", 0)];
 function held(nodes: readonly PlanNode[]): Map<string, number> {
   const sums = new Map<string, number>();
   for (const { org, project, gpus } of nodes.flatMap((each) => each.running)) {
-    for (const of of [org ?? "", project ?? ""]) sums.set(of, (sums.get(of) ?? 0) + gpus.length);
+    for (const of of [org, project]) sums.set(of, (sums.get(of) ?? 0) + gpus.length);
   }
   return sums;
 }
@@ -291,12 +303,16 @@ test("no limit is ever passed, over cycles in which leases come and go", () => {
       arbitraryQueues,
       fc.array(fc.nat(20), { maxLength: 10 }),
       (tasks, queues, ends) => {
-        const planner = createPlanner({ policy: "default", rng: () => 0.5 });
+        const planner = newPlanner();
         let nodes: readonly PlanNode[] = fleet;
         for (const [cycle, end] of ends.entries()) {
-          for (const each of planner.plan({ nodes, tasks, queues }, cycle).placements) {
+          for (const each of planner.plan(state({ nodes, tasks, queues }), cycle).placements) {
             nodes = nodes.map((on) =>
-              on.id === each.node ? withLease(on, each.task, each.gpus) : on,
+              each.members.reduce(
+                (held, { node: at, gpus }) =>
+                  at === on.id ? withLease(held, each.task, { gpus, nowMs: cycle }) : held,
+                on,
+              ),
             );
           }
           const now = held(nodes);
@@ -315,9 +331,9 @@ test("no limit is ever passed, over cycles in which leases come and go", () => {
 test("the order of tasks and queues in the input does not matter", () => {
   fc.assert(
     fc.property(arbitraryTasks, arbitraryQueues, (tasks, queues) => {
-      const outcome = (state: PlanState) =>
-        plan(state)
-          .placements.map(({ task: { id }, gpus }) => `${id} ${gpus.length}`)
+      const outcome = (of: Parameters<typeof plan>[0]) =>
+        plan(of)
+          .placements.map((each) => `${each.task.id} ${gpusOfPlacement(each).length}`)
           .toSorted();
       expect(
         outcome({ nodes: fleet, tasks: tasks.toReversed(), queues: queues.toReversed() }),
@@ -344,12 +360,13 @@ test("with work without end, GPU time converges to the weights within a GPU", ()
       fc.infiniteStream(fc.nat(1_000)),
       (x, y, picks) => {
         const queues = [queue("a/x", { weight: x }), queue("a/y", { weight: y })];
-        const planner = createPlanner({ policy: "default", rng: () => 0.5 });
+        const planner = newPlanner();
         const tasks = [...many(12, "a/x"), ...many(12, "a/y", { submittedMs: 1 })];
         let at: PlanNode = node("n", 12);
         for (let cycle = 0; cycle < 30; cycle++) {
-          for (const each of planner.plan({ nodes: [at], tasks, queues }, cycle).placements) {
-            at = withLease(at, each.task, each.gpus);
+          for (const each of planner.plan(state({ nodes: [at], tasks, queues }), cycle)
+            .placements) {
+            at = withLease(at, each.task, { gpus: gpusOfPlacement(each), nowMs: cycle });
           }
           const heldX = held([at]).get("proj-x") ?? 0;
           expect(Math.abs(heldX - (12 * x) / (x + y))).toBeLessThanOrEqual(1);

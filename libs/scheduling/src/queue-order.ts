@@ -4,7 +4,7 @@ import { defaultOrderPolicy, type OrderPolicy } from "./order/policy.ts";
 import { OrderQueue } from "./order/queue.ts";
 import type { Room } from "./order/room.ts";
 import type { ShareNode } from "./order/shares.ts";
-import type { PlanNode, PlanQueue, PlanState, PlanTask } from "./plan.ts";
+import type { PlanLease, PlanNode, PlanQueue, PlanState, PlanTask } from "./plan.ts";
 
 /**
  * The order of the service: the shipped one, but
@@ -134,20 +134,14 @@ function createUnit(nodes: readonly PlanNode[]): Unit {
 /** Greatest size that the order's columns hold. */
 const maxMilli = 2 ** 31 - 1;
 
-type Lease = PlanNode["running"][number];
-type OwnedLease = Lease & { readonly org: OrgId; readonly project: ProjectId };
-
-const isOwned = (lease: Lease): lease is OwnedLease =>
-  lease.org !== undefined && lease.project !== undefined;
-
-/** What runs, as far as it counts for a queue. */
-const ownedLeases = (nodes: readonly PlanNode[]): OwnedLease[] =>
-  nodes.flatMap((node) => node.running.filter(isOwned));
+/** What runs. */
+const ownedLeases = (nodes: readonly PlanNode[]): PlanLease[] =>
+  nodes.flatMap((node) => node.running);
 
 /** Finds the limits of a task, its project's first, with the GPUs held now. */
 function createQuotas(state: PlanState): (task: PlanTask) => readonly Quota[] {
   const byOwner = new Map<string, Quota>();
-  for (const { org, project, limitGpus } of state.queues ?? []) {
+  for (const { org, project, limitGpus } of state.queues) {
     if (limitGpus === undefined) continue;
     const of = project === undefined ? "organisation" : "project";
     byOwner.set(project ?? org, { of, limitGpus, heldGpus: 0 });
@@ -170,7 +164,7 @@ function createQueue(
   const running = ownedLeases(state.nodes);
   const orgOf = new Map<ProjectId, OrgId>();
   for (const { org, project } of [...running, ...state.tasks]) orgOf.set(project, org);
-  const rows = new Map((state.queues ?? []).map((row) => [row.project ?? row.org, row]));
+  const rows = new Map(state.queues.map((row) => [row.project ?? row.org, row]));
   const spare = coresOnly(state, unit);
   const nodes: ShareNode[] = [];
   const roots = new Map<OrgId, number>();
@@ -195,7 +189,7 @@ function createQueue(
 /** What each queue runs and wants without GPUs: limits are of GPUs, so the tree's limits leave room for it. */
 function coresOnly(state: PlanState, unit: Unit): ReadonlyMap<string, number> {
   const sums = new Map<string, number>();
-  if ((state.queues ?? []).every((row) => row.limitGpus === undefined)) return sums;
+  if (state.queues.every((row) => row.limitGpus === undefined)) return sums;
   const add = (of: { org: OrgId; project: ProjectId }, milli: number): void => {
     sums.set(of.org, (sums.get(of.org) ?? 0) + milli);
     sums.set(of.project, (sums.get(of.project) ?? 0) + milli);
@@ -252,7 +246,7 @@ function addJobs(
         gpusMilli,
         priority: task.priority,
         submitMs: task.submittedMs,
-        attainedGpuMs: task.attainedGpuMs ?? 0,
+        attainedGpuMs: task.attainedGpuMs,
         preemptible: false,
         predictedMs: 0,
         tie: to.jobs.length,

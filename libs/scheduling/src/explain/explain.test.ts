@@ -1,8 +1,10 @@
 import type { GpuId, NodeId, OrgId, ProjectId, TaskId } from "@fastgpu/domain/ids";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Demand, PlanNode, PlanState, PlanTask } from "../plan.ts";
+import { plainTask, type Demand, type PlanNode, type PlanState, type PlanTask } from "../plan.ts";
 import { createPlanner } from "../planner.ts";
+import { lease } from "../scene.ts";
+import { defaultSchedulingPolicy } from "../scheduling-policy.ts";
 import { explainTask, type Explanation } from "./explain.ts";
 import { withoutLease } from "./lease.ts";
 
@@ -44,18 +46,16 @@ function node(of: NodeOf): PlanNode {
       memoryMib: of.gpuMemoryMib ?? 80_000,
       simulated: of.simulated ?? false,
       free: !busy.includes(at),
+      reservedFor: undefined,
     })),
-    running: busy.map((at) => ({
-      cpuMillis: 1_000,
-      memoryMib: 1_024,
-      diskMib: 0,
-      gpus: [gpuId(at)],
-    })),
+    topology: {},
+    running: busy.map((at) => lease({ gpus: [gpuId(at)] })),
   };
 }
 
 function task(id: string, demand: Partial<Demand> = {}, over: Partial<PlanTask> = {}): PlanTask {
   return {
+    ...plainTask,
     id: `task-${id}` as TaskId,
     org: "org-a" as OrgId,
     project: "proj-a" as ProjectId,
@@ -80,11 +80,17 @@ interface Case {
 }
 
 const rng = () => 0.5;
+const state = (of: Pick<PlanState, "nodes" | "tasks">): PlanState => ({
+  queues: [],
+  usage: [],
+  reservations: [],
+  ...of,
+});
 const hour = 3_600_000;
 
 function explain(subject: PlanTask, of: Case): Explanation {
   return explainTask({
-    state: { nodes: of.nodes, tasks: of.waiting ?? [subject] },
+    state: state({ nodes: of.nodes, tasks: of.waiting ?? [subject] }),
     task: subject,
     nowMs: of.nowMs ?? 0,
     endsByMs: new Map(
@@ -97,8 +103,8 @@ function explain(subject: PlanTask, of: Case): Explanation {
 }
 
 /** Whether the planner would start the task now. */
-function starts(state: PlanState, subject: PlanTask): boolean {
-  const { placements } = createPlanner({ policy: "default", rng }).plan(state, 0);
+function starts(now: PlanState, subject: PlanTask): boolean {
+  const { placements } = createPlanner({ policy: defaultSchedulingPolicy, rng }).plan(now, 0);
   return placements.some((placement) => placement.task.id === subject.id);
 }
 
@@ -147,7 +153,7 @@ describe("a task that waits", () => {
     const nodes = [node({ id: "a", gpus: ["X", "X"], busy: [0, 1] })];
     const subject = task("t", { gpuCount: 4 });
     const told = explainTask({
-      state: { nodes, tasks: [subject] },
+      state: state({ nodes, tasks: [subject] }),
       task: subject,
       nowMs: 0,
       endsByMs: new Map([["node-a" as NodeId, [hour, hour]]]),
@@ -302,7 +308,7 @@ test("a remedy that is offered does start the task when applied to the state", (
         const changed = { ...subject, demand };
         if (startsByMs === 0) {
           offered++;
-          expect(starts({ nodes, tasks: [...others, changed] }, subject)).toBe(true);
+          expect(starts(state({ nodes, tasks: [...others, changed] }), subject)).toBe(true);
         } else if (others.length === 0 && startsByMs !== undefined) {
           offered++;
           const then = nodes.map((each) =>
@@ -311,7 +317,7 @@ test("a remedy that is offered does start the task when applied to the state", (
               each,
             ),
           );
-          expect(starts({ nodes: then, tasks: [changed] }, subject)).toBe(true);
+          expect(starts(state({ nodes: then, tasks: [changed] }), subject)).toBe(true);
         }
       }
     }),
@@ -326,7 +332,7 @@ test("the blockers cover every node that does not fit, and the answer agrees wit
       const waiting = [...others, subject];
       const told = explain(subject, { nodes, waiting });
       const { fit, forecast } = told;
-      const started = starts({ nodes, tasks: waiting }, subject);
+      const started = starts(state({ nodes, tasks: waiting }), subject);
       expect(forecast.kind === "starts" && forecast.atMs === 0).toBe(started);
       const stopped = fit.nodes - fit.fitting;
       expect(fit.blockers.reduce((sum, each) => sum + each.nodes, 0)).toBeGreaterThanOrEqual(

@@ -188,7 +188,7 @@ class Future {
     state.leases -= 1;
     const lease = {};
     this.nodes.set(id, {
-      node: withLease(on.node, task.demand, gpus),
+      node: withLease(on.node, task, { gpus, nowMs }),
       leases: [...on.leases, lease],
     });
     const atMs = nowMs + elements * this.input.maxRunMs(task.id);

@@ -1,13 +1,41 @@
-import type { GpuId } from "@fastgpu/domain/ids";
-import type { Demand, PlanNode } from "../plan.ts";
+import type { AttemptId, GpuId } from "@fastgpu/domain/ids";
+import type { PlanLease, PlanNode, PlanTask } from "../plan.ts";
 
-/** The node once a task with this demand holds these of its GPUs. */
-export function withLease(node: PlanNode, demand: Demand, gpus: readonly GpuId[]): PlanNode {
-  const { cpuMillis, memoryMib, diskMib } = demand;
+/** The node once a member of a task holds these of its GPUs, from a time on. */
+export function withLease(
+  node: PlanNode,
+  task: PlanTask,
+  at: { gpus: readonly GpuId[]; nowMs: number; member?: number; attempt?: AttemptId },
+): PlanNode {
+  const { gpus, nowMs } = at;
+  const { cpuMillis, memoryMib, diskMib } = task.demand;
+  const lease: PlanLease = {
+    // The one attempt of the task that is thought to run.
+    attempt: at.attempt ?? (task.id.replace(/^task-/, "att-") as AttemptId),
+    member: at.member ?? 0,
+    task: task.id,
+    org: task.org,
+    project: task.project,
+    user: task.user,
+    cpuMillis,
+    memoryMib,
+    diskMib,
+    gpus,
+    priority: task.priority,
+    submittedMs: task.submittedMs,
+    heldSinceMs: nowMs,
+    runningSinceMs: nowMs,
+    savedMs: undefined,
+    attainedGpuMs: task.attainedGpuMs,
+    preemptions: task.preemptions,
+    preemptible: task.preemptible,
+    stopping: false,
+    endsByMs: nowMs + task.maxRuntimeMs,
+  };
   return {
     ...node,
     gpus: node.gpus.map((gpu) => (gpus.includes(gpu.id) ? { ...gpu, free: false } : gpu)),
-    running: [...node.running, { cpuMillis, memoryMib, diskMib, gpus }],
+    running: [...node.running, lease],
   };
 }
 

@@ -8,7 +8,7 @@ import type { AttemptId, GpuId, NodeId, TaskId } from "@fastgpu/domain/ids";
 import { assertLeader } from "@fastgpu/postgres/leader";
 import { appendEvents, type NewEvent } from "@fastgpu/postgres/outbox";
 import type { Tx } from "@fastgpu/postgres/transaction";
-import type { Placement } from "@fastgpu/scheduling/plan";
+import { gpusOfPlacement, type Placement } from "@fastgpu/scheduling/plan";
 import {
   insertLeases,
   lockFreeGpus,
@@ -66,7 +66,7 @@ export async function commitLeases(
   const tasks = new Map((await lockTasks(tx, ids)).map((task) => [task.id, startLeases(task)]));
   const ready = await readReadyNodes(
     tx,
-    [...new Set(placements.map(({ placement }) => placement.node))],
+    [...new Set(placements.flatMap(({ placement }) => placement.members.map(({ node }) => node)))],
     at.nowMs,
   );
   const quotas = await quotasLeft(
@@ -76,7 +76,7 @@ export async function commitLeases(
   const free = new Map(
     await lockFreeGpus(
       tx,
-      placements.flatMap(({ placement }) => placement.gpus),
+      placements.flatMap(({ placement }) => gpusOfPlacement(placement)),
     ),
   );
 
@@ -123,15 +123,16 @@ function tryLease(
   const { placement } = funded;
   const leases = state.tasks.get(placement.task.id);
   if (leases === undefined || !mayLease(leases, placement)) return undefined;
-  if (!state.ready.has(placement.node)) return undefined;
-  if (!placement.gpus.every((gpu) => state.free.get(gpu) === placement.node)) return undefined;
+  const [place] = placement.members;
+  if (place === undefined || !state.ready.has(place.node)) return undefined;
+  if (!place.gpus.every((gpu) => state.free.get(gpu) === place.node)) return undefined;
   const { task } = leases;
   const elements =
     task.array === undefined ? undefined : takeIndices(leases.pending, placement.elements);
   if (elements !== undefined && countIndices(elements) === 0) return undefined;
-  if (!spend(state.quotas, task, placement.gpus.length)) return undefined;
+  if (!spend(state.quotas, task, place.gpus.length)) return undefined;
 
-  for (const gpu of placement.gpus) state.free.delete(gpu);
+  for (const gpu of place.gpus) state.free.delete(gpu);
   leases.epoch += 1;
   leases.number += 1;
   leases.last = funded.attempt;
@@ -144,7 +145,7 @@ function tryLease(
     org: task.org,
     project: task.project,
     task: task.id,
-    node: placement.node,
+    node: place.node,
     epoch: leases.epoch,
     number: leases.number,
     cpuMillis: task.demand.cpuMillis,

@@ -10,6 +10,7 @@ import type { Logger } from "@fastgpu/telemetry/log";
 import { contextFromTraceparent, formatTraceparent } from "@fastgpu/telemetry/trace-context";
 import type { Tracing } from "@fastgpu/telemetry/tracing";
 import { createPlanner } from "@fastgpu/scheduling/planner";
+import { defaultSchedulingPolicy } from "@fastgpu/scheduling/scheduling-policy";
 import { readAttempts } from "../store/attempts.ts";
 import type { CycleContext, Holds } from "./context.ts";
 import { runCycle } from "./cycle.ts";
@@ -51,7 +52,10 @@ export async function lead(options: LeadOptions, term: Term): Promise<void> {
     dirty,
     holds: options.holds,
     times: options.times,
-    planner: createPlanner({ policy: "default", rng: seededRng(randomBytes(4).readUInt32LE()) }),
+    planner: createPlanner({
+      policy: defaultSchedulingPolicy,
+      rng: seededRng(randomBytes(4).readUInt32LE()),
+    }),
     startLeaseSpan: (traceparent, attributes) =>
       leaseSpan(options.tracing, traceparent, attributes),
     changed: options.changed,

@@ -1,6 +1,6 @@
 import type { GpuId, TaskId } from "@fastgpu/domain/ids";
 import { transaction } from "@fastgpu/postgres/transaction";
-import type { Placement } from "@fastgpu/scheduling/plan";
+import { gpusOfPlacement, type Placement } from "@fastgpu/scheduling/plan";
 import { newId } from "../new-id.ts";
 import type { StoredGpu } from "../store/nodes.ts";
 import { commitLeases, type Committed, type FundedPlacement } from "./commit.ts";
@@ -24,7 +24,7 @@ export async function lease(
   const funded: FundedPlacement[] = [];
   for (const { attempt, placement } of asked) {
     const answer = answerOf.get(attempt);
-    if (placement.gpus.length > 0 && answer?.kind !== "open") {
+    if (gpusOfPlacement(placement).length > 0 && answer?.kind !== "open") {
       blocked.set(
         placement.task.id,
         answer?.kind === "refused" ? answer.message : "billing gave no hold",
@@ -40,7 +40,7 @@ export async function lease(
       traceparent: c.startLeaseSpan(placement.task.traceparent, {
         "fastgpu.task": placement.task.id,
         "fastgpu.attempt": attempt,
-        "fastgpu.node": placement.node,
+        "fastgpu.node": placement.members[0]?.node ?? "",
       }),
     });
   }
@@ -69,7 +69,9 @@ async function noteLeases(
   funded: readonly FundedPlacement[],
   { leased, rejected }: Committed,
 ): Promise<void> {
-  const nodes = [...new Set(funded.map(({ placement }) => placement.node))];
+  const nodes = [
+    ...new Set(funded.flatMap(({ placement }) => placement.members.map(({ node }) => node))),
+  ];
   c.mirror.noteLeased(
     leased.flatMap(({ placement: { task } }) => (task.array === undefined ? [task.id] : [])),
   );

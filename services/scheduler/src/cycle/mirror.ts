@@ -1,7 +1,14 @@
 import { countIndices } from "@fastgpu/domain/index-set";
 import type { AttemptId, NodeId, TaskId } from "@fastgpu/domain/ids";
 import type { Querier } from "@fastgpu/postgres/pool";
-import type { PlanNode, PlanQueue, PlanState, PlanTask } from "@fastgpu/scheduling/plan";
+import {
+  plainTask,
+  type PlanLease,
+  type PlanNode,
+  type PlanQueue,
+  type PlanState,
+  type PlanTask,
+} from "@fastgpu/scheduling/plan";
 import { readLiveAttempts, readLiveAttemptsOf, type StoredAttempt } from "../store/attempts.ts";
 import {
   readAllNodes,
@@ -133,6 +140,8 @@ export function createMirror(): Mirror {
           limitLeases(plan, running.get(plan.id) ?? 0),
         ),
         queues,
+        usage: [],
+        reservations: [],
       };
     },
     noteLeased(ids) {
@@ -154,6 +163,7 @@ function toPlanTask(task: StoredTask, attainedGpuMs: number): PlanTask | undefin
   const pending = task.array === undefined ? 1 : countIndices(task.array.pending);
   if (pending === 0) return undefined;
   return {
+    ...plainTask,
     id: task.id,
     org: task.org,
     project: task.project,
@@ -210,15 +220,28 @@ function toPlanNode(
         memoryMib,
         simulated,
         free: state === "IDLE",
+        reservedFor: undefined,
       })),
-    running: holding.map(({ id, org, project, cpuMillis, memoryMib, diskMib }) => ({
-      org,
-      project,
-      cpuMillis,
-      memoryMib,
-      diskMib,
-      gpus: gpus.filter((gpu) => gpu.attempt === id).map((gpu) => gpu.id),
-    })),
+    topology: {},
+    running: holding.map((attempt) => toPlanLease(attempt, gpus)),
+  };
+}
+
+function toPlanLease(attempt: StoredAttempt, gpus: readonly StoredGpu[]): PlanLease {
+  const { id, task, org, project, cpuMillis, memoryMib, diskMib } = attempt;
+  return {
+    ...{ attempt: id, member: 0, task, org, project, user: "", cpuMillis, memoryMib, diskMib },
+    gpus: gpus.filter((gpu) => gpu.attempt === id).map((gpu) => gpu.id),
+    priority: 0,
+    submittedMs: attempt.leaseMs,
+    heldSinceMs: attempt.leaseMs,
+    runningSinceMs: attempt.runningMs,
+    savedMs: undefined,
+    attainedGpuMs: 0,
+    preemptions: 0,
+    preemptible: false,
+    stopping: attempt.stopMs !== undefined,
+    endsByMs: Number.POSITIVE_INFINITY,
   };
 }
 

@@ -1,6 +1,6 @@
 import type { AttemptId, GpuId } from "@fastgpu/domain/ids";
 import { skuOf } from "@fastgpu/ledger/sku";
-import type { Placement } from "@fastgpu/scheduling/plan";
+import { gpusOfPlacement, type Placement } from "@fastgpu/scheduling/plan";
 import type { StoredAttempt } from "../store/attempts.ts";
 import type { NewLease } from "../store/leases.ts";
 import type { StoredGpu } from "../store/nodes.ts";
@@ -46,9 +46,10 @@ export function holdRequest(
   times: FundingTimes,
 ): HoldRequest | undefined {
   const { attempt, placement } = of;
-  if (placement.gpus.length === 0) return undefined;
+  const ids = gpusOfPlacement(placement);
+  if (ids.length === 0) return undefined;
   const counts = new Map<string, number>();
-  for (const id of placement.gpus) {
+  for (const id of ids) {
     const gpu = gpus.get(id);
     if (gpu === undefined) continue;
     const sku = skuOf(gpu);
@@ -70,7 +71,7 @@ export function pricedGpus(
   gpus: ReadonlyMap<GpuId, StoredGpu>,
   priceVersions: ReadonlyMap<string, number>,
 ): NewLease["gpus"] {
-  return placement.gpus.flatMap((id) => {
+  return gpusOfPlacement(placement).flatMap((id) => {
     const gpu = gpus.get(id);
     if (gpu === undefined) return [];
     const sku = skuOf(gpu);

@@ -1,6 +1,6 @@
 import type { OrgId, ProjectId, TaskId } from "@fastgpu/domain/ids";
 import { explainTask, type Explanation } from "@fastgpu/scheduling/explain/explain";
-import type { PlanTask } from "@fastgpu/scheduling/plan";
+import { plainTask, type PlanTask } from "@fastgpu/scheduling/plan";
 import type { Scheduler } from "../scheduler.ts";
 import type { StoredGpu } from "../store/nodes.ts";
 import type { Shortfall } from "./explanation-to-wire.ts";
@@ -72,6 +72,7 @@ export function planTaskOf(of: {
 }): PlanTask {
   const { more, ...task } = of;
   return {
+    ...plainTask,
     ...task,
     epoch: 0,
     notBeforeMs: 0,

@@ -28,6 +28,8 @@ interface QueueRow {
 const toQueue = (row: QueueRow): StoredQueue => ({
   org: uuidToId("org", row.org_id),
   project: row.project_id === row.org_id ? undefined : uuidToId("proj", row.project_id),
+  user: undefined,
+  models: {},
   weight: row.weight,
   guaranteedGpus: row.guaranteed_gpus,
   limitGpus: row.limit_gpus ?? undefined,
@@ -38,6 +40,8 @@ const toQueue = (row: QueueRow): StoredQueue => ({
 /** What who has no row is due. */
 export const unchangedQueue = (owner: QueueOwner): StoredQueue => ({
   ...owner,
+  user: undefined,
+  models: {},
   weight: 1,
   guaranteedGpus: 0,
   limitGpus: undefined,
@@ -139,7 +143,11 @@ export async function lockLimitedQueues(
 }
 
 /** Writes a queue that the transaction has locked. */
-export async function storeQueue(tx: Querier, queue: PlanQueue, nowMs: number): Promise<void> {
+export async function storeQueue(
+  tx: Querier,
+  queue: Omit<PlanQueue, "user" | "models">,
+  nowMs: number,
+): Promise<void> {
   const { weight, guaranteedGpus, limitGpus } = queue;
   await tx.query(updateOne, [...keyOf(queue), weight, guaranteedGpus, limitGpus ?? null, nowMs]);
 }
