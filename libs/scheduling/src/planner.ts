@@ -1,7 +1,7 @@
 import type { GpuId, NodeId } from "@fastgpu/domain/ids";
 import type { FitReport } from "./placement/explain.ts";
 import { PlacementEngine, type PolicyName } from "./placement/engine.ts";
-import { Mix } from "./placement/mix.ts";
+import type { LearnedMix } from "./placement/mix.ts";
 import type { NodeSpec } from "./placement/nodes.ts";
 import { createQueueOrder, type LimitHit, type QueueOrder, type Ready } from "./queue-order.ts";
 import type { SchedulingPolicy } from "./scheduling-policy.ts";
@@ -27,24 +27,39 @@ export interface Planner {
   plan(state: PlanState, now: number): Plan;
   /** Plans by another policy from the next cycle on. What was learned of arrivals is kept. */
   setPolicy(policy: SchedulingPolicy): void;
+  /** What was learned of arrivals, as plain data: a new planner that is given it goes on from there. */
+  learned(): Learned;
+}
+
+/** What a planner has learned. */
+export interface Learned {
+  readonly mix: LearnedMix;
+  /** Tasks that are counted in it, the earliest first; the oldest may be forgotten. */
+  readonly seen: readonly string[];
 }
 
 /** Largest node that a worker may announce. */
 const maxGpusPerNode = 64;
 
 /** A planner without a fleet. */
-export function createPlanner(options: { policy: SchedulingPolicy; rng: Rng }): Planner {
+export function createPlanner(options: {
+  policy: SchedulingPolicy;
+  rng: Rng;
+  learned?: Learned | undefined;
+}): Planner {
   const { rng } = options;
   let { policy } = options;
-  const start = (mix: Mix) => emptyFleet({ policy: policy.placement, rng, mix });
-  let fleet = start(new Mix());
-  const seen = new Set<string>();
+  const start = (learned: LearnedMix | undefined) =>
+    emptyFleet({ policy: policy.placement, rng, learned });
+  let fleet = start(options.learned?.mix);
+  const seen = new Set(options.learned?.seen);
   return {
     setPolicy(next) {
       const { placement } = policy;
       policy = next;
-      if (next.placement !== placement) fleet = start(fleet.free.mix);
+      if (next.placement !== placement) fleet = start(fleet.free.mix.learned());
     },
+    learned: () => ({ mix: fleet.free.mix.learned(), seen: [...seen] }),
     plan(state, now) {
       fleet.sync(state.nodes);
       observeArrivals(fleet, seen, state.tasks);
@@ -73,10 +88,15 @@ export function createPlanner(options: { policy: SchedulingPolicy; rng: Rng }): 
 }
 
 /** A fleet without nodes; `sync` brings them in. */
-export function emptyFleet(of: { policy: PolicyName; rng: Rng; mix?: Mix }): Fleet {
-  const { policy, rng } = of;
-  const engine = (mix: Mix) => new PlacementEngine({ nodes: [], policy, rng, maxGpusPerNode, mix });
-  return new Fleet(engine(of.mix ?? new Mix()), engine(new Mix()));
+export function emptyFleet(of: {
+  policy: PolicyName;
+  rng: Rng;
+  learned?: LearnedMix | undefined;
+}): Fleet {
+  const { policy, rng, learned } = of;
+  const options = { nodes: [], policy, rng, maxGpusPerNode };
+  const free = new PlacementEngine(learned === undefined ? options : { ...options, learned });
+  return new Fleet(free, new PlacementEngine(options));
 }
 
 /** Where one lease goes. */

@@ -7,7 +7,7 @@ import type { FitReport } from "./explain.ts";
 import { createDefaultPolicy } from "./default-policy.ts";
 import { createFgdPolicy } from "./fgd-policy.ts";
 import { findByScan, Finder } from "./finder.ts";
-import { Mix } from "./mix.ts";
+import { Mix, type LearnedMix } from "./mix.ts";
 import type { NodeSpec } from "./nodes.ts";
 import type { Policy, PolicyFactory } from "./policy.ts";
 import { createShapeTable } from "./shapes.ts";
@@ -41,8 +41,8 @@ export interface EngineOptions {
   readonly rng: () => number;
   /** Largest node that will ever be added; default 16. */
   readonly maxGpusPerNode?: number;
-  /** The mix to go on learning from; default: an empty one that forgets nothing. */
-  readonly mix?: Mix;
+  /** What another engine has learned, to go on from; default: nothing. Nothing learned is forgotten. */
+  readonly learned?: LearnedMix;
   /** Families of shapes with an index at a time (about 20 bytes × nodes each); default 512. */
   readonly maxIndexedShapes?: number;
 }
@@ -64,7 +64,10 @@ export class PlacementEngine {
     });
     for (const node of options.nodes) this.cluster.addNode(node);
     this.fitter = new Fitter(this.cluster);
-    this.mix = options.mix ?? new Mix();
+    this.mix = new Mix();
+    if (options.learned !== undefined) {
+      this.mix.restore(options.learned, (request) => this.shape(request));
+    }
     this.rng = options.rng;
     const { cluster, fitter, mix } = this;
     const factory: PolicyFactory =
