@@ -1,4 +1,4 @@
-import type { GpuId, NodeId, OrgId, ProjectId, TaskId } from "@fastgpu/domain/ids";
+import type { AttemptId, GpuId, NodeId, OrgId, ProjectId, TaskId } from "@fastgpu/domain/ids";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { plainTask, type Demand, type PlanNode, type PlanState, type PlanTask } from "../plan.ts";
@@ -6,6 +6,7 @@ import { createPlanner } from "../planner.ts";
 import { lease } from "../scene.ts";
 import { defaultSchedulingPolicy } from "../scheduling-policy.ts";
 import { explainTask, type Explanation } from "./explain.ts";
+import { longest } from "./future.ts";
 import { withoutLease } from "./lease.ts";
 
 const base: Demand = {
@@ -23,6 +24,8 @@ interface NodeOf {
   readonly id: string;
   readonly gpus: readonly string[];
   readonly busy?: readonly number[];
+  /** When what holds the busy ones ends. */
+  readonly ends?: readonly number[];
   readonly simulated?: boolean;
   readonly runtimes?: readonly string[];
   readonly gpuMemoryMib?: number;
@@ -49,7 +52,13 @@ function node(of: NodeOf): PlanNode {
       reservedFor: undefined,
     })),
     topology: {},
-    running: busy.map((at) => lease({ gpus: [gpuId(at)] })),
+    running: busy.map((at, nth) =>
+      lease({
+        attempt: `att-${of.id}-${at}` as AttemptId,
+        gpus: [gpuId(at)],
+        endsByMs: of.ends?.[nth] ?? Number.POSITIVE_INFINITY,
+      }),
+    ),
   };
 }
 
@@ -75,12 +84,13 @@ function task(id: string, demand: Partial<Demand> = {}, over: Partial<PlanTask> 
 interface Case {
   readonly nodes: readonly PlanNode[];
   readonly waiting?: readonly PlanTask[];
-  readonly ends?: Readonly<Record<string, readonly number[]>>;
   readonly nowMs?: number;
+  readonly goOn?: () => boolean;
+  readonly over?: Partial<PlanState>;
 }
 
 const rng = () => 0.5;
-const state = (of: Pick<PlanState, "nodes" | "tasks">): PlanState => ({
+const state = (of: Pick<PlanState, "nodes" | "tasks"> & Partial<PlanState>): PlanState => ({
   queues: [],
   usage: [],
   reservations: [],
@@ -90,15 +100,13 @@ const hour = 3_600_000;
 
 function explain(subject: PlanTask, of: Case): Explanation {
   return explainTask({
-    state: state({ nodes: of.nodes, tasks: of.waiting ?? [subject] }),
+    state: state({ nodes: of.nodes, tasks: of.waiting ?? [subject], ...of.over }),
     task: subject,
     nowMs: of.nowMs ?? 0,
-    endsByMs: new Map(
-      Object.entries(of.ends ?? {}).map(([id, ends]) => [`node-${id}` as NodeId, ends]),
-    ),
-    maxRunMs: () => hour,
-    policy: "default",
+    longest,
+    policy: defaultSchedulingPolicy,
     rng,
+    ...(of.goOn === undefined ? {} : { goOn: of.goOn }),
   });
 }
 

@@ -1,129 +1,111 @@
-import type { NodeId, TaskId } from "@fastgpu/domain/ids";
-import type { PolicyName } from "../placement/engine.ts";
-import type { Demand, PlanNode, PlanState, PlanTask, Rng } from "../plan.ts";
-import { emptyFleet, inOrder } from "../planner.ts";
+import type { TaskId } from "@fastgpu/domain/ids";
+import type { PlanNode, PlanState, PlanTask, Rng } from "../plan.ts";
+import type { SchedulingPolicy } from "../scheduling-policy.ts";
 import { blockersOf, type TaskFit } from "./blockers.ts";
-import { forecastStart, nodesBefore, startsNow, type Forecast } from "./forecast.ts";
-import { withoutLeases } from "./lease.ts";
-import { relaxations, type RemedyField } from "./remedies.ts";
+import { forecastStart, Future, isPlanned, type Forecast, type Lengths } from "./future.ts";
+import { gangFitOf, type GangFit } from "./gang-fit.ts";
+import { withoutAttempt, withoutLeases } from "./lease.ts";
+import { quotaBlocksOf, type QuotaBlock } from "./quotas.ts";
+import { remediesOf, type Remedy } from "./remedies.ts";
+import { standingsOf, positionOf, type Standing } from "./standing.ts";
+import { createTrials } from "./trials.ts";
 
-/** What an explanation starts from: one snapshot, and how long leases may last. */
+/** What an explanation starts from: one snapshot, and how long attempts last. */
 export interface ExplainInput {
   readonly state: PlanState;
   /** A waiting task of the state, or one that is not submitted yet. */
   readonly task: PlanTask;
   readonly nowMs: number;
-  /** Latest end of each lease of a node, in the order of its `running`. */
-  readonly endsByMs: ReadonlyMap<NodeId, readonly number[]>;
-  /** Longest time that one attempt (of an array: one element) of a waiting task may hold its resources. */
-  readonly maxRunMs: (task: TaskId) => number;
-  readonly policy: PolicyName;
+  /** How long attempts last at most. */
+  readonly longest: Lengths;
+  /** How long they are expected to last; undefined: nobody knows. */
+  readonly expected?: Lengths | undefined;
+  readonly policy: SchedulingPolicy;
   readonly rng: Rng;
-  /** Asked before each turn of a forecast: false leaves it at what is known. */
+  /** Asked before each turn of a forecast and each try: false leaves it at what is known. */
   readonly goOn?: () => boolean;
-}
-
-/** A change with which the task starts, tried on a copy of the state; without a change: to wait. */
-export interface Remedy {
-  readonly fields: readonly RemedyField[];
-  /** What the task would ask for. */
-  readonly demand: Demand;
-  /** Latest start with it: now where the next cycle places it; undefined where it fits once enough else has ended. */
-  readonly startsByMs: number | undefined;
 }
 
 /** Where a task stands, and what would help. */
 export interface Explanation {
+  /** The task with each node, as the next cycle leaves them to it. */
   readonly fit: TaskFit;
+  /** For a gang: how many members would find a place. */
+  readonly gang: GangFit | undefined;
+  /** Limits that keep it waiting, the project's first. */
+  readonly quotas: readonly QuotaBlock[];
+  /** Nodes have room for it, which is kept for the reserved start of others or for a time in the future. */
+  readonly heldBack: boolean;
   /** 1: nothing that waits goes before it. */
   readonly queuePosition: number;
   /** Tasks that wait, itself included. */
   readonly queueLength: number;
+  /** The queues that it counts for: its project's, then its organisation's. */
+  readonly queues: readonly Standing[];
   /** False where it would fit no node even if nothing else ran. */
   readonly fitsOnceFree: boolean;
   /** Earliest start: now, or the end of its pause, as any lease may end at any moment; undefined: never. */
   readonly earliestMs: number | undefined;
-  /** Latest start, and where; its upper bound rests on the longest run time of what runs and waits before it. */
+  /** Latest start, and where: every attempt lasts as long as it may. */
   readonly forecast: Forecast;
-  /** Smallest changes first to start, then waiting. */
+  /** The same with the lengths expected. */
+  readonly expected: Forecast | undefined;
+  /** Smallest changes first, waiting last. */
   readonly remedies: readonly Remedy[];
 }
 
 /** Explains a task: pure, and everything offered was tried with the planner itself. */
 export function explainTask(input: ExplainInput): Explanation {
-  const { task, state, rng } = input;
+  const { task, rng } = input;
   const nowMs = Math.max(input.nowMs, task.notBeforeMs);
-  const tasks = inOrder([...state.tasks.filter((each) => each.id !== task.id), task]);
-  const at = tasks.findIndex((each) => each.id === task.id);
-  const next = { ...input, nowMs, nodes: state.nodes, tasks };
-  const nodes = at === 0 ? state.nodes : nodesBefore(next, task.id);
+  const others = input.state.tasks.filter((each) => each.id !== task.id);
+  const state = { ...input.state, tasks: [...others, task] };
+  const next = new Future({ ...input, state, nowMs, lengths: input.longest });
+  const stops = next.turn().preemptions.some(({ reservedFor }) => reservedFor === task.id);
+  const starts = next.started.has(task.id);
+  const nodes = next.state().nodes.map((node) => withoutPlaces(node, task.id));
+  const trials = createTrials({ ...input, state, nodes, nowMs });
   const released = state.nodes.map(withoutLeases);
-  const fitsOnceFree = fits(input, released)(task.demand);
-  const forecast = forecastOf(input, tasks, task);
-  const waits = forecast.kind !== "starts" || forecast.atMs > nowMs;
+  const fitsOnceFree = trials.placer(released, "without queues")(task);
+  const forecast = fitsOnceFree ? forecastOf(input, state, input.longest) : never;
+  const quotas = starts ? [] : quotaBlocksOf({ ...state, nodes }, task);
+  const possible = fitsOnceFree && task.array?.leasesLeft !== 0;
+  const waits = !starts && !stops && task.array?.leasesLeft !== 0;
   return {
     fit: blockersOf(task, nodes, rng),
-    queuePosition: at + 1,
-    queueLength: tasks.length,
+    gang: task.replicas > 1 ? gangFitOf(task, trials) : undefined,
+    quotas,
+    heldBack: waits && quotas.length === 0 && trials.placer(nodes)(task),
+    queuePosition: positionOf(state, task, nowMs),
+    queueLength: state.tasks.length,
+    queues: standingsOf(state, task),
     fitsOnceFree,
-    earliestMs: fitsOnceFree && !atItsLimit(task) ? nowMs : undefined,
+    earliestMs: possible && !isOutOfReach(quotas) ? nowMs : undefined,
     forecast,
-    remedies:
-      waits && !atItsLimit(task)
-        ? remediesOf(input, { tasks, nodes, released, nowMs, fitsOnceFree, forecast })
-        : [],
+    expected:
+      input.expected === undefined || !fitsOnceFree
+        ? undefined
+        : forecastOf(input, state, input.expected),
+    remedies: waits
+      ? remediesOf({ ...input, state, nowMs }, { trials, nodes, released, quotas, forecast })
+      : [],
   };
 }
 
-const atItsLimit = (task: PlanTask): boolean => task.array?.leasesLeft === 0;
+const never: Forecast = { kind: "never" };
 
-/** When a task of these starts. */
-function forecastOf(input: ExplainInput, tasks: readonly PlanTask[], task: PlanTask): Forecast {
-  return forecastStart({ ...input, nodes: input.state.nodes, tasks }, task.id);
+/** Whether a limit is too low for the task even where nothing is held. */
+const isOutOfReach = (quotas: readonly QuotaBlock[]): boolean =>
+  quotas.some(({ wantedGpus, limitGpus }) => wantedGpus > limitGpus);
+
+function forecastOf(input: ExplainInput, state: PlanState, lengths: Lengths): Forecast {
+  const goOn = input.goOn === undefined ? {} : { goOn: input.goOn };
+  const { nowMs, policy, rng } = input;
+  return forecastStart({ state, nowMs, policy, rng, lengths, ...goOn }, input.task.id);
 }
 
-/** Whether the task would be placed on these nodes with another demand. */
-function fits({ task, policy, rng }: ExplainInput, nodes: readonly PlanNode[]) {
-  const fleet = emptyFleet({ policy, rng });
-  fleet.sync(nodes);
-  return (demand: Demand): boolean => {
-    const trial = fleet.trial();
-    const place = trial.place({ ...task, demand });
-    trial.undo();
-    return place !== undefined;
-  };
-}
-
-interface Situation {
-  readonly tasks: readonly PlanTask[];
-  readonly nodes: readonly PlanNode[];
-  readonly released: readonly PlanNode[];
-  readonly nowMs: number;
-  readonly fitsOnceFree: boolean;
-  readonly forecast: Forecast;
-}
-
-function remediesOf(input: ExplainInput, of: Situation): Remedy[] {
-  const { task } = input;
-  const changed = (demand: Demand): PlanTask[] =>
-    of.tasks.map((each) => (each.id === task.id ? { ...task, demand } : each));
-  const remedies: Remedy[] = [];
-  for (const { demand, fields } of relaxations(task.demand, of.nodes, fits(input, of.nodes))) {
-    const next = { ...input, nowMs: of.nowMs, nodes: input.state.nodes, tasks: changed(demand) };
-    if (startsNow(next, task.id)) remedies.push({ fields, demand, startsByMs: of.nowMs });
-  }
-  if (!of.fitsOnceFree) {
-    const known = new Set(remedies.map(({ demand }) => JSON.stringify(demand)));
-    const later = relaxations(task.demand, of.released, fits(input, of.released));
-    for (const { demand, fields } of later) {
-      if (known.has(JSON.stringify(demand))) continue;
-      const forecast = forecastOf(input, changed(demand), { ...task, demand });
-      if (forecast.kind === "never") continue;
-      const startsByMs = forecast.kind === "starts" ? forecast.atMs : undefined;
-      remedies.push({ fields, demand, startsByMs });
-    }
-  }
-  if (of.forecast.kind === "starts")
-    remedies.push({ fields: [], demand: task.demand, startsByMs: of.forecast.atMs });
-  return remedies;
+/** The node without the places that the next cycle gives the task. */
+function withoutPlaces(node: PlanNode, task: TaskId): PlanNode {
+  const own = node.running.filter((lease) => lease.task === task && isPlanned(lease.attempt));
+  return own.reduce((left, { attempt }) => withoutAttempt(left, attempt), node);
 }

@@ -1,26 +1,30 @@
-import type { AttemptId, GpuId } from "@fastgpu/domain/ids";
-import type { PlanLease, PlanNode, PlanTask } from "../plan.ts";
+import type { AttemptId, GpuId, TaskId } from "@fastgpu/domain/ids";
+import type { PlanGpu, PlanLease, PlanNode, PlanTask } from "../plan.ts";
 
 /** The node once a member of a task holds these of its GPUs, from a time on. */
 export function withLease(
   node: PlanNode,
   task: PlanTask,
-  at: { gpus: readonly GpuId[]; nowMs: number; member?: number; attempt?: AttemptId },
+  at: {
+    gpus: readonly GpuId[];
+    nowMs: number;
+    /** Default: its longest run time from now. */
+    endsByMs?: number;
+    /** Default: one made of the task's id. */
+    attempt?: AttemptId;
+    member?: number;
+  },
 ): PlanNode {
   const { gpus, nowMs } = at;
   const { cpuMillis, memoryMib, diskMib } = task.demand;
   const lease: PlanLease = {
-    // The one attempt of the task that is thought to run.
     attempt: at.attempt ?? (task.id.replace(/^task-/, "att-") as AttemptId),
     member: at.member ?? 0,
     task: task.id,
     org: task.org,
     project: task.project,
     user: task.user,
-    cpuMillis,
-    memoryMib,
-    diskMib,
-    gpus,
+    ...{ cpuMillis, memoryMib, diskMib, gpus },
     priority: task.priority,
     submittedMs: task.submittedMs,
     heldSinceMs: nowMs,
@@ -30,31 +34,67 @@ export function withLease(
     preemptions: task.preemptions,
     preemptible: task.preemptible,
     stopping: false,
-    endsByMs: nowMs + task.maxRuntimeMs,
+    endsByMs: at.endsByMs ?? nowMs + task.maxRuntimeMs,
   };
   return {
-    ...node,
-    gpus: node.gpus.map((gpu) => (gpus.includes(gpu.id) ? { ...gpu, free: false } : gpu)),
+    ...withGpus(node, new Set(gpus), { free: false, reservedFor: undefined }),
     running: [...node.running, lease],
+  };
+}
+
+/** The node once an attempt has left it. */
+export function withoutAttempt(node: PlanNode, attempt: AttemptId): PlanNode {
+  const ended = node.running.filter((lease) => lease.attempt === attempt);
+  if (ended.length === 0) return node;
+  return {
+    ...withGpus(node, new Set(ended.flatMap(({ gpus }) => gpus)), { free: true }),
+    running: node.running.filter((lease) => lease.attempt !== attempt),
   };
 }
 
 /** The node once the lease at this position of `running` has ended. */
 export function withoutLease(node: PlanNode, at: number): PlanNode {
-  const ended = node.running[at]?.gpus ?? [];
+  const lease = node.running[at];
+  if (lease === undefined) return node;
   return {
-    ...node,
-    gpus: node.gpus.map((gpu) => (ended.includes(gpu.id) ? { ...gpu, free: true } : gpu)),
+    ...withGpus(node, new Set(lease.gpus), { free: true }),
     running: node.running.filter((_, index) => index !== at),
   };
 }
 
+/** The node once an attempt was told to stop, and some of its GPUs are kept for a task. */
+export function withStopping(
+  node: PlanNode,
+  attempt: AttemptId,
+  of: { endsByMs: number; gpus: readonly GpuId[]; reservedFor: TaskId },
+): PlanNode {
+  const { endsByMs, gpus, reservedFor } = of;
+  return {
+    ...withGpus(node, new Set(gpus), { reservedFor }),
+    running: node.running.map((lease) =>
+      lease.attempt === attempt ? { ...lease, stopping: true, endsByMs } : lease,
+    ),
+  };
+}
+
+/** The node once nothing of it is kept for a task any more. */
+export function withoutReserved(node: PlanNode, task: TaskId): PlanNode {
+  const kept = node.gpus.filter((gpu) => gpu.reservedFor === task).map(({ id }) => id);
+  return withGpus(node, new Set(kept), { reservedFor: undefined });
+}
+
 /** The node once every lease has ended: what is unknown, being cleaned or out of use stays so. */
 export function withoutLeases(node: PlanNode): PlanNode {
-  const leased = new Set(node.running.flatMap(({ gpus }) => gpus));
   return {
-    ...node,
-    gpus: node.gpus.map((gpu) => (leased.has(gpu.id) ? { ...gpu, free: true } : gpu)),
+    ...withGpus(node, new Set(node.running.flatMap(({ gpus }) => gpus)), {
+      free: true,
+      reservedFor: undefined,
+    }),
     running: [],
   };
+}
+
+function withGpus(node: PlanNode, ids: ReadonlySet<GpuId>, over: Partial<PlanGpu>): PlanNode {
+  if (ids.size === 0) return node;
+  return { ...node, gpus: node.gpus.map((gpu) => (ids.has(gpu.id) ? { ...gpu, ...over } : gpu)) };
 }

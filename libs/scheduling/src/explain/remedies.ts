@@ -1,166 +1,207 @@
-import type { Demand, PlanNode } from "../plan.ts";
+import type { PlanNode, PlanState, PlanTask, Rng } from "../plan.ts";
+import type { SchedulingPolicy } from "../scheduling-policy.ts";
+import { forecastStart, type Forecast, type Lengths } from "./future.ts";
+import { withoutAttempt } from "./lease.ts";
+import { withLimits, type Holder, type QuotaBlock } from "./quotas.ts";
+import { relaxations, type RemedyField } from "./relaxations.ts";
+import type { Trials } from "./trials.ts";
 
-/** A field of the demand that a remedy changes. */
-export type RemedyField =
-  | "gpuModels"
-  | "gpuCount"
-  | "gpuMinMemoryMib"
-  | "simulatedOk"
-  | "cpuMillis"
-  | "memoryMib"
-  | "diskMib";
-
-/** One way to ask for less: from the smallest change to the greatest; where one works, all later ones do. */
-interface Dimension {
-  readonly field: RemedyField;
-  readonly steps: readonly ((demand: Demand) => Demand)[];
-}
-
-/** A changed demand that would start, and which fields differ. */
-export interface Relaxation {
-  readonly demand: Demand;
-  readonly fields: readonly RemedyField[];
-}
-
-/** Fields that one remedy changes at most. */
-const maxFields = 3;
-/** Remedies offered at most, and combinations tried at most. */
-const maxRemedies = 5;
-const maxTries = 400;
-/** Distinct values of an amount that are tried at most. */
-const maxSteps = 256;
-/** Of CPU, memory and disk a remedy leaves at least this part: with less the task is another one. */
-const leastPart = 0.25;
-
-/**
- * The smallest changes of a demand with which `works` answers true: those of one field; where there is none, of two,
- * then of three. Within a change each amount is lowered no further than needed. `nodes` tell what values make sense.
- */
-export function relaxations(
-  demand: Demand,
-  nodes: readonly PlanNode[],
-  works: (demand: Demand) => boolean,
-): Relaxation[] {
-  const dimensions = dimensionsOf(demand, nodes);
-  let tries = 0;
-  const tried = (candidate: Demand): boolean => ++tries <= maxTries && works(candidate);
-  for (let size = 1; size <= maxFields; size++) {
-    const found: Relaxation[] = [];
-    for (const subset of subsets(dimensions, size)) {
-      const full = subset.reduce(
-        (changed, { steps }) => steps.at(-1)?.(changed) ?? changed,
-        demand,
-      );
-      if (!tried(full)) continue;
-      found.push({ demand: tighten(demand, subset, works), fields: fieldsOf(subset) });
-      if (found.length === maxRemedies) return found;
+/** Something with which the task starts, tried on a copy of the state. */
+export type Remedy = {
+  /** Latest start with it: now where the next cycle places it; undefined: once enough else has ended. */
+  readonly startsByMs: number | undefined;
+} & (
+  | {
+      /** Submit it again with other fields. */
+      readonly kind: "change";
+      readonly fields: readonly RemedyField[];
+      /** What would be submitted. */
+      readonly task: PlanTask;
     }
-    if (found.length > 0) return found;
+  /** Raise the limits of queues. */
+  | { readonly kind: "limit"; readonly quotas: readonly QuotaBlock[] }
+  /** End something of the same project that runs. */
+  | { readonly kind: "end"; readonly holder: Holder }
+  | { readonly kind: "wait"; readonly forecast: Forecast & { readonly kind: "starts" } }
+);
+
+/** What remedies are sought for. */
+interface Subject {
+  readonly state: PlanState;
+  readonly task: PlanTask;
+  readonly nowMs: number;
+  readonly longest: Lengths;
+  readonly policy: SchedulingPolicy;
+  readonly rng: Rng;
+  readonly goOn?: () => boolean;
+}
+
+/** What is known of it. */
+interface Situation {
+  readonly trials: Trials;
+  /** As the next cycle leaves them to the task. */
+  readonly nodes: readonly PlanNode[];
+  /** As if nothing ran. */
+  readonly released: readonly PlanNode[];
+  readonly quotas: readonly QuotaBlock[];
+  readonly forecast: Forecast;
+}
+
+/** Running attempts whose end is tried at most. */
+const maxEnds = 8;
+/** Shorter run times that are tried, in milliseconds. */
+const runTimesMs = [24 * 60, 12 * 60, 8 * 60, 4 * 60, 120, 60, 30, 15, 10, 5, 1].map(
+  (minutes) => minutes * 60_000,
+);
+
+/** All that would start the task, the smallest changes first, waiting last. */
+export function remediesOf(of: Subject, known: Situation): Remedy[] {
+  const { forecast } = known;
+  const soon = [
+    ...limitRemedies(of, known),
+    ...fieldRemedies(of, known),
+    ...priorityRemedies(of, known),
+    ...runTimeRemedies(of, known),
+    ...endRemedies(of, known),
+  ];
+  const later = forecast.kind === "never" ? laterRemedies(of, known) : [];
+  const told = new Set(soon.map(textOf));
+  const wait: Remedy[] =
+    forecast.kind === "starts" ? [{ kind: "wait", forecast, startsByMs: forecast.atMs }] : [];
+  return [...soon, ...later.filter((each) => !told.has(textOf(each))), ...wait];
+}
+
+const textOf = (remedy: Remedy): string =>
+  remedy.kind === "change" ? JSON.stringify([remedy.fields, essence(remedy.task)]) : remedy.kind;
+const essence = ({ demand, replicas, topology }: PlanTask) => ({ demand, replicas, topology });
+
+/** The task as a new submission now: behind what its project submitted before. */
+const again = (task: PlanTask, nowMs: number): PlanTask => ({
+  ...task,
+  submittedMs: Math.max(task.submittedMs, nowMs),
+  queuedMs: 0,
+});
+
+function fieldRemedies({ task, nowMs }: Subject, { trials, nodes }: Situation): Remedy[] {
+  const fits = trials.placer(nodes);
+  const starts = new Map<PlanTask, number>();
+  const found = relaxations(again(task, nowMs), nodes, {
+    works: fits,
+    goOn: trials.goOn,
+    proven: (candidate) => {
+      const startsByMs = trials.startsBy(candidate);
+      if (startsByMs !== undefined) starts.set(candidate, startsByMs);
+      return startsByMs !== undefined;
+    },
+  });
+  return found.map(({ task: changed, fields }) => ({
+    kind: "change",
+    fields,
+    task: changed,
+    startsByMs: starts.get(changed),
+  }));
+}
+
+/** What would do once enough has ended, for a task that never starts as it is. */
+function laterRemedies(of: Subject, { trials, released }: Situation): Remedy[] {
+  const { task, nowMs } = of;
+  const found = relaxations(again(task, nowMs), released, {
+    works: trials.placer(released),
+    goOn: trials.goOn,
+  });
+  return found.flatMap(({ task: changed, fields }): Remedy[] => {
+    const forecast = forecastWith(of, changed);
+    if (forecast.kind === "never") return [];
+    const startsByMs = forecast.kind === "starts" ? forecast.atMs : undefined;
+    return [{ kind: "change", fields, task: changed, startsByMs }];
+  });
+}
+
+function forecastWith(of: Subject, changed: PlanTask, over: Partial<PlanState> = {}): Forecast {
+  const { policy, rng, longest, nowMs } = of;
+  const others = of.state.tasks.filter((each) => each.id !== changed.id);
+  const state = { ...of.state, ...over, tasks: [...others, changed] };
+  const goOn = of.goOn === undefined ? {} : { goOn: of.goOn };
+  return forecastStart({ state, nowMs, policy, rng, lengths: longest, ...goOn }, changed.id);
+}
+
+/** Higher limits: alone, where that starts it, or in time. */
+function limitRemedies(of: Subject, { trials, quotas, forecast }: Situation): Remedy[] {
+  if (quotas.length === 0) return [];
+  const queues = withLimits(of.state.queues, quotas);
+  const now = trials.startsBy(of.task, { queues });
+  if (now !== undefined) return [{ kind: "limit", quotas, startsByMs: now }];
+  const then = forecastWith(of, of.task, { queues });
+  if (then.kind !== "starts") return [];
+  const sooner = forecast.kind !== "starts" || then.atMs < forecast.atMs;
+  return sooner ? [{ kind: "limit", quotas, startsByMs: then.atMs }] : [];
+}
+
+/** The lowest priority with which it goes before the others of its project. */
+function priorityRemedies({ state, task, nowMs }: Subject, known: Situation): Remedy[] {
+  const { trials, quotas } = known;
+  const ahead = state.tasks.filter(
+    (each) => each.id !== task.id && each.project === task.project && each.priority < 100,
+  );
+  const higher = [...new Set(ahead.map(({ priority }) => priority + 1))]
+    .filter((priority) => priority > task.priority)
+    .sort((a, b) => b - a);
+  if (higher.length === 0 || quotas.some(({ limitGpus, wantedGpus }) => wantedGpus > limitGpus))
+    return [];
+  const steps = higher.map((priority) => again({ ...task, priority }, nowMs));
+  return leastStep(steps, trials, "priority");
+}
+
+/** The longest run time with which it starts in front of what others are promised. */
+function runTimeRemedies({ task, nowMs, policy }: Subject, known: Situation): Remedy[] {
+  const { trials, nodes, quotas } = known;
+  if (!policy.backfill.enabled || quotas.length > 0 || !trials.placer(nodes)(task)) return [];
+  const steps = runTimesMs
+    .filter((maxRuntimeMs) => maxRuntimeMs < task.maxRuntimeMs)
+    .map((maxRuntimeMs) => again({ ...task, maxRuntimeMs }, nowMs))
+    .reverse();
+  return leastStep(steps, trials, "maxRuntimeMs");
+}
+
+/** Of steps from the greatest to the least, the last one that starts the task; where one does, greater ones do. */
+function leastStep(steps: readonly PlanTask[], trials: Trials, field: RemedyField): Remedy[] {
+  let found: Remedy | undefined;
+  let low = 0;
+  let high = steps.length - 1;
+  for (let at = 0; low <= high && trials.goOn(); at = (low + high + 1) >> 1) {
+    const task = steps[at]!;
+    const startsByMs = trials.startsBy(task);
+    if (startsByMs === undefined) {
+      if (at === 0) return [];
+      high = at - 1;
+    } else {
+      found = { kind: "change", fields: [field], task, startsByMs };
+      low = at + 1;
+    }
+  }
+  return found === undefined ? [] : [found];
+}
+
+/** The end of one attempt of the same project: the one with the fewest GPUs that suffices. */
+function endRemedies({ state, task }: Subject, { trials }: Situation): Remedy[] {
+  const leases = state.nodes.flatMap((node) => node.running);
+  const own = Map.groupBy(
+    leases.filter((lease) => lease.project === task.project && !lease.stopping),
+    ({ attempt }) => attempt,
+  );
+  const holders = [...own].flatMap(([attempt, held]): Holder[] => {
+    const [first] = held;
+    const gpus = held.reduce((sum, lease) => sum + lease.gpus.length, 0);
+    if (first === undefined || (task.demand.gpuCount > 0 && gpus === 0)) return [];
+    const { task: id, project, endsByMs } = first;
+    return [{ attempt, task: id, project, gpus, endsByMs }];
+  });
+  holders.sort((a, b) => a.gpus - b.gpus || a.endsByMs - b.endsByMs);
+  for (const holder of holders.slice(0, maxEnds)) {
+    if (!trials.goOn()) return [];
+    const nodes = state.nodes.map((node) => withoutAttempt(node, holder.attempt));
+    const startsByMs = trials.startsBy(task, { nodes });
+    if (startsByMs !== undefined) return [{ kind: "end", holder, startsByMs }];
   }
   return [];
-}
-
-const fieldsOf = (subset: readonly Dimension[]): RemedyField[] => [
-  ...new Set(subset.map(({ field }) => field)),
-];
-
-/** Takes each change back as far as the rest allows, one dimension after the other. */
-function tighten(
-  demand: Demand,
-  subset: readonly Dimension[],
-  works: (demand: Demand) => boolean,
-): Demand {
-  const chosen = subset.map(({ steps }) => steps.length - 1);
-  const build = (): Demand =>
-    subset.reduce((changed, { steps }, i) => steps[chosen[i] ?? 0]?.(changed) ?? changed, demand);
-  for (const i of subset.keys()) {
-    let low = 0;
-    let high = chosen[i] ?? 0;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      chosen[i] = middle;
-      if (works(build())) high = middle;
-      else low = middle + 1;
-    }
-    chosen[i] = high;
-  }
-  return build();
-}
-
-function dimensionsOf(demand: Demand, nodes: readonly PlanNode[]): Dimension[] {
-  const gpus = demand.gpuCount === 0 ? [] : nodes.flatMap((node) => node.gpus);
-  const models = demand.gpuModels.length === 0 ? [] : [...new Set(gpus.map(({ model }) => model))];
-  const fewer = Math.min(
-    demand.gpuCount - 1,
-    Math.max(0, ...nodes.map((node) => node.gpus.length)),
-  );
-  const all: Dimension[] = [
-    ...models
-      .filter((model) => !demand.gpuModels.includes(model))
-      .toSorted()
-      .map((model) =>
-        dimension("gpuModels", (each) => ({ gpuModels: [...each.gpuModels, model] })),
-      ),
-    {
-      field: "gpuCount",
-      steps: Array.from({ length: Math.max(0, fewer) }, (_, i) => (each) => ({
-        ...each,
-        gpuCount: fewer - i,
-      })),
-    },
-    amounts(
-      "gpuMinMemoryMib",
-      demand,
-      gpus.map(({ memoryMib }) => memoryMib),
-      0,
-    ),
-    ...(demand.simulatedOk || !gpus.some(({ simulated }) => simulated)
-      ? []
-      : [dimension("simulatedOk", () => ({ simulatedOk: true }))]),
-    ...(["cpuMillis", "memoryMib", "diskMib"] as const).map((field) =>
-      amounts(
-        field,
-        demand,
-        nodes.map((node) => freeOf(node, field)),
-        leastPart,
-      ),
-    ),
-  ];
-  return all.filter(({ steps }) => steps.length > 0);
-}
-
-function dimension(field: RemedyField, change: (demand: Demand) => Partial<Demand>): Dimension {
-  return { field, steps: [(demand) => ({ ...demand, ...change(demand) })] };
-}
-
-/** An amount lowered to one of the values that nodes have. */
-function amounts(
-  field: "gpuMinMemoryMib" | "cpuMillis" | "memoryMib" | "diskMib",
-  demand: Demand,
-  values: readonly number[],
-  part: number,
-): Dimension {
-  const asked = demand[field];
-  const lower = [...new Set(values)]
-    .filter((value) => value > 0 && value < asked && value >= asked * part)
-    .sort((a, b) => b - a)
-    .slice(0, maxSteps);
-  return { field, steps: lower.map((value) => (each) => ({ ...each, [field]: value })) };
-}
-
-function freeOf(node: PlanNode, field: "cpuMillis" | "memoryMib" | "diskMib"): number {
-  return node.running.reduce((left, lease) => left - lease[field], node[field]);
-}
-
-/** All subsets of a size, those of the first dimensions first. */
-function* subsets<T>(items: readonly T[], size: number, from = 0): Generator<T[]> {
-  if (size === 0) {
-    yield [];
-    return;
-  }
-  for (let at = from; at <= items.length - size; at++) {
-    const head = items[at];
-    if (head === undefined) return;
-    for (const rest of subsets(items, size - 1, at + 1)) yield [head, ...rest];
-  }
 }

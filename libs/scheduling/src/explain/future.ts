@@ -1,0 +1,363 @@
+import type { AttemptId, NodeId, TaskId } from "@fastgpu/domain/ids";
+import {
+  plainTask,
+  type MemberPlace,
+  type Placement,
+  type Plan,
+  type PlanLease,
+  type PlanNode,
+  type PlanState,
+  type PlanTask,
+  type PlanUsage,
+  type Preemption,
+  type Rng,
+} from "../plan.ts";
+import { createPlanner, type Planner } from "../planner.ts";
+import type { SchedulingPolicy } from "../scheduling-policy.ts";
+import { withLease, withoutAttempt, withoutReserved, withStopping } from "./lease.ts";
+
+/** How long attempts are taken to last, in milliseconds. */
+export interface Lengths {
+  /** When an attempt that runs at the beginning ends; Infinity: never. */
+  endMs(lease: PlanLease): number;
+  /** How long an attempt (of an array: one element) of a waiting task holds its resources. */
+  runMs(task: PlanTask): number;
+  /** From a victim's stop signal to its end. */
+  stopMs(lease: PlanLease): number;
+}
+
+/** What a future starts from. */
+export interface FutureInput {
+  readonly state: PlanState;
+  readonly nowMs: number;
+  readonly policy: SchedulingPolicy;
+  readonly rng: Rng;
+  readonly lengths: Lengths;
+  /** Asked before each turn: false ends it. Default: the fixed bounds alone. */
+  readonly goOn?: () => boolean;
+}
+
+/** Where and when a task starts. */
+export interface Start {
+  readonly atMs: number;
+  /** Member i has rank i. */
+  readonly members: readonly MemberPlace[];
+  /** Node whose lease ended last before it; undefined where it starts without waiting for one. */
+  readonly freedOn: NodeId | undefined;
+  /** Attempts that are stopped for it. */
+  readonly stops: readonly AttemptId[];
+}
+
+/** When a task starts if attempts last as long as they are taken to. */
+export type Forecast =
+  | ({ readonly kind: "starts" } & Start)
+  /** Not even once everything has ended. */
+  | { readonly kind: "never" }
+  /** Too far ahead to be worked out within the bounds. */
+  | { readonly kind: "unknown" };
+
+/** Turns that a forecast goes through at most. */
+const maxTurns = 400;
+/** From this turn on, ends that lie closer together than a part of the time passed are taken together. */
+const exactTurns = 32;
+const coarsePart = 1 / 8;
+/** Where running work may be stopped for other work, a plan may change without any end: it is made anew so often. */
+const tickMs = 600_000;
+
+const plannedPrefix = "att-planned-";
+
+/** Whether an attempt of a future's state was not there at the beginning. */
+export function isPlanned(attempt: AttemptId): boolean {
+  return attempt.startsWith(plannedPrefix);
+}
+
+interface End {
+  readonly atMs: number;
+  readonly attempt: AttemptId;
+}
+
+/** What an attempt of the future holds. */
+interface Attempt {
+  readonly nodes: Set<NodeId>;
+  /** The lease of its first member. */
+  readonly lease: PlanLease;
+  /** The task that waited for it; undefined for what ran from the beginning. */
+  readonly task: PlanTask | undefined;
+  /** It was stopped for another: its work waits again. */
+  stopped: boolean;
+}
+
+/**
+ * Follows the planner itself into the future, on a copy of the state: attempts end one after the other, each as long
+ * as it is taken to last, and after each end the planner plans; what it places runs, what it stops ends and waits
+ * again. Nobody submits anything new, and nothing fails.
+ */
+export class Future {
+  /** First starts of tasks that waited. */
+  readonly started = new Map<TaskId, Start>();
+  /** Present moment of this future. */
+  nowMs: number;
+  private readonly input: FutureInput;
+  private readonly planner: Planner;
+  private readonly nodes: Map<NodeId, PlanNode>;
+  private readonly waiting: Map<TaskId, PlanTask>;
+  private usage: readonly PlanUsage[];
+  private readonly attempts = new Map<AttemptId, Attempt>();
+  private readonly stopsFor = new Map<TaskId, AttemptId[]>();
+  /** By time, the next one last. */
+  private ends: End[] = [];
+  private freedOn: NodeId | undefined;
+  private made = 0;
+  private turns = 0;
+
+  constructor(input: FutureInput) {
+    this.input = input;
+    this.nowMs = input.nowMs;
+    const { policy, rng, state } = input;
+    this.planner = createPlanner({ policy, rng });
+    this.nodes = new Map(state.nodes.map((node) => [node.id, node]));
+    this.waiting = new Map(state.tasks.map((task) => [task.id, task]));
+    this.usage = state.usage;
+    for (const node of state.nodes) {
+      for (const lease of node.running) {
+        const known = this.attempts.get(lease.attempt);
+        if (known !== undefined) {
+          known.nodes.add(node.id);
+          continue;
+        }
+        const nodes = new Set([node.id]);
+        this.attempts.set(lease.attempt, { nodes, lease, task: undefined, stopped: false });
+        this.ends.push({ atMs: input.lengths.endMs(lease), attempt: lease.attempt });
+      }
+    }
+    this.ends = this.ends.filter(({ atMs }) => atMs < Infinity).sort((a, b) => b.atMs - a.atMs);
+  }
+
+  /** The state at this moment. */
+  state(): PlanState {
+    const passedMs = this.nowMs - this.input.nowMs;
+    const tasks = [...this.waiting.values()];
+    return {
+      ...this.input.state,
+      nodes: [...this.nodes.values()],
+      tasks:
+        passedMs === 0
+          ? tasks
+          : tasks.map((task) => ({ ...task, queuedMs: task.queuedMs + passedMs })),
+      usage: this.usage,
+    };
+  }
+
+  /** Plans once and applies the plan. */
+  turn(): Plan {
+    const plan = this.planner.plan(this.state(), this.nowMs);
+    for (const placement of plan.placements) this.start(placement);
+    for (const preemption of plan.preemptions) this.stop(preemption);
+    this.turns++;
+    return plan;
+  }
+
+  /** Goes on until the task starts, nothing more happens, or the bounds are reached. */
+  until(task: TaskId): Forecast {
+    for (; this.turns < maxTurns;) {
+      this.turn();
+      const start = this.started.get(task);
+      if (start !== undefined) return { kind: "starts", ...start };
+      if (this.input.goOn?.() === false) return { kind: "unknown" };
+      if (!this.advance()) return { kind: "never" };
+    }
+    return { kind: "unknown" };
+  }
+
+  /** Goes on to the next moment at which something changes; false: there is none. */
+  advance(): boolean {
+    const next = this.nextMs();
+    if (next === undefined) return false;
+    const coarseMs =
+      this.turns < exactTurns ? 0 : this.nowMs + (this.nowMs - this.input.nowMs) * coarsePart;
+    const toMs = Math.max(this.nowMs, next, coarseMs);
+    this.usage = aged(this.usage, {
+      byMs: toMs - this.nowMs,
+      halfLifeMs: this.input.policy.usage.halfLifeMs,
+      nodes: this.nodes.values(),
+    });
+    this.nowMs = toMs;
+    for (
+      let end = this.ends.at(-1);
+      end !== undefined && end.atMs <= toMs;
+      end = this.ends.at(-1)
+    ) {
+      this.ends.pop();
+      this.end(end.attempt);
+    }
+    return true;
+  }
+
+  private nextMs(): number | undefined {
+    let next = this.ends.at(-1)?.atMs ?? Infinity;
+    let mayStop = false;
+    for (const task of this.waiting.values()) {
+      if (task.notBeforeMs > this.nowMs) next = Math.min(next, task.notBeforeMs);
+    }
+    for (const { startMs, endMs } of this.input.state.reservations) {
+      for (const at of [startMs, endMs]) if (at > this.nowMs) next = Math.min(next, at);
+    }
+    if (this.input.policy.preemption.enabled && next < Infinity && this.waiting.size > 0) {
+      for (const { lease } of this.attempts.values()) mayStop ||= lease.preemptible;
+      if (mayStop) next = Math.min(next, this.nowMs + tickMs);
+    }
+    return next === Infinity ? undefined : next;
+  }
+
+  private start({ task: planned, elements, members }: Placement): void {
+    const task = this.waiting.get(planned.id);
+    if (task === undefined) return;
+    const attempt = `${plannedPrefix}${this.made++}` as AttemptId;
+    const endsByMs = this.nowMs + elements * this.input.lengths.runMs(task);
+    for (const [member, { node: id, gpus }] of members.entries()) {
+      const node = this.nodes.get(id);
+      if (node === undefined) continue;
+      const at = { gpus, nowMs: this.nowMs, endsByMs, attempt, member };
+      this.nodes.set(id, withLease(node, task, at));
+    }
+    const nodes = new Set(members.map(({ node }) => node));
+    const first = this.nodes.get(members[0]?.node as NodeId)?.running.at(-1);
+    if (first !== undefined)
+      this.attempts.set(attempt, { nodes, lease: first, task, stopped: false });
+    this.ended({ atMs: endsByMs, attempt });
+    this.leave(task, elements);
+    if (this.stopsFor.has(task.id)) {
+      for (const [id, node] of this.nodes) this.nodes.set(id, withoutReserved(node, task.id));
+    }
+    if (!this.started.has(task.id)) {
+      const stops = this.stopsFor.get(task.id) ?? [];
+      this.started.set(task.id, { atMs: this.nowMs, members, freedOn: this.freedOn, stops });
+    }
+  }
+
+  /** Takes what a lease took of a task out of the line. */
+  private leave(task: PlanTask, elements: number): void {
+    if (task.array === undefined) {
+      this.waiting.delete(task.id);
+      return;
+    }
+    const { pending, leasesLeft } = task.array;
+    const array = { pending: pending - elements, leasesLeft: leasesLeft - 1 };
+    if (array.pending <= 0) this.waiting.delete(task.id);
+    else this.waiting.set(task.id, { ...task, array });
+  }
+
+  private stop({ victim, gpus, reservedFor }: Preemption): void {
+    const attempt = this.attempts.get(victim);
+    if (attempt === undefined) return;
+    const endsByMs = this.nowMs + this.input.lengths.stopMs(attempt.lease);
+    for (const id of attempt.nodes) {
+      const node = this.nodes.get(id);
+      if (node !== undefined)
+        this.nodes.set(id, withStopping(node, victim, { endsByMs, gpus, reservedFor }));
+    }
+    attempt.stopped = true;
+    this.ends = this.ends.filter((end) => end.attempt !== victim);
+    this.ended({ atMs: endsByMs, attempt: victim });
+    this.stopsFor.set(reservedFor, [...(this.stopsFor.get(reservedFor) ?? []), victim]);
+  }
+
+  private ended(end: End): void {
+    if (end.atMs === Infinity) return;
+    const later = this.ends.findLastIndex((other) => other.atMs >= end.atMs);
+    this.ends.splice(later + 1, 0, end);
+  }
+
+  private end(id: AttemptId): void {
+    const attempt = this.attempts.get(id);
+    if (attempt === undefined) return;
+    this.attempts.delete(id);
+    const again = attempt.stopped ? this.waitsAgain(attempt) : undefined;
+    for (const at of attempt.nodes) {
+      const node = this.nodes.get(at);
+      if (node !== undefined) this.nodes.set(at, withoutAttempt(node, id));
+      this.freedOn = at;
+    }
+    if (again !== undefined) this.waiting.set(again.id, again);
+    const array = attempt.task && this.waiting.get(attempt.task.id);
+    if (array?.array !== undefined) {
+      const { pending, leasesLeft } = array.array;
+      this.waiting.set(array.id, { ...array, array: { pending, leasesLeft: leasesLeft + 1 } });
+    }
+  }
+
+  /** The work of a stopped attempt: what it was, or what can be told from what it holds. */
+  private waitsAgain({ task, lease, nodes }: Attempt): PlanTask {
+    const members = [...nodes].flatMap(
+      (id) => this.nodes.get(id)?.running.filter(({ attempt }) => attempt === lease.attempt) ?? [],
+    );
+    const gpus = members.reduce((sum, member) => sum + member.gpus.length, 0);
+    const ranMs = this.nowMs - (lease.runningSinceMs ?? this.nowMs);
+    const past = {
+      attainedGpuMs: lease.attainedGpuMs + ranMs * gpus,
+      preemptions: lease.preemptions + 1,
+      queuedMs: 0,
+    };
+    if (task !== undefined) return { ...task, ...past };
+    const models = [...nodes].flatMap((id) => {
+      const held = new Set(lease.gpus);
+      return this.nodes.get(id)?.gpus.flatMap((gpu) => (held.has(gpu.id) ? [gpu.model] : [])) ?? [];
+    });
+    const { org, project, user, priority, submittedMs, cpuMillis, memoryMib, diskMib } = lease;
+    return {
+      ...plainTask,
+      ...{ id: lease.task, org, project, user, priority, submittedMs, ...past },
+      replicas: members.length,
+      preemptible: true,
+      demand: {
+        runtime: "process",
+        gpuCount: lease.gpus.length,
+        gpuModels: [...new Set(models)],
+        gpuMinMemoryMib: 0,
+        simulatedOk: true,
+        ...{ cpuMillis, memoryMib, diskMib },
+      },
+      epoch: 0,
+      notBeforeMs: 0,
+      stopGraceMs: 0,
+      maxRuntimeMs: Math.max(0, lease.endsByMs - this.nowMs),
+      excludedGpus: [],
+      traceparent: "",
+      array: undefined,
+    };
+  }
+}
+
+/** When a task of the state starts. */
+export function forecastStart(input: FutureInput, task: TaskId): Forecast {
+  return new Future(input).until(task);
+}
+
+/** Every attempt lasts as long as it may. */
+export const longest: Lengths = {
+  endMs: (lease) => lease.endsByMs,
+  runMs: (task) => task.maxRuntimeMs + task.stopGraceMs,
+  stopMs: () => 30_000,
+};
+
+/** Past service as of later: what was had counts less, what runs meanwhile is added. */
+function aged(
+  usage: readonly PlanUsage[],
+  of: { byMs: number; halfLifeMs: number; nodes: Iterable<PlanNode> },
+): readonly PlanUsage[] {
+  if (of.byMs === 0) return usage;
+  const kept = 2 ** (-of.byMs / of.halfLifeMs);
+  const byUser = new Map<string, PlanUsage>();
+  const add = ({ org, project, user, gpuMs }: PlanUsage): void => {
+    const key = `${project}/${user}`;
+    const known = byUser.get(key)?.gpuMs ?? 0;
+    byUser.set(key, { org, project, user, gpuMs: known + gpuMs });
+  };
+  for (const each of usage) add({ ...each, gpuMs: each.gpuMs * kept });
+  for (const node of of.nodes) {
+    for (const { org, project, user, gpus } of node.running) {
+      if (gpus.length > 0) add({ org, project, user, gpuMs: gpus.length * of.byMs });
+    }
+  }
+  return [...byUser.values()];
+}

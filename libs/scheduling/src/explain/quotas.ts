@@ -1,0 +1,87 @@
+import type { AttemptId, OrgId, ProjectId, TaskId } from "@fastgpu/domain/ids";
+import type { PlanLease, PlanQueue, PlanState, PlanTask } from "../plan.ts";
+import { createQueueOrder, type LimitHit } from "../queue-order.ts";
+
+/** A queue whose limit keeps a task waiting. */
+export interface QuotaBlock {
+  readonly queue: QueueName;
+  readonly limitGpus: number;
+  readonly heldGpus: number;
+  /** GPUs that the task would hold at once. */
+  readonly wantedGpus: number;
+  /** The limit with which it would not stand in the way. */
+  readonly neededGpus: number;
+  /** What holds the queue's GPUs, those that end first coming first. */
+  readonly holders: readonly Holder[];
+}
+
+/** Whose queue it is: a project's, or the organisation's own. */
+export interface QueueName {
+  readonly org: OrgId;
+  readonly project: ProjectId | undefined;
+}
+
+/** An attempt that counts for a queue. */
+export interface Holder {
+  readonly attempt: AttemptId;
+  readonly task: TaskId;
+  readonly project: ProjectId;
+  readonly gpus: number;
+  readonly endsByMs: number;
+}
+
+/** Limits above one another, each of which a task may reach. */
+const maxBlocks = 4;
+
+/** Every limit that the planner would stop the task at, one after the other: each is raised in a copy to see the next. */
+export function quotaBlocksOf(state: PlanState, task: PlanTask): QuotaBlock[] {
+  const blocks: QuotaBlock[] = [];
+  let { queues } = state;
+  while (blocks.length < maxBlocks) {
+    const hit = createQueueOrder({ ...state, queues }).limit(task);
+    if (hit === undefined) break;
+    const block = blockOf(state, task, hit);
+    blocks.push(block);
+    queues = withLimit(queues, block);
+  }
+  return blocks;
+}
+
+/** The queues with the limits that a task would need. */
+export function withLimits(
+  queues: readonly PlanQueue[],
+  blocks: readonly QuotaBlock[],
+): readonly PlanQueue[] {
+  return blocks.reduce(withLimit, queues);
+}
+
+function withLimit(queues: readonly PlanQueue[], { queue, neededGpus }: QuotaBlock): PlanQueue[] {
+  return queues.map((row) =>
+    row.org === queue.org && row.project === queue.project && row.user === undefined
+      ? { ...row, limitGpus: neededGpus }
+      : row,
+  );
+}
+
+function blockOf(state: PlanState, task: PlanTask, hit: LimitHit): QuotaBlock {
+  const project = hit.of === "project" ? task.project : undefined;
+  const wantedGpus = task.demand.gpuCount * task.replicas;
+  const counts = (lease: PlanLease): boolean =>
+    lease.gpus.length > 0 && lease.org === task.org && (project ?? lease.project) === lease.project;
+  const leases = state.nodes.flatMap((node) => node.running.filter(counts));
+  const holders = [...Map.groupBy(leases, ({ attempt }) => attempt)].flatMap(([attempt, held]) => {
+    const [first] = held;
+    if (first === undefined) return [];
+    const gpus = held.reduce((sum, lease) => sum + lease.gpus.length, 0);
+    const { task: holder, project: of, endsByMs } = first;
+    return [{ attempt, task: holder, project: of, gpus, endsByMs }];
+  });
+  return {
+    queue: { org: task.org, project },
+    limitGpus: hit.limitGpus,
+    heldGpus: hit.heldGpus,
+    wantedGpus,
+    neededGpus: hit.heldGpus + wantedGpus,
+    holders: holders.sort((a, b) => a.endsByMs - b.endsByMs),
+  };
+}

@@ -1,0 +1,56 @@
+import type { PlanState, PlanTask } from "../plan.ts";
+import { createQueueOrder } from "../queue-order.ts";
+import type { QueueName } from "./quotas.ts";
+
+/** What a queue is due, and what it has. */
+export interface Standing {
+  readonly queue: QueueName;
+  readonly weight: number;
+  readonly guaranteedGpus: number;
+  /** Undefined: no limit. */
+  readonly limitGpus: number | undefined;
+  readonly heldGpus: number;
+  /** Tasks of it that wait. */
+  readonly waiting: number;
+}
+
+/** The queues that a task counts for: its project's, then its organisation's. */
+export function standingsOf(state: PlanState, { org, project }: PlanTask): Standing[] {
+  const leases = state.nodes.flatMap((node) => node.running).filter((lease) => lease.org === org);
+  const waiting = state.tasks.filter((each) => each.org === org);
+  return [project, undefined].map((of) => {
+    const row = state.queues.find(
+      (each) => each.org === org && each.project === of && each.user === undefined,
+    );
+    const counts = (each: { readonly project: string }): boolean =>
+      of === undefined || each.project === of;
+    return {
+      queue: { org, project: of },
+      weight: row?.weight ?? 1,
+      guaranteedGpus: row?.guaranteedGpus ?? 0,
+      limitGpus: row?.limitGpus,
+      heldGpus: leases.filter(counts).reduce((sum, lease) => sum + lease.gpus.length, 0),
+      waiting: waiting.filter(counts).length,
+    };
+  });
+}
+
+/**
+ * A task's place in the order in which the planner would serve everything that waits, were there room for all of it;
+ * what a limit stops goes after what it does not stop, by submit time.
+ */
+export function positionOf(state: PlanState, task: PlanTask, nowMs: number): number {
+  const offered = new Set<string>();
+  const ready = state.tasks.map((each) => ({ task: each, shape: 0 }));
+  createQueueOrder(state).walk(ready, nowMs, ({ id }) => {
+    offered.add(id);
+    return true;
+  });
+  const at = [...offered].indexOf(task.id);
+  if (at >= 0) return at + 1;
+  const before = (each: PlanTask): boolean =>
+    each.submittedMs < task.submittedMs ||
+    (each.submittedMs === task.submittedMs && each.id < task.id);
+  const rest = state.tasks.filter((each) => !offered.has(each.id) && before(each));
+  return offered.size + rest.length + 1;
+}

@@ -1,0 +1,58 @@
+import type { PlanNode, PlanState, PlanTask } from "../plan.ts";
+import { createPlanner } from "../planner.ts";
+import { Future, type FutureInput } from "./future.ts";
+
+/** Ways to try a task on a copy of the state, all with the planner itself. */
+export interface Trials {
+  /**
+   * Tries tasks alone on these nodes, one after the other: whether one would be placed, or others be stopped for it.
+   * Quick, as the nodes are taken in once; it does not tell what goes before it.
+   */
+  placer(
+    nodes: readonly PlanNode[],
+    queues?: "with queues" | "without queues",
+  ): (task: PlanTask) => boolean;
+  /** The nodes that the next cycle leaves to the task. */
+  readonly nodes: readonly PlanNode[];
+  /** When the next cycle starts this task in place of the one explained, in such a state; undefined: it does not. */
+  startsBy(task: PlanTask, over?: Partial<PlanState>): number | undefined;
+  readonly goOn: () => boolean;
+}
+
+/** Trials around one task. */
+export function createTrials(
+  of: Omit<FutureInput, "lengths"> & {
+    readonly task: PlanTask;
+    readonly longest: FutureInput["lengths"];
+    readonly nodes: readonly PlanNode[];
+  },
+): Trials {
+  const { state, task, longest, nodes, nowMs, policy, rng } = of;
+  const goOn = of.goOn ?? (() => true);
+  const others = state.tasks.filter((each) => each.id !== task.id);
+  return {
+    nodes,
+    goOn,
+    placer(on, queues = "with queues") {
+      const planner = createPlanner({ policy, rng });
+      const bare = queues === "without queues" ? { queues: [], reservations: [] } : {};
+      return (candidate) => {
+        const plan = planner.plan({ ...state, ...bare, nodes: on, tasks: [candidate] }, nowMs);
+        return plan.placements.length > 0 || plan.preemptions.length > 0;
+      };
+    },
+    startsBy(candidate, over = {}) {
+      const changed = { ...state, ...over, tasks: [...others, candidate] };
+      const future = new Future({ state: changed, nowMs, policy, rng, lengths: longest });
+      const { preemptions } = future.turn();
+      if (future.started.has(candidate.id)) return nowMs;
+      const stopped = new Set(
+        preemptions.flatMap((each) => (each.reservedFor === candidate.id ? [each.victim] : [])),
+      );
+      if (stopped.size === 0) return undefined;
+      const leases = state.nodes.flatMap((node) => node.running);
+      const victims = leases.filter((lease) => stopped.has(lease.attempt));
+      return nowMs + Math.max(...victims.map((lease) => longest.stopMs(lease)));
+    },
+  };
+}
