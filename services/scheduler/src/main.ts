@@ -28,6 +28,7 @@ import type { SchedulerConfig } from "./config.ts";
 import { createDirty } from "./cycle/dirty.ts";
 import { holdsOf } from "./cycle/holds.ts";
 import { lead } from "./cycle/lead.ts";
+import { createExplainDesk } from "./explain/desk.ts";
 import type { Scheduler } from "./scheduler.ts";
 import { schedulerServices, workerServices } from "./services.ts";
 import { createLogBroker } from "./session/log-broker.ts";
@@ -112,10 +113,11 @@ export async function main(config: SchedulerConfig, context: ServiceContext): Pr
     listen: config.workerListen,
     services: workerServices(scheduler),
   });
+  await using desk = createExplainDesk({ coreUrl: config.database.core, log });
   const server = await startServer({
     ...shared,
     listen: config.listen,
-    services: schedulerServices(scheduler),
+    services: schedulerServices(scheduler, desk),
   });
   const holds = holdsOf(createClient(HoldService, billing));
   const times = { leaseTtlMs, skewMs, marginMs, coverMs };

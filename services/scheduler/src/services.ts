@@ -24,13 +24,12 @@ import { serveLogs } from "./api/serve-logs.ts";
 import { submitTask } from "./api/submit-task.ts";
 import { updateQueue } from "./api/update-queue.ts";
 import { watchTask } from "./api/watch-task.ts";
-import { createSnapshots } from "./explain/snapshot.ts";
+import type { ExplainDesk } from "./explain/desk.ts";
 import type { Scheduler } from "./scheduler.ts";
 
 /** What clients and other services call. */
-export function schedulerServices(s: Scheduler): BoundService[] {
+export function schedulerServices(s: Scheduler, desk: ExplainDesk): BoundService[] {
   const log = { core: s.core, producer: "scheduler", clock: s.clock };
-  const snapshots = createSnapshots(s.core, s.clock);
   return [
     service(TaskService, {
       createTask: (request, context) => createTask(s, request, context, "DRAFT"),
@@ -41,8 +40,8 @@ export function schedulerServices(s: Scheduler): BoundService[] {
       listTasks: (request, context) => listTasks(s, request, context),
       watchTask: (request, context) => watchTask(s, request, context),
       cancelTask: (request, context) => cancelTask(s, request, context),
-      explainTask: (request, context) => explainTask(s, snapshots, { request, context }),
-      quoteTask: (request, context) => quoteTask(s, snapshots, { request, context }),
+      explainTask: (request, context) => explainTask(s, desk, { request, context }),
+      quoteTask: (request, context) => quoteTask(s, desk, { request, context }),
       listAttempts: (request, context) => listAttempts(s, request, context),
       readLogs: (request, context) => readLogs(s, request, context),
     }),

@@ -213,7 +213,9 @@ export class Future {
     const task = this.waiting.get(planned.id);
     if (task === undefined) return;
     const attempt = `${plannedPrefix}${this.made++}` as AttemptId;
-    const endsByMs = this.nowMs + elements * this.input.lengths.runMs(task);
+    // Elements of an array run one after the other on their lease.
+    const turns = task.array === undefined ? 1 : elements;
+    const endsByMs = this.nowMs + turns * this.input.lengths.runMs(task);
     for (const [member, { node: id, gpus }] of members.entries()) {
       const node = this.nodes.get(id);
       if (node === undefined) continue;

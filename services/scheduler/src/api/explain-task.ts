@@ -8,16 +8,19 @@ import { countIndices } from "@fastgpu/domain/index-set";
 import { isTerminal } from "@fastgpu/domain/states";
 import type { CallContext } from "@fastgpu/rpc/context";
 import type { PlanTask } from "@fastgpu/scheduling/plan";
+import { conditionsOf, summaryOf } from "../explain/conditions.ts";
+import type { ExplainDesk } from "../explain/desk.ts";
 import {
   blockersToWire,
-  capacityInWords,
-  remediesToWire,
+  quotasToWire,
   shortfallToWire,
+  standingToWire,
   startToWire,
 } from "../explain/explanation-to-wire.ts";
-import { readFunds, type Funds } from "../explain/funds.ts";
-import { expectedGpus, lookAt, planTaskOf, shortfallOf } from "../explain/look.ts";
-import type { Snapshot, Snapshots } from "../explain/snapshot.ts";
+import { readFunds, shortfallOf, type Funds } from "../explain/funds.ts";
+import { askerOf, planTaskOf } from "../explain/look.ts";
+import type { Told } from "../explain/question.ts";
+import { remediesToWire } from "../explain/remedies-to-wire.ts";
 import type { Scheduler } from "../scheduler.ts";
 import { readUnmet, type UnmetParent } from "../store/dependencies.ts";
 import type { StoredTask } from "../store/tasks.ts";
@@ -27,12 +30,12 @@ import { dependencyConditionToWire, queueReasonToWire, taskStateToWire } from ".
 
 type Answer = MessageInitShape<typeof ExplainTaskResponseSchema>;
 /** What an answer has beside the task's name and state. */
-type Told = Omit<Answer, "$typeName" | "$unknown" | "name" | "state">;
+type Fields = Omit<Answer, "$typeName" | "$unknown" | "name" | "state">;
 
 /** Says everything that a task waits for, and what would help. */
 export async function explainTask(
   s: Scheduler,
-  snapshots: Snapshots,
+  desk: ExplainDesk,
   of: { request: ExplainTaskRequest; context: CallContext },
 ): Promise<Answer> {
   const { request, context } = of;
@@ -43,15 +46,17 @@ export async function explainTask(
   if (!waits || isTerminal(task.state) || task.cancelRequested) {
     return { ...answer, summary: isTerminal(task.state) ? "It has ended." : "It does not wait." };
   }
-  const [unmet, snapshot, funds] = await Promise.all([
+  const nowMs = s.clock.nowMs();
+  const question = { kind: "explain", task: toPlanTask(task), nowMs } as const;
+  const [unmet, looked, funds] = await Promise.all([
     inTenant(s, tenant, (tx) => readUnmet(tx, task.id)),
-    snapshots.read(),
+    desk.ask(question, askerOf(context, task.org)),
     task.demand.gpuCount === 0 ? undefined : fundsIfKnown(s, task.org, context),
   ]);
   return {
     ...answer,
     ...(task.queueReason === undefined ? {} : { queueReason: queueReasonToWire(task.queueReason) }),
-    ...explain(s, { task, unmet, snapshot, funds }),
+    ...fieldsOf(s, { task, unmet, looked, funds, nowMs }),
   };
 }
 
@@ -67,47 +72,43 @@ function pendingOf(task: StoredTask): number {
   return task.array === undefined ? 0 : countIndices(task.array.pending);
 }
 
-function explain(
+function fieldsOf(
   s: Scheduler,
   of: {
     task: StoredTask;
     unmet: readonly UnmetParent[];
-    snapshot: Snapshot;
+    looked: Told;
     funds: Funds | undefined;
+    nowMs: number;
   },
-): Told {
-  const { task, unmet, snapshot, funds } = of;
-  const nowMs = s.clock.nowMs();
-  const inLine = snapshot.state.tasks.find((each) => each.id === task.id) ?? toPlanTask(task);
-  const maxRunMs = task.maxRuntimeMs + task.stopGraceMs;
-  const told = lookAt(snapshot, inLine, { nowMs, maxRunMs });
-  const gpus = expectedGpus(told, snapshot);
-  const { demand, stopGraceMs, notBeforeMs } = task;
+): Fields {
+  const { task, unmet, funds, nowMs } = of;
+  const { told, task: inLine, gpus, rests } = of.looked;
+  const { stopGraceMs, notBeforeMs, project } = task;
   const shortfall = funds && shortfallOf(s, { gpus, stopGraceMs, funds });
+  const draft = task.state === "DRAFT";
+  const around = { draft, unmet: unmet.length, shortfall, nowMs };
+  const conditions = conditionsOf(told, inLine, around);
   const condition = conditionOf(task, unmet.length, shortfall !== undefined);
-  const paused = notBeforeMs > nowMs;
-  const queued = task.state !== "DRAFT" && unmet.length === 0;
+  const queued = !draft && unmet.length === 0;
   return {
-    summary: [
-      ...(condition === undefined ? [] : [`${condition[0]?.toUpperCase()}${condition.slice(1)}.`]),
-      ...(paused ? ["It waits out the pause before a retry."] : []),
-      ...(inLine.array?.leasesLeft === 0
-        ? ["As many of its elements run as its parallelism allows."]
-        : [capacityInWords(told, demand, Math.max(nowMs, notBeforeMs))]),
-    ].join(" "),
-    blockers: blockersToWire(told, demand),
+    summary: summaryOf(conditions, told),
+    conditions,
+    blockers: blockersToWire(told, task.demand),
+    quotas: quotasToWire(told.quotas, project),
     nodesTotal: told.fit.nodes,
     nodesFitting: told.fit.fitting,
     queuePosition: queued ? told.queuePosition : 0,
     queueLength: told.queueLength - (queued ? 0 : 1),
-    start: startToWire(told, nowMs, condition),
-    remedies: remediesToWire(told, nowMs, shortfall),
+    ...standingToWire(told),
+    start: startToWire({ ...told, rests }, nowMs, condition),
+    remedies: remediesToWire(told, { org: task.org, task: task.id, nowMs }, shortfall),
     unmetDependencies: unmet.map(({ parent, condition: must, state }) => ({
-      task: `projects/${task.project}/tasks/${parent}`,
+      task: `projects/${project}/tasks/${parent}`,
       condition: dependencyConditionToWire(must),
       state: taskStateToWire(state),
     })),
-    ...(paused ? { retryPauseEndTime: timestampFromMs(notBeforeMs) } : {}),
+    ...(notBeforeMs > nowMs ? { retryPauseEndTime: timestampFromMs(notBeforeMs) } : {}),
     ...shortfallToWire(shortfall),
   };
 }
@@ -127,7 +128,7 @@ function toPlanTask(task: StoredTask): PlanTask {
   return planTaskOf({
     ...{ id, org, project, demand, priority, submittedMs, stopGraceMs },
     more: {
-      ...{ notBeforeMs, excludedGpus },
+      ...{ notBeforeMs, excludedGpus, maxRuntimeMs: task.maxRuntimeMs },
       array: array === undefined ? undefined : { pending, leasesLeft: array.parallelism },
     },
   });

@@ -5,27 +5,21 @@ import type {
   QuoteTaskResponseSchema,
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/explain_pb";
 import { coverNanos } from "@fastgpu/ledger/cover";
-import { skuOf } from "@fastgpu/ledger/sku";
 import type { CallContext } from "@fastgpu/rpc/context";
-import { forecastStart } from "@fastgpu/scheduling/explain/forecast";
 import type { PlanTask } from "@fastgpu/scheduling/plan";
+import { conditionsOf, summaryOf } from "../explain/conditions.ts";
+import type { ExplainDesk } from "../explain/desk.ts";
 import {
   blockersToWire,
-  capacityInWords,
-  remediesToWire,
+  quotasToWire,
   shortfallToWire,
+  standingToWire,
   startToWire,
 } from "../explain/explanation-to-wire.ts";
-import { pricedItems, readFunds, type Prices } from "../explain/funds.ts";
-import {
-  expectedGpus,
-  lookAt,
-  forecastBudget,
-  planTaskOf,
-  rng,
-  shortfallOf,
-} from "../explain/look.ts";
-import type { Snapshot, Snapshots } from "../explain/snapshot.ts";
+import { pricedItems, readFunds, shortfallOf, type Prices } from "../explain/funds.ts";
+import { askerOf, planTaskOf } from "../explain/look.ts";
+import type { Kind } from "../explain/question.ts";
+import { remediesToWire } from "../explain/remedies-to-wire.ts";
 import type { Scheduler } from "../scheduler.ts";
 import type { ParsedTask } from "../spec/task-spec.ts";
 import type { StoredGpu } from "../store/nodes.ts";
@@ -36,49 +30,48 @@ type Offer = MessageInitShape<typeof QuoteOfferSchema>;
 /** Says when a task would start and what it can cost at most. Stores nothing. */
 export async function quoteTask(
   s: Scheduler,
-  snapshots: Snapshots,
+  desk: ExplainDesk,
   of: { request: QuoteTaskRequest; context: CallContext },
 ): Promise<MessageInitShape<typeof QuoteTaskResponseSchema>> {
   const { request, context } = of;
   const built = buildTask(s, { task: request.task, requestId: "" }, { context, state: "QUEUED" });
-  const [snapshot, funds] = await Promise.all([snapshots.read(), readFunds(s, built.org, context)]);
   const { task: parsed, id, org, project, nowMs } = built;
-  const { demand, priority, stopGraceMs } = parsed;
+  const { demand, priority, stopGraceMs, maxRuntimeMs } = parsed;
   const task = planTaskOf({
     ...{ id, org, project, demand, priority, submittedMs: nowMs, stopGraceMs },
-    more: { array: arrayOf(parsed) },
+    more: { array: arrayOf(parsed), maxRuntimeMs },
   });
-  const told = lookAt(snapshot, task, { nowMs, maxRunMs: longestMs(parsed) });
-  const gpus = expectedGpus(told, snapshot);
+  const question = { kind: "quote", task, name: parsed.displayName, nowMs } as const;
+  const [looked, funds] = await Promise.all([
+    desk.ask(question, askerOf(context, org)),
+    readFunds(s, org, context),
+  ]);
+  const { told, gpus, rests } = looked;
   const shortfall = shortfallOf(s, { gpus, stopGraceMs, funds });
-  const offers = offersOf({
-    snapshot,
-    task,
-    parsed,
-    prices: funds.prices,
-    nowMs,
-    goOn: forecastBudget(),
-  });
+  const { prices } = funds;
+  const offers = looked.kinds
+    .map((kind) => offerOf(kind, { parsed, prices, nowMs }))
+    .toSorted((a, b) => compare(a.pricePerHour?.nanos, b.pricePerHour?.nanos));
+  const unmet = parsed.dependencies.length;
+  const conditions = conditionsOf(told, task, { draft: false, unmet, shortfall, nowMs });
   const condition =
     shortfall === undefined ? undefined : "the organisation's account cannot cover its hold";
-  const dependent = parsed.dependencies.length > 0;
   return {
     feasible: told.fitsOnceFree,
-    startsNow:
-      told.forecast.kind === "starts" && told.forecast.atMs <= nowMs && !shortfall && !dependent,
-    summary: [
-      ...(condition === undefined ? [] : ["The organisation's account cannot cover its hold."]),
-      ...(dependent ? ["Counted from the moment at which what it depends on has ended."] : []),
-      capacityInWords(told, demand, nowMs),
-    ].join(" "),
-    start: startToWire(told, nowMs, condition),
-    ...pricesOf(gpus, { offers, prices: funds.prices, gpuCount: demand.gpuCount }),
+    startsNow: conditions.length === 0,
+    summary: summaryOf(conditions, told),
+    conditions,
+    start: startToWire({ ...told, rests }, nowMs, condition),
+    ...pricesOf(gpus, { offers, prices, gpuCount: demand.gpuCount }),
     offers,
     blockers: blockersToWire(told, demand),
+    quotas: quotasToWire(told.quotas, project),
     nodesTotal: told.fit.nodes,
     nodesFitting: told.fit.fitting,
     queuePosition: told.queuePosition,
-    remedies: remediesToWire(told, nowMs, shortfall),
+    queueLength: told.queueLength,
+    ...standingToWire(told),
+    remedies: remediesToWire(told, { org, task: undefined, nowMs }, shortfall),
     ...shortfallToWire(shortfall),
   };
 }
@@ -110,58 +103,18 @@ function pricesOf(
   };
 }
 
-/** One offer for each kind of GPU in the fleet that will do. */
-function offersOf(of: {
-  snapshot: Snapshot;
-  task: PlanTask;
-  parsed: ParsedTask;
-  prices: Prices;
-  nowMs: number;
-  goOn: () => boolean;
-}): Offer[] {
-  const { demand } = of.task;
-  if (demand.gpuCount === 0) return [];
-  const willDo = [...of.snapshot.gpus.values()].filter(
-    (gpu) =>
-      gpu.present &&
-      (demand.gpuModels.length === 0 || demand.gpuModels.includes(gpu.model)) &&
-      gpu.memoryMib >= demand.gpuMinMemoryMib &&
-      (demand.simulatedOk || !gpu.simulated),
-  );
-  return [...Map.groupBy(willDo, skuOf)]
-    .flatMap(([sku, gpus]) => offerOf(of, sku, gpus) ?? [])
-    .toSorted((a, b) => compare(a.pricePerHour?.nanos, b.pricePerHour?.nanos));
-}
-
-function offerOf(
-  of: Parameters<typeof offersOf>[0],
-  sku: string,
-  gpus: readonly StoredGpu[],
-): Offer | undefined {
-  const { snapshot, task, parsed, prices, nowMs } = of;
-  const simulated = gpus[0]?.simulated ?? false;
-  const gpuModels = [...new Set(gpus.map((gpu) => gpu.model))].toSorted();
-  const narrowed = { ...task, demand: { ...task.demand, gpuModels, simulatedOk: simulated } };
-  const forecast = forecastStart(
-    {
-      nodes: snapshot.state.nodes,
-      tasks: [...snapshot.state.tasks, narrowed],
-      nowMs,
-      endsByMs: snapshot.endsByMs,
-      maxRunMs: (id) => (id === task.id ? longestMs(parsed) : (snapshot.maxRunMs.get(id) ?? 0)),
-      ...{ policy: "default", rng, goOn: of.goOn },
-    },
-    task.id,
-  );
-  // A kind of which no node ever has enough is no offer.
-  if (forecast.kind === "never") return undefined;
-  const hourlyNanos = prices.hourlyNanos.get(sku);
+/** One kind of GPU with its price, and the start on it. */
+function offerOf(kind: Kind, of: { parsed: ParsedTask; prices: Prices; nowMs: number }): Offer {
+  const { forecast, ...rest } = kind;
+  const { parsed, prices, nowMs } = of;
+  const hourlyNanos = prices.hourlyNanos.get(kind.sku);
   const { currency } = prices;
-  const items =
-    hourlyNanos === undefined ? undefined : [{ hourlyNanos, quantity: task.demand.gpuCount }];
+  const quantity = parsed.demand.gpuCount;
+  const items = hourlyNanos === undefined ? undefined : [{ hourlyNanos, quantity }];
   const ceilingMs = longestMs(parsed) * (parsed.array?.count ?? 1);
   return {
-    ...{ sku, gpuModels, simulated },
+    ...rest,
+    gpuModels: [...kind.gpuModels],
     start: startToWire({ earliestMs: nowMs, forecast }, nowMs),
     ...(items === undefined
       ? {}

@@ -1,7 +1,7 @@
 import { NodeCheck } from "@fastgpu/contracts/fastgpu/scheduler/v1/explain_pb";
 import type { BlockCheck, TaskFit } from "@fastgpu/scheduling/explain/blockers";
-import type { RemedyField } from "@fastgpu/scheduling/explain/remedies";
-import type { Demand } from "@fastgpu/scheduling/plan";
+import type { RemedyField } from "@fastgpu/scheduling/explain/relaxations";
+import type { Demand, PlanTask } from "@fastgpu/scheduling/plan";
 
 const checks: Readonly<Record<BlockCheck, readonly [NodeCheck, (demand: Demand) => string]>> = {
   node_unschedulable: [NodeCheck.UNSCHEDULABLE, () => "take no work: lost or draining"],
@@ -43,32 +43,43 @@ export function describeBlocker(
   return `${nodes} of ${total} nodes ${checks[check][1](demand)}`;
 }
 
-function gpuText(count: number): string {
+/** `1 GPU`, `4 GPUs` */
+export function gpuText(count: number): string {
   return `${count} GPU${count === 1 ? "" : "s"}`;
 }
 
 interface FieldOnWire {
   readonly path: string;
-  value(demand: Demand): unknown;
-  say(demand: Demand): string;
+  value(task: PlanTask): unknown;
+  say(task: PlanTask): string;
 }
 
-/** Where fields of the demand stand in Task, and how a change of them reads. int64 is text in JSON. */
+/** Where fields of a task stand in Task, and how a change of them reads. int64 is text in JSON. */
 const fields: Readonly<Record<RemedyField, FieldOnWire>> = {
   gpuModels: {
     path: "spec.resources.gpu.models",
-    value: (demand) => demand.gpuModels,
-    say: (demand) => `accept the model ${demand.gpuModels.at(-1) ?? ""}`,
+    value: ({ demand }) => demand.gpuModels,
+    say: ({ demand }) => `accept the model ${demand.gpuModels.at(-1) ?? ""}`,
   },
   gpuCount: {
     path: "spec.resources.gpu.count",
-    value: (demand) => demand.gpuCount,
-    say: (demand) => `ask for ${gpuText(demand.gpuCount)}`,
+    value: ({ demand }) => demand.gpuCount,
+    say: ({ demand }) => `ask for ${gpuText(demand.gpuCount)}`,
+  },
+  replicas: {
+    path: "spec.replicas",
+    value: ({ replicas }) => replicas,
+    say: ({ replicas }) => `ask for ${replicas} replica${replicas === 1 ? "" : "s"}`,
+  },
+  topology: {
+    path: "spec.topology",
+    value: () => null,
+    say: () => "let the replicas run anywhere",
   },
   gpuMinMemoryMib: {
     path: "spec.resources.gpu.min_memory_mib",
-    value: (demand) => String(demand.gpuMinMemoryMib),
-    say: (demand) => `ask for GPUs with ${demand.gpuMinMemoryMib} MiB`,
+    value: ({ demand }) => String(demand.gpuMinMemoryMib),
+    say: ({ demand }) => `ask for GPUs with ${demand.gpuMinMemoryMib} MiB`,
   },
   simulatedOk: {
     path: "spec.simulated",
@@ -77,30 +88,60 @@ const fields: Readonly<Record<RemedyField, FieldOnWire>> = {
   },
   cpuMillis: {
     path: "spec.resources.cpu_millis",
-    value: (demand) => String(demand.cpuMillis),
-    say: (demand) => `ask for ${demand.cpuMillis / 1000} CPU cores`,
+    value: ({ demand }) => String(demand.cpuMillis),
+    say: ({ demand }) => `ask for ${demand.cpuMillis / 1000} CPU cores`,
   },
   memoryMib: {
     path: "spec.resources.memory_mib",
-    value: (demand) => String(demand.memoryMib),
-    say: (demand) => `ask for ${demand.memoryMib} MiB of memory`,
+    value: ({ demand }) => String(demand.memoryMib),
+    say: ({ demand }) => `ask for ${demand.memoryMib} MiB of memory`,
   },
   diskMib: {
     path: "spec.resources.disk_mib",
-    value: (demand) => String(demand.diskMib),
-    say: (demand) => `ask for ${demand.diskMib} MiB of disk`,
+    value: ({ demand }) => String(demand.diskMib),
+    say: ({ demand }) => `ask for ${demand.diskMib} MiB of disk`,
+  },
+  priority: {
+    path: "spec.priority",
+    value: ({ priority }) => priority,
+    say: ({ priority }) => `give it priority ${priority}`,
+  },
+  maxRuntimeMs: {
+    path: "spec.max_runtime",
+    value: ({ maxRuntimeMs }) => `${maxRuntimeMs / 1000}s`,
+    say: ({ maxRuntimeMs }) =>
+      `let it run for at most ${spanInWords(maxRuntimeMs)}: it then ends before what is reserved`,
   },
 };
 
-/** The fields with the values that a changed demand gives them. */
-export function fieldChanges(changed: readonly RemedyField[], demand: Demand) {
+/** The fields with the values that a changed task gives them. */
+export function fieldChanges(changed: readonly RemedyField[], task: PlanTask) {
   return changed.map((field) => ({
     fieldPath: fields[field].path,
-    valueJson: JSON.stringify(fields[field].value(demand)),
+    valueJson: JSON.stringify(fields[field].value(task)),
   }));
 }
 
 /** `ask for 2 GPUs and allow simulated GPUs` */
-export function describeChange(changed: readonly RemedyField[], demand: Demand): string {
-  return changed.map((field) => fields[field].say(demand)).join(" and ");
+export function describeChange(changed: readonly RemedyField[], task: PlanTask): string {
+  return changed.map((field) => fields[field].say(task)).join(" and ");
+}
+
+/** `45s`, `10m`, `2h 30m`, `3d 4h` */
+export function spanInWords(ms: number): string {
+  const seconds = Math.max(0, Math.round(ms / 1000));
+  const units = [
+    ["d", 86_400],
+    ["h", 3_600],
+    ["m", 60],
+    ["s", 1],
+  ] as const;
+  const parts: string[] = [];
+  let left = seconds;
+  for (const [unit, size] of units) {
+    const count = Math.floor(left / size);
+    left -= count * size;
+    if (count > 0) parts.push(`${count}${unit}`);
+  }
+  return parts.slice(0, 2).join(" ") || "0s";
 }

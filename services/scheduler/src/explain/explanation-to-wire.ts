@@ -2,14 +2,19 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type {
   BudgetShortfallSchema,
+  GangFitSchema,
   NodeBlockerSchema,
-  RemedySchema,
+  QueueStandingSchema,
+  QuotaBlockSchema,
   StartEstimateSchema,
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/explain_pb";
-import { formatNanos } from "@fastgpu/domain/money";
+import type { ProjectId } from "@fastgpu/domain/ids";
 import type { Explanation } from "@fastgpu/scheduling/explain/explain";
+import type { Forecast } from "@fastgpu/scheduling/explain/future";
+import type { QueueName, QuotaBlock } from "@fastgpu/scheduling/explain/quotas";
 import type { Demand } from "@fastgpu/scheduling/plan";
-import { checkToWire, describeBlocker, describeChange, fieldChanges } from "./explain-in-words.ts";
+import { checkToWire, describeBlocker, spanInWords } from "./explain-in-words.ts";
+import type { Rests } from "./question.ts";
 
 /** Money that is missing for the hold. */
 export interface Shortfall {
@@ -33,58 +38,101 @@ export function blockersToWire(
 
 /** The start range, with what it rests on; `condition` must come about first. */
 export function startToWire(
-  { earliestMs, forecast }: Pick<Explanation, "earliestMs" | "forecast">,
+  of: Pick<Explanation, "earliestMs" | "forecast"> & {
+    readonly expected?: Forecast | undefined;
+    readonly rests?: Rests | undefined;
+  },
   nowMs: number,
   condition?: string,
 ): MessageInitShape<typeof StartEstimateSchema> {
+  const { earliestMs, forecast, expected, rests } = of;
   if (condition !== undefined) return { basis: condition };
   if (earliestMs === undefined) {
-    return { basis: "no node would take it as it is, even if nothing else ran" };
+    return { basis: "it never starts as it is and as the fleet and its queues are" };
   }
   const earliestTime = timestampFromMs(earliestMs);
+  const likely =
+    expected?.kind === "starts" && rests !== undefined
+      ? { expectedTime: timestampFromMs(expected.atMs) }
+      : {};
+  const known = [basisOf(forecast, nowMs), ...restsInWords(expected, rests)].join("; ");
+  const latest = forecast.kind === "starts" ? { latestTime: timestampFromMs(forecast.atMs) } : {};
+  return { earliestTime, ...latest, ...likely, basis: known };
+}
+
+function basisOf(forecast: Forecast, nowMs: number): string {
   switch (forecast.kind) {
-    case "starts": {
-      const basis =
-        forecast.atMs <= nowMs
-          ? "a node has room: the next cycle starts it"
-          : "earliest: running work may end at any moment; latest: it and all that goes first last for their whole " +
-            "max_runtime, and nothing more urgent is submitted";
-      return { earliestTime, latestTime: timestampFromMs(forecast.atMs), basis };
-    }
+    case "starts":
+      if (forecast.atMs <= nowMs) return "a node has room: the next cycle starts it";
+      return (
+        "earliest: running work may end at any moment; latest: it and all that goes first last for their whole " +
+        "max_runtime, and nothing more urgent is submitted"
+      );
     case "never":
-      return { earliestTime, basis: "what holds its place has no known end" };
+      return "what holds its place has no known end";
     case "unknown":
-      return { earliestTime, basis: "too much runs and waits before it for a latest time" };
+      return "too much runs and waits before it for a latest time";
   }
 }
 
-/** The remedies on the wire; where money is missing, more of it is the one that counts. */
-export function remediesToWire(
-  { remedies, forecast }: Explanation,
-  nowMs: number,
-  shortfall: Shortfall | undefined,
-): MessageInitShape<typeof RemedySchema>[] {
-  if (shortfall !== undefined) {
-    const missing = shortfall.neededNanos - shortfall.availableNanos;
-    const startsBy = forecast.kind === "starts" ? forecast.atMs : nowMs;
-    return [
-      {
-        description: `add at least ${formatNanos(missing)} ${shortfall.currency} of credit to the organisation's account`,
-        changes: [],
-        startsByTime: timestampFromMs(startsBy),
-      },
-    ];
-  }
-  return remedies.map(({ fields, demand, startsByMs }) => ({
-    description:
-      fields.length > 0
-        ? describeChange(fields, demand)
-        : forecast.kind === "starts" && forecast.freedOn !== undefined
-          ? `wait for work on nodes/${forecast.freedOn} to end`
-          : "wait",
-    changes: fieldChanges(fields, demand),
-    ...(startsByMs === undefined ? {} : { startsByTime: timestampFromMs(startsByMs) }),
-  }));
+function restsInWords(expected: Forecast | undefined, rests: Rests | undefined): string[] {
+  if (expected?.kind !== "starts" || rests === undefined) return [];
+  const { runs, p50Ms, meanFactorOff } = rests;
+  const off =
+    meanFactorOff === undefined
+      ? ""
+      : `, such predictions are off by a factor of ${meanFactorOff.toFixed(1)} on average`;
+  return [
+    `expected: by ${runs} runs like it, half of which ended within ${spanInWords(p50Ms)}${off}`,
+  ];
+}
+
+/** A queue's resource name. */
+export function queueResource({ org, project }: QueueName): string {
+  return project === undefined ? `organizations/${org}/queue` : `projects/${project}/queue`;
+}
+
+/** Holders that are named at most. */
+const maxHolders = 20;
+
+/** The limits on the wire; tasks of other projects are counted, not named. */
+export function quotasToWire(
+  quotas: readonly QuotaBlock[],
+  project: ProjectId,
+): MessageInitShape<typeof QuotaBlockSchema>[] {
+  return quotas.map((quota) => {
+    const own = quota.holders.filter((holder) => holder.project === project);
+    const sum = (of: typeof own): number => of.reduce((total, { gpus }) => total + gpus, 0);
+    return {
+      queue: queueResource(quota.queue),
+      limitGpus: quota.limitGpus,
+      heldGpus: quota.heldGpus,
+      wantedGpus: quota.wantedGpus,
+      neededLimitGpus: quota.neededGpus,
+      holders: own.slice(0, maxHolders).map(({ task, gpus, endsByMs }) => ({
+        task: `projects/${project}/tasks/${task}`,
+        gpus,
+        ...(endsByMs < Infinity ? { endsByTime: timestampFromMs(endsByMs) } : {}),
+      })),
+      otherGpus: sum(quota.holders.filter((holder) => holder.project !== project)),
+    };
+  });
+}
+
+/** The gang and the queues on the wire. */
+export function standingToWire({ gang, queues }: Explanation): {
+  gang?: MessageInitShape<typeof GangFitSchema>;
+  queues: MessageInitShape<typeof QueueStandingSchema>[];
+} {
+  return {
+    ...(gang === undefined ? {} : { gang: { ...gang, lacking: gang.members - gang.fitting } }),
+    queues: queues.map(({ queue, limitGpus, waiting, ...rest }) => ({
+      queue: queueResource(queue),
+      ...rest,
+      waitingTasks: waiting,
+      ...(limitGpus === undefined ? {} : { limitGpus }),
+    })),
+  };
 }
 
 /** The shortfall on the wire. */
@@ -99,20 +147,4 @@ export function shortfallToWire(shortfall: Shortfall | undefined): {
       available: { currency, nanos: availableNanos },
     },
   };
-}
-
-/** What matters most about capacity, as sentences. */
-export function capacityInWords(explanation: Explanation, demand: Demand, nowMs: number): string {
-  const { fit, forecast, fitsOnceFree, queuePosition } = explanation;
-  if (fit.nodes === 0) return "No worker has joined yet.";
-  if (forecast.kind === "starts" && forecast.atMs <= nowMs) {
-    return "A node has room for it: the next cycle starts it.";
-  }
-  const [first] = fit.blockers;
-  const why = first === undefined ? "others go first" : describeBlocker(first, fit.nodes, demand);
-  const more = fit.blockers.length > 1 ? `, and ${fit.blockers.length - 1} more` : "";
-  const line = queuePosition > 1 ? ` ${queuePosition - 1} in line before it.` : "";
-  return fitsOnceFree
-    ? `No node has room for it now: ${why}${more}.${line}`
-    : `No node of the fleet can run it as it is: ${why}${more}.`;
 }

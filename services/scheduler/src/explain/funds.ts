@@ -4,6 +4,7 @@ import type { CallContext } from "@fastgpu/rpc/context";
 import { endingMs, type FundingTimes } from "../cycle/money.ts";
 import type { Scheduler } from "../scheduler.ts";
 import type { StoredGpu } from "../store/nodes.ts";
+import type { Shortfall } from "./explanation-to-wire.ts";
 
 /** How long an answer waits for billing, in milliseconds. */
 const timeoutMs = 2_000;
@@ -48,8 +49,21 @@ export function pricedItems(
   return items;
 }
 
+/** What is missing for the hold of these GPUs; undefined where there is enough, or no price. */
+export function shortfallOf(
+  s: Scheduler,
+  of: { gpus: readonly StoredGpu[] | undefined; stopGraceMs: number; funds: Funds },
+): Shortfall | undefined {
+  const { prices, availableNanos } = of.funds;
+  const items = pricedItems(of.gpus ?? [], prices);
+  if (items === undefined || items.length === 0) return undefined;
+  const neededNanos = leastHoldNanos(items, of.stopGraceMs, s.config);
+  if (neededNanos <= availableNanos) return undefined;
+  return { currency: prices.currency, neededNanos, availableNanos };
+}
+
 /** What the hold before a lease on these needs at least, in nano-units. */
-export function leastHoldNanos(
+function leastHoldNanos(
   items: readonly PricedItem[],
   stopGraceMs: number,
   times: FundingTimes,

@@ -19,7 +19,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file fastgpu/scheduler/v1/explain.proto.
  */
 export const file_fastgpu_scheduler_v1_explain: GenFile = /*@__PURE__*/
-  fileDesc("CiJmYXN0Z3B1L3NjaGVkdWxlci92MS9leHBsYWluLnByb3RvEhRmYXN0Z3B1LnNjaGVkdWxlci52MSJHChJFeHBsYWluVGFza1JlcXVlc3QSMQoEbmFtZRgBIAEoCUIjukggch4yHF5wcm9qZWN0cy9bXi9dKy90YXNrcy9bXi9dKyQizgQKE0V4cGxhaW5UYXNrUmVzcG9uc2USDAoEbmFtZRgBIAEoCRIuCgVzdGF0ZRgCIAEoDjIfLmZhc3RncHUuc2NoZWR1bGVyLnYxLlRhc2tTdGF0ZRI3CgxxdWV1ZV9yZWFzb24YAyABKA4yIS5mYXN0Z3B1LnNjaGVkdWxlci52MS5RdWV1ZVJlYXNvbhIPCgdzdW1tYXJ5GAQgASgJEjMKCGJsb2NrZXJzGAUgAygLMiEuZmFzdGdwdS5zY2hlZHVsZXIudjEuTm9kZUJsb2NrZXISEwoLbm9kZXNfdG90YWwYBiABKAUSFQoNbm9kZXNfZml0dGluZxgHIAEoBRIWCg5xdWV1ZV9wb3NpdGlvbhgIIAEoBRIUCgxxdWV1ZV9sZW5ndGgYCSABKAUSMgoFc3RhcnQYCiABKAsyIy5mYXN0Z3B1LnNjaGVkdWxlci52MS5TdGFydEVzdGltYXRlEi4KCHJlbWVkaWVzGAsgAygLMhwuZmFzdGdwdS5zY2hlZHVsZXIudjEuUmVtZWR5EkEKEnVubWV0X2RlcGVuZGVuY2llcxgMIAMoCzIlLmZhc3RncHUuc2NoZWR1bGVyLnYxLlVubWV0RGVwZW5kZW5jeRI4ChRyZXRyeV9wYXVzZV9lbmRfdGltZRgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASPwoQYnVkZ2V0X3Nob3J0ZmFsbBgOIAEoCzIlLmZhc3RncHUuc2NoZWR1bGVyLnYxLkJ1ZGdldFNob3J0ZmFsbCKCAQoNU3RhcnRFc3RpbWF0ZRIxCg1lYXJsaWVzdF90aW1lGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtsYXRlc3RfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFYmFzaXMYAyABKAkifgoLTm9kZUJsb2NrZXISLgoFY2hlY2sYASABKA4yHy5mYXN0Z3B1LnNjaGVkdWxlci52MS5Ob2RlQ2hlY2sSDQoFbm9kZXMYAiABKAUSGwoTbm9kZXNfb3RoZXJ3aXNlX2ZpdBgDIAEoBRITCgtkZXNjcmlwdGlvbhgEIAEoCSKFAQoGUmVtZWR5EhMKC2Rlc2NyaXB0aW9uGAEgASgJEjIKB2NoYW5nZXMYAiADKAsyIS5mYXN0Z3B1LnNjaGVkdWxlci52MS5GaWVsZENoYW5nZRIyCg5zdGFydHNfYnlfdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiNQoLRmllbGRDaGFuZ2USEgoKZmllbGRfcGF0aBgBIAEoCRISCgp2YWx1ZV9qc29uGAIgASgJIo0BCg9Vbm1ldERlcGVuZGVuY3kSDAoEdGFzaxgBIAEoCRI8Cgljb25kaXRpb24YAiABKA4yKS5mYXN0Z3B1LnNjaGVkdWxlci52MS5EZXBlbmRlbmN5Q29uZGl0aW9uEi4KBXN0YXRlGAMgASgOMh8uZmFzdGdwdS5zY2hlZHVsZXIudjEuVGFza1N0YXRlImQKD0J1ZGdldFNob3J0ZmFsbBImCgZuZWVkZWQYASABKAsyFi5mYXN0Z3B1LnR5cGUudjEuTW9uZXkSKQoJYXZhaWxhYmxlGAIgASgLMhYuZmFzdGdwdS50eXBlLnYxLk1vbmV5Im0KEFF1b3RlVGFza1JlcXVlc3QSJwoGcGFyZW50GAEgASgJQhe6SBRyEjIQXnByb2plY3RzL1teL10rJBIwCgR0YXNrGAIgASgLMhouZmFzdGdwdS5zY2hlZHVsZXIudjEuVGFza0IGukgDyAEBIvkDChFRdW90ZVRhc2tSZXNwb25zZRIQCghmZWFzaWJsZRgBIAEoCBISCgpzdGFydHNfbm93GAIgASgIEg8KB3N1bW1hcnkYAyABKAkSMgoFc3RhcnQYBCABKAsyIy5mYXN0Z3B1LnNjaGVkdWxlci52MS5TdGFydEVzdGltYXRlEi4KDnByaWNlX3Blcl9ob3VyGAUgASgLMhYuZmFzdGdwdS50eXBlLnYxLk1vbmV5Ei0KDXByaWNlX2NlaWxpbmcYBiABKAsyFi5mYXN0Z3B1LnR5cGUudjEuTW9uZXkSMAoGb2ZmZXJzGAcgAygLMiAuZmFzdGdwdS5zY2hlZHVsZXIudjEuUXVvdGVPZmZlchIzCghibG9ja2VycxgIIAMoCzIhLmZhc3RncHUuc2NoZWR1bGVyLnYxLk5vZGVCbG9ja2VyEhMKC25vZGVzX3RvdGFsGAkgASgFEhUKDW5vZGVzX2ZpdHRpbmcYCiABKAUSFgoOcXVldWVfcG9zaXRpb24YCyABKAUSLgoIcmVtZWRpZXMYDCADKAsyHC5mYXN0Z3B1LnNjaGVkdWxlci52MS5SZW1lZHkSPwoQYnVkZ2V0X3Nob3J0ZmFsbBgNIAEoCzIlLmZhc3RncHUuc2NoZWR1bGVyLnYxLkJ1ZGdldFNob3J0ZmFsbCLTAQoKUXVvdGVPZmZlchILCgNza3UYASABKAkSEgoKZ3B1X21vZGVscxgCIAMoCRIRCglzaW11bGF0ZWQYAyABKAgSLgoOcHJpY2VfcGVyX2hvdXIYBCABKAsyFi5mYXN0Z3B1LnR5cGUudjEuTW9uZXkSLQoNcHJpY2VfY2VpbGluZxgFIAEoCzIWLmZhc3RncHUudHlwZS52MS5Nb25leRIyCgVzdGFydBgGIAEoCzIjLmZhc3RncHUuc2NoZWR1bGVyLnYxLlN0YXJ0RXN0aW1hdGUqqwMKCU5vZGVDaGVjaxIaChZOT0RFX0NIRUNLX1VOU1BFQ0lGSUVEEAASHAoYTk9ERV9DSEVDS19VTlNDSEVEVUxBQkxFEAESFgoSTk9ERV9DSEVDS19SVU5USU1FEAISGAoUTk9ERV9DSEVDS19HUFVfQ09VTlQQAxIYChROT0RFX0NIRUNLX0dQVV9NT0RFTBAEEh4KGk5PREVfQ0hFQ0tfR1BVX01PREVMX01JWEVEEAUSHAoYTk9ERV9DSEVDS19HUFVfU0lNVUxBVEVEEAYSGQoVTk9ERV9DSEVDS19HUFVfTUVNT1JZEAcSHAoYTk9ERV9DSEVDS19HUFVfSVNPTEFUSU9OEAgSKwonTk9ERV9DSEVDS19HUFVfU0hBUkVEX1dJVEhfT1RIRVJfVEVOQU5UEAkSFwoTTk9ERV9DSEVDS19HUFVfQlVTWRAKEhsKF05PREVfQ0hFQ0tfR1BVX0VYQ0xVREVEEAsSEgoOTk9ERV9DSEVDS19DUFUQDBIVChFOT0RFX0NIRUNLX01FTU9SWRANEhMKD05PREVfQ0hFQ0tfRElTSxAOYgZwcm90bzM", [file_buf_validate_validate, file_fastgpu_scheduler_v1_task, file_fastgpu_type_v1_money, file_google_protobuf_timestamp]);
+  fileDesc("CiJmYXN0Z3B1L3NjaGVkdWxlci92MS9leHBsYWluLnByb3RvEhRmYXN0Z3B1LnNjaGVkdWxlci52MSJHChJFeHBsYWluVGFza1JlcXVlc3QSMQoEbmFtZRgBIAEoCUIjukggch4yHF5wcm9qZWN0cy9bXi9dKy90YXNrcy9bXi9dKyQimwYKE0V4cGxhaW5UYXNrUmVzcG9uc2USDAoEbmFtZRgBIAEoCRIuCgVzdGF0ZRgCIAEoDjIfLmZhc3RncHUuc2NoZWR1bGVyLnYxLlRhc2tTdGF0ZRI3CgxxdWV1ZV9yZWFzb24YAyABKA4yIS5mYXN0Z3B1LnNjaGVkdWxlci52MS5RdWV1ZVJlYXNvbhIPCgdzdW1tYXJ5GAQgASgJEjMKCGJsb2NrZXJzGAUgAygLMiEuZmFzdGdwdS5zY2hlZHVsZXIudjEuTm9kZUJsb2NrZXISEwoLbm9kZXNfdG90YWwYBiABKAUSFQoNbm9kZXNfZml0dGluZxgHIAEoBRIWCg5xdWV1ZV9wb3NpdGlvbhgIIAEoBRIUCgxxdWV1ZV9sZW5ndGgYCSABKAUSMgoFc3RhcnQYCiABKAsyIy5mYXN0Z3B1LnNjaGVkdWxlci52MS5TdGFydEVzdGltYXRlEi4KCHJlbWVkaWVzGAsgAygLMhwuZmFzdGdwdS5zY2hlZHVsZXIudjEuUmVtZWR5EkEKEnVubWV0X2RlcGVuZGVuY2llcxgMIAMoCzIlLmZhc3RncHUuc2NoZWR1bGVyLnYxLlVubWV0RGVwZW5kZW5jeRI4ChRyZXRyeV9wYXVzZV9lbmRfdGltZRgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASPwoQYnVkZ2V0X3Nob3J0ZmFsbBgOIAEoCzIlLmZhc3RncHUuc2NoZWR1bGVyLnYxLkJ1ZGdldFNob3J0ZmFsbBI3Cgpjb25kaXRpb25zGA8gAygLMiMuZmFzdGdwdS5zY2hlZHVsZXIudjEuV2FpdENvbmRpdGlvbhIwCgZxdW90YXMYECADKAsyIC5mYXN0Z3B1LnNjaGVkdWxlci52MS5RdW90YUJsb2NrEisKBGdhbmcYESABKAsyHS5mYXN0Z3B1LnNjaGVkdWxlci52MS5HYW5nRml0EjMKBnF1ZXVlcxgSIAMoCzIjLmZhc3RncHUuc2NoZWR1bGVyLnYxLlF1ZXVlU3RhbmRpbmciVwoNV2FpdENvbmRpdGlvbhIxCgZyZWFzb24YASABKA4yIS5mYXN0Z3B1LnNjaGVkdWxlci52MS5RdWV1ZVJlYXNvbhITCgtkZXNjcmlwdGlvbhgCIAEoCSK6AQoKUXVvdGFCbG9jaxINCgVxdWV1ZRgBIAEoCRISCgpsaW1pdF9ncHVzGAIgASgFEhEKCWhlbGRfZ3B1cxgDIAEoBRITCgt3YW50ZWRfZ3B1cxgEIAEoBRIZChFuZWVkZWRfbGltaXRfZ3B1cxgFIAEoBRIyCgdob2xkZXJzGAYgAygLMiEuZmFzdGdwdS5zY2hlZHVsZXIudjEuUXVvdGFIb2xkZXISEgoKb3RoZXJfZ3B1cxgHIAEoBSJbCgtRdW90YUhvbGRlchIMCgR0YXNrGAEgASgJEgwKBGdwdXMYAiABKAUSMAoMZW5kc19ieV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJRCgdHYW5nRml0Eg8KB21lbWJlcnMYASABKAUSDwoHZml0dGluZxgCIAEoBRIPCgdsYWNraW5nGAMgASgFEhMKC2xhcmdlc3Rfbm93GAQgASgFIpkBCg1RdWV1ZVN0YW5kaW5nEg0KBXF1ZXVlGAEgASgJEg4KBndlaWdodBgCIAEoBRIXCg9ndWFyYW50ZWVkX2dwdXMYAyABKAUSFwoKbGltaXRfZ3B1cxgEIAEoBUgAiAEBEhEKCWhlbGRfZ3B1cxgFIAEoBRIVCg13YWl0aW5nX3Rhc2tzGAYgASgFQg0KC19saW1pdF9ncHVzIrUBCg1TdGFydEVzdGltYXRlEjEKDWVhcmxpZXN0X3RpbWUYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2xhdGVzdF90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBINCgViYXNpcxgDIAEoCRIxCg1leHBlY3RlZF90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ+CgtOb2RlQmxvY2tlchIuCgVjaGVjaxgBIAEoDjIfLmZhc3RncHUuc2NoZWR1bGVyLnYxLk5vZGVDaGVjaxINCgVub2RlcxgCIAEoBRIbChNub2Rlc19vdGhlcndpc2VfZml0GAMgASgFEhMKC2Rlc2NyaXB0aW9uGAQgASgJIoYCCgZSZW1lZHkSEwoLZGVzY3JpcHRpb24YASABKAkSMgoHY2hhbmdlcxgCIAMoCzIhLmZhc3RncHUuc2NoZWR1bGVyLnYxLkZpZWxkQ2hhbmdlEjIKDnN0YXJ0c19ieV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdjb21tYW5kGAQgASgJEjEKBmxpbWl0cxgFIAMoCzIhLmZhc3RncHUuc2NoZWR1bGVyLnYxLkxpbWl0Q2hhbmdlEiYKBmNyZWRpdBgGIAEoCzIWLmZhc3RncHUudHlwZS52MS5Nb25leRITCgtjYW5jZWxfdGFzaxgHIAEoCSIwCgtMaW1pdENoYW5nZRINCgVxdWV1ZRgBIAEoCRISCgpsaW1pdF9ncHVzGAIgASgFIjUKC0ZpZWxkQ2hhbmdlEhIKCmZpZWxkX3BhdGgYASABKAkSEgoKdmFsdWVfanNvbhgCIAEoCSKNAQoPVW5tZXREZXBlbmRlbmN5EgwKBHRhc2sYASABKAkSPAoJY29uZGl0aW9uGAIgASgOMikuZmFzdGdwdS5zY2hlZHVsZXIudjEuRGVwZW5kZW5jeUNvbmRpdGlvbhIuCgVzdGF0ZRgDIAEoDjIfLmZhc3RncHUuc2NoZWR1bGVyLnYxLlRhc2tTdGF0ZSJkCg9CdWRnZXRTaG9ydGZhbGwSJgoGbmVlZGVkGAEgASgLMhYuZmFzdGdwdS50eXBlLnYxLk1vbmV5EikKCWF2YWlsYWJsZRgCIAEoCzIWLmZhc3RncHUudHlwZS52MS5Nb25leSJtChBRdW90ZVRhc2tSZXF1ZXN0EicKBnBhcmVudBgBIAEoCUIXukgUchIyEF5wcm9qZWN0cy9bXi9dKyQSMAoEdGFzaxgCIAEoCzIaLmZhc3RncHUuc2NoZWR1bGVyLnYxLlRhc2tCBrpIA8gBASLcBQoRUXVvdGVUYXNrUmVzcG9uc2USEAoIZmVhc2libGUYASABKAgSEgoKc3RhcnRzX25vdxgCIAEoCBIPCgdzdW1tYXJ5GAMgASgJEjIKBXN0YXJ0GAQgASgLMiMuZmFzdGdwdS5zY2hlZHVsZXIudjEuU3RhcnRFc3RpbWF0ZRIuCg5wcmljZV9wZXJfaG91chgFIAEoCzIWLmZhc3RncHUudHlwZS52MS5Nb25leRItCg1wcmljZV9jZWlsaW5nGAYgASgLMhYuZmFzdGdwdS50eXBlLnYxLk1vbmV5EjAKBm9mZmVycxgHIAMoCzIgLmZhc3RncHUuc2NoZWR1bGVyLnYxLlF1b3RlT2ZmZXISMwoIYmxvY2tlcnMYCCADKAsyIS5mYXN0Z3B1LnNjaGVkdWxlci52MS5Ob2RlQmxvY2tlchITCgtub2Rlc190b3RhbBgJIAEoBRIVCg1ub2Rlc19maXR0aW5nGAogASgFEhYKDnF1ZXVlX3Bvc2l0aW9uGAsgASgFEi4KCHJlbWVkaWVzGAwgAygLMhwuZmFzdGdwdS5zY2hlZHVsZXIudjEuUmVtZWR5Ej8KEGJ1ZGdldF9zaG9ydGZhbGwYDSABKAsyJS5mYXN0Z3B1LnNjaGVkdWxlci52MS5CdWRnZXRTaG9ydGZhbGwSNwoKY29uZGl0aW9ucxgOIAMoCzIjLmZhc3RncHUuc2NoZWR1bGVyLnYxLldhaXRDb25kaXRpb24SMAoGcXVvdGFzGA8gAygLMiAuZmFzdGdwdS5zY2hlZHVsZXIudjEuUXVvdGFCbG9jaxIrCgRnYW5nGBAgASgLMh0uZmFzdGdwdS5zY2hlZHVsZXIudjEuR2FuZ0ZpdBIzCgZxdWV1ZXMYESADKAsyIy5mYXN0Z3B1LnNjaGVkdWxlci52MS5RdWV1ZVN0YW5kaW5nEhQKDHF1ZXVlX2xlbmd0aBgSIAEoBSLTAQoKUXVvdGVPZmZlchILCgNza3UYASABKAkSEgoKZ3B1X21vZGVscxgCIAMoCRIRCglzaW11bGF0ZWQYAyABKAgSLgoOcHJpY2VfcGVyX2hvdXIYBCABKAsyFi5mYXN0Z3B1LnR5cGUudjEuTW9uZXkSLQoNcHJpY2VfY2VpbGluZxgFIAEoCzIWLmZhc3RncHUudHlwZS52MS5Nb25leRIyCgVzdGFydBgGIAEoCzIjLmZhc3RncHUuc2NoZWR1bGVyLnYxLlN0YXJ0RXN0aW1hdGUqqwMKCU5vZGVDaGVjaxIaChZOT0RFX0NIRUNLX1VOU1BFQ0lGSUVEEAASHAoYTk9ERV9DSEVDS19VTlNDSEVEVUxBQkxFEAESFgoSTk9ERV9DSEVDS19SVU5USU1FEAISGAoUTk9ERV9DSEVDS19HUFVfQ09VTlQQAxIYChROT0RFX0NIRUNLX0dQVV9NT0RFTBAEEh4KGk5PREVfQ0hFQ0tfR1BVX01PREVMX01JWEVEEAUSHAoYTk9ERV9DSEVDS19HUFVfU0lNVUxBVEVEEAYSGQoVTk9ERV9DSEVDS19HUFVfTUVNT1JZEAcSHAoYTk9ERV9DSEVDS19HUFVfSVNPTEFUSU9OEAgSKwonTk9ERV9DSEVDS19HUFVfU0hBUkVEX1dJVEhfT1RIRVJfVEVOQU5UEAkSFwoTTk9ERV9DSEVDS19HUFVfQlVTWRAKEhsKF05PREVfQ0hFQ0tfR1BVX0VYQ0xVREVEEAsSEgoOTk9ERV9DSEVDS19DUFUQDBIVChFOT0RFX0NIRUNLX01FTU9SWRANEhMKD05PREVfQ0hFQ0tfRElTSxAOYgZwcm90bzM", [file_buf_validate_validate, file_fastgpu_scheduler_v1_task, file_fastgpu_type_v1_money, file_google_protobuf_timestamp]);
 
 /**
  * Asks where a task stands.
@@ -146,6 +146,34 @@ export type ExplainTaskResponse = Message<"fastgpu.scheduler.v1.ExplainTaskRespo
    * @generated from field: fastgpu.scheduler.v1.BudgetShortfall budget_shortfall = 14;
    */
   budgetShortfall?: BudgetShortfall | undefined;
+
+  /**
+   * All that keeps it from starting, at once; what must change first comes first. Empty where the next cycle starts it.
+   *
+   * @generated from field: repeated fastgpu.scheduler.v1.WaitCondition conditions = 15;
+   */
+  conditions: WaitCondition[];
+
+  /**
+   * Limits that it would pass, its project's first.
+   *
+   * @generated from field: repeated fastgpu.scheduler.v1.QuotaBlock quotas = 16;
+   */
+  quotas: QuotaBlock[];
+
+  /**
+   * Set for a gang (`replicas` above 1): how many members would find a place.
+   *
+   * @generated from field: fastgpu.scheduler.v1.GangFit gang = 17;
+   */
+  gang?: GangFit | undefined;
+
+  /**
+   * The queues that it counts for: its project's, then its organisation's.
+   *
+   * @generated from field: repeated fastgpu.scheduler.v1.QueueStanding queues = 18;
+   */
+  queues: QueueStanding[];
 };
 
 /**
@@ -154,6 +182,230 @@ export type ExplainTaskResponse = Message<"fastgpu.scheduler.v1.ExplainTaskRespo
  */
 export const ExplainTaskResponseSchema: GenMessage<ExplainTaskResponse> = /*@__PURE__*/
   messageDesc(file_fastgpu_scheduler_v1_explain, 1);
+
+/**
+ * One thing that keeps a task from starting.
+ *
+ * @generated from message fastgpu.scheduler.v1.WaitCondition
+ */
+export type WaitCondition = Message<"fastgpu.scheduler.v1.WaitCondition"> & {
+  /**
+   * Its kind.
+   *
+   * @generated from field: fastgpu.scheduler.v1.QueueReason reason = 1;
+   */
+  reason: QueueReason;
+
+  /**
+   * The same for people, with its figures.
+   *
+   * @generated from field: string description = 2;
+   */
+  description: string;
+};
+
+/**
+ * Describes the message fastgpu.scheduler.v1.WaitCondition.
+ * Use `create(WaitConditionSchema)` to create a new message.
+ */
+export const WaitConditionSchema: GenMessage<WaitCondition> = /*@__PURE__*/
+  messageDesc(file_fastgpu_scheduler_v1_explain, 2);
+
+/**
+ * A queue whose limit keeps a task waiting.
+ *
+ * @generated from message fastgpu.scheduler.v1.QuotaBlock
+ */
+export type QuotaBlock = Message<"fastgpu.scheduler.v1.QuotaBlock"> & {
+  /**
+   * Resource name, `projects/{project}/queue` or `organizations/{organization}/queue`.
+   *
+   * @generated from field: string queue = 1;
+   */
+  queue: string;
+
+  /**
+   * GPUs that it never holds more of.
+   *
+   * @generated from field: int32 limit_gpus = 2;
+   */
+  limitGpus: number;
+
+  /**
+   * GPUs that it holds.
+   *
+   * @generated from field: int32 held_gpus = 3;
+   */
+  heldGpus: number;
+
+  /**
+   * GPUs that the task would hold at once, all members of a gang together.
+   *
+   * @generated from field: int32 wanted_gpus = 4;
+   */
+  wantedGpus: number;
+
+  /**
+   * The limit with which the queue would not stand in the way.
+   *
+   * @generated from field: int32 needed_limit_gpus = 5;
+   */
+  neededLimitGpus: number;
+
+  /**
+   * What holds its GPUs, of the task's own project, those that end first coming first. At most 20.
+   *
+   * @generated from field: repeated fastgpu.scheduler.v1.QuotaHolder holders = 6;
+   */
+  holders: QuotaHolder[];
+
+  /**
+   * GPUs that other projects of the organisation hold of it.
+   *
+   * @generated from field: int32 other_gpus = 7;
+   */
+  otherGpus: number;
+};
+
+/**
+ * Describes the message fastgpu.scheduler.v1.QuotaBlock.
+ * Use `create(QuotaBlockSchema)` to create a new message.
+ */
+export const QuotaBlockSchema: GenMessage<QuotaBlock> = /*@__PURE__*/
+  messageDesc(file_fastgpu_scheduler_v1_explain, 3);
+
+/**
+ * A task that holds GPUs of a queue.
+ *
+ * @generated from message fastgpu.scheduler.v1.QuotaHolder
+ */
+export type QuotaHolder = Message<"fastgpu.scheduler.v1.QuotaHolder"> & {
+  /**
+   * Resource name of the task.
+   *
+   * @generated from field: string task = 1;
+   */
+  task: string;
+
+  /**
+   * GPUs that it holds.
+   *
+   * @generated from field: int32 gpus = 2;
+   */
+  gpus: number;
+
+  /**
+   * When it has ended at the latest; absent: not known.
+   *
+   * @generated from field: google.protobuf.Timestamp ends_by_time = 3;
+   */
+  endsByTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message fastgpu.scheduler.v1.QuotaHolder.
+ * Use `create(QuotaHolderSchema)` to create a new message.
+ */
+export const QuotaHolderSchema: GenMessage<QuotaHolder> = /*@__PURE__*/
+  messageDesc(file_fastgpu_scheduler_v1_explain, 4);
+
+/**
+ * How far a gang fits.
+ *
+ * @generated from message fastgpu.scheduler.v1.GangFit
+ */
+export type GangFit = Message<"fastgpu.scheduler.v1.GangFit"> & {
+  /**
+   * Members asked for.
+   *
+   * @generated from field: int32 members = 1;
+   */
+  members: number;
+
+  /**
+   * Members that would find a place now, wherever they lie to one another.
+   *
+   * @generated from field: int32 fitting = 2;
+   */
+  fitting: number;
+
+  /**
+   * Members without a place: `members` less `fitting`.
+   *
+   * @generated from field: int32 lacking = 3;
+   */
+  lacking: number;
+
+  /**
+   * Most members with which it would start now as asked, topology included; 0: not even one.
+   *
+   * @generated from field: int32 largest_now = 4;
+   */
+  largestNow: number;
+};
+
+/**
+ * Describes the message fastgpu.scheduler.v1.GangFit.
+ * Use `create(GangFitSchema)` to create a new message.
+ */
+export const GangFitSchema: GenMessage<GangFit> = /*@__PURE__*/
+  messageDesc(file_fastgpu_scheduler_v1_explain, 5);
+
+/**
+ * What a queue is due, and what it has.
+ *
+ * @generated from message fastgpu.scheduler.v1.QueueStanding
+ */
+export type QueueStanding = Message<"fastgpu.scheduler.v1.QueueStanding"> & {
+  /**
+   * Resource name, `projects/{project}/queue` or `organizations/{organization}/queue`.
+   *
+   * @generated from field: string queue = 1;
+   */
+  queue: string;
+
+  /**
+   * Share beside the other queues of the same parent.
+   *
+   * @generated from field: int32 weight = 2;
+   */
+  weight: number;
+
+  /**
+   * GPUs that it gets before others.
+   *
+   * @generated from field: int32 guaranteed_gpus = 3;
+   */
+  guaranteedGpus: number;
+
+  /**
+   * GPUs that it never holds more of; absent: no limit.
+   *
+   * @generated from field: optional int32 limit_gpus = 4;
+   */
+  limitGpus?: number | undefined;
+
+  /**
+   * GPUs that it holds.
+   *
+   * @generated from field: int32 held_gpus = 5;
+   */
+  heldGpus: number;
+
+  /**
+   * Tasks of it in line.
+   *
+   * @generated from field: int32 waiting_tasks = 6;
+   */
+  waitingTasks: number;
+};
+
+/**
+ * Describes the message fastgpu.scheduler.v1.QueueStanding.
+ * Use `create(QueueStandingSchema)` to create a new message.
+ */
+export const QueueStandingSchema: GenMessage<QueueStanding> = /*@__PURE__*/
+  messageDesc(file_fastgpu_scheduler_v1_explain, 6);
 
 /**
  * A range in which a task starts, if nothing more urgent is submitted and nothing fails.
@@ -181,6 +433,13 @@ export type StartEstimate = Message<"fastgpu.scheduler.v1.StartEstimate"> & {
    * @generated from field: string basis = 3;
    */
   basis: string;
+
+  /**
+   * When it starts if what runs and goes first lasts as long as runs like it did. Absent: no history, or not known.
+   *
+   * @generated from field: google.protobuf.Timestamp expected_time = 4;
+   */
+  expectedTime?: Timestamp | undefined;
 };
 
 /**
@@ -188,7 +447,7 @@ export type StartEstimate = Message<"fastgpu.scheduler.v1.StartEstimate"> & {
  * Use `create(StartEstimateSchema)` to create a new message.
  */
 export const StartEstimateSchema: GenMessage<StartEstimate> = /*@__PURE__*/
-  messageDesc(file_fastgpu_scheduler_v1_explain, 2);
+  messageDesc(file_fastgpu_scheduler_v1_explain, 7);
 
 /**
  * One check and the nodes that fail it.
@@ -230,7 +489,7 @@ export type NodeBlocker = Message<"fastgpu.scheduler.v1.NodeBlocker"> & {
  * Use `create(NodeBlockerSchema)` to create a new message.
  */
 export const NodeBlockerSchema: GenMessage<NodeBlocker> = /*@__PURE__*/
-  messageDesc(file_fastgpu_scheduler_v1_explain, 3);
+  messageDesc(file_fastgpu_scheduler_v1_explain, 8);
 
 /**
  * A change that starts the task.
@@ -246,7 +505,7 @@ export type Remedy = Message<"fastgpu.scheduler.v1.Remedy"> & {
   description: string;
 
   /**
-   * Fields of the task to change, together; empty: wait, or what the description says.
+   * Fields of the task to change, together; empty where it is no change of the task.
    *
    * @generated from field: repeated fastgpu.scheduler.v1.FieldChange changes = 2;
    */
@@ -259,6 +518,34 @@ export type Remedy = Message<"fastgpu.scheduler.v1.Remedy"> & {
    * @generated from field: google.protobuf.Timestamp starts_by_time = 3;
    */
   startsByTime?: Timestamp | undefined;
+
+  /**
+   * The command that applies it, for example `fastgpu queue set projects/… --limit 8`; empty: wait.
+   *
+   * @generated from field: string command = 4;
+   */
+  command: string;
+
+  /**
+   * Limits of queues to raise, together.
+   *
+   * @generated from field: repeated fastgpu.scheduler.v1.LimitChange limits = 5;
+   */
+  limits: LimitChange[];
+
+  /**
+   * Credit to add to the organisation's account, at least.
+   *
+   * @generated from field: fastgpu.type.v1.Money credit = 6;
+   */
+  credit?: Money | undefined;
+
+  /**
+   * Resource name of a running task of the same project whose end makes room.
+   *
+   * @generated from field: string cancel_task = 7;
+   */
+  cancelTask: string;
 };
 
 /**
@@ -266,7 +553,35 @@ export type Remedy = Message<"fastgpu.scheduler.v1.Remedy"> & {
  * Use `create(RemedySchema)` to create a new message.
  */
 export const RemedySchema: GenMessage<Remedy> = /*@__PURE__*/
-  messageDesc(file_fastgpu_scheduler_v1_explain, 4);
+  messageDesc(file_fastgpu_scheduler_v1_explain, 9);
+
+/**
+ * A queue with its new limit.
+ *
+ * @generated from message fastgpu.scheduler.v1.LimitChange
+ */
+export type LimitChange = Message<"fastgpu.scheduler.v1.LimitChange"> & {
+  /**
+   * Resource name of the queue.
+   *
+   * @generated from field: string queue = 1;
+   */
+  queue: string;
+
+  /**
+   * The limit that it needs at least.
+   *
+   * @generated from field: int32 limit_gpus = 2;
+   */
+  limitGpus: number;
+};
+
+/**
+ * Describes the message fastgpu.scheduler.v1.LimitChange.
+ * Use `create(LimitChangeSchema)` to create a new message.
+ */
+export const LimitChangeSchema: GenMessage<LimitChange> = /*@__PURE__*/
+  messageDesc(file_fastgpu_scheduler_v1_explain, 10);
 
 /**
  * One field with its new value.
@@ -294,7 +609,7 @@ export type FieldChange = Message<"fastgpu.scheduler.v1.FieldChange"> & {
  * Use `create(FieldChangeSchema)` to create a new message.
  */
 export const FieldChangeSchema: GenMessage<FieldChange> = /*@__PURE__*/
-  messageDesc(file_fastgpu_scheduler_v1_explain, 5);
+  messageDesc(file_fastgpu_scheduler_v1_explain, 11);
 
 /**
  * A task that must end first.
@@ -329,7 +644,7 @@ export type UnmetDependency = Message<"fastgpu.scheduler.v1.UnmetDependency"> & 
  * Use `create(UnmetDependencySchema)` to create a new message.
  */
 export const UnmetDependencySchema: GenMessage<UnmetDependency> = /*@__PURE__*/
-  messageDesc(file_fastgpu_scheduler_v1_explain, 6);
+  messageDesc(file_fastgpu_scheduler_v1_explain, 12);
 
 /**
  * Money that is missing.
@@ -357,7 +672,7 @@ export type BudgetShortfall = Message<"fastgpu.scheduler.v1.BudgetShortfall"> & 
  * Use `create(BudgetShortfallSchema)` to create a new message.
  */
 export const BudgetShortfallSchema: GenMessage<BudgetShortfall> = /*@__PURE__*/
-  messageDesc(file_fastgpu_scheduler_v1_explain, 7);
+  messageDesc(file_fastgpu_scheduler_v1_explain, 13);
 
 /**
  * Asks what a task would cost and when it would start. Nothing is stored.
@@ -385,7 +700,7 @@ export type QuoteTaskRequest = Message<"fastgpu.scheduler.v1.QuoteTaskRequest"> 
  * Use `create(QuoteTaskRequestSchema)` to create a new message.
  */
 export const QuoteTaskRequestSchema: GenMessage<QuoteTaskRequest> = /*@__PURE__*/
-  messageDesc(file_fastgpu_scheduler_v1_explain, 8);
+  messageDesc(file_fastgpu_scheduler_v1_explain, 14);
 
 /**
  * A quote: when, and what it can cost at most.
@@ -485,6 +800,41 @@ export type QuoteTaskResponse = Message<"fastgpu.scheduler.v1.QuoteTaskResponse"
    * @generated from field: fastgpu.scheduler.v1.BudgetShortfall budget_shortfall = 13;
    */
   budgetShortfall?: BudgetShortfall | undefined;
+
+  /**
+   * As in ExplainTaskResponse.
+   *
+   * @generated from field: repeated fastgpu.scheduler.v1.WaitCondition conditions = 14;
+   */
+  conditions: WaitCondition[];
+
+  /**
+   * As in ExplainTaskResponse.
+   *
+   * @generated from field: repeated fastgpu.scheduler.v1.QuotaBlock quotas = 15;
+   */
+  quotas: QuotaBlock[];
+
+  /**
+   * As in ExplainTaskResponse.
+   *
+   * @generated from field: fastgpu.scheduler.v1.GangFit gang = 16;
+   */
+  gang?: GangFit | undefined;
+
+  /**
+   * As in ExplainTaskResponse.
+   *
+   * @generated from field: repeated fastgpu.scheduler.v1.QueueStanding queues = 17;
+   */
+  queues: QueueStanding[];
+
+  /**
+   * Tasks that would be in line with it, of all tenants.
+   *
+   * @generated from field: int32 queue_length = 18;
+   */
+  queueLength: number;
 };
 
 /**
@@ -492,7 +842,7 @@ export type QuoteTaskResponse = Message<"fastgpu.scheduler.v1.QuoteTaskResponse"
  * Use `create(QuoteTaskResponseSchema)` to create a new message.
  */
 export const QuoteTaskResponseSchema: GenMessage<QuoteTaskResponse> = /*@__PURE__*/
-  messageDesc(file_fastgpu_scheduler_v1_explain, 9);
+  messageDesc(file_fastgpu_scheduler_v1_explain, 15);
 
 /**
  * A kind of GPU that would do.
@@ -549,7 +899,7 @@ export type QuoteOffer = Message<"fastgpu.scheduler.v1.QuoteOffer"> & {
  * Use `create(QuoteOfferSchema)` to create a new message.
  */
 export const QuoteOfferSchema: GenMessage<QuoteOffer> = /*@__PURE__*/
-  messageDesc(file_fastgpu_scheduler_v1_explain, 10);
+  messageDesc(file_fastgpu_scheduler_v1_explain, 16);
 
 /**
  * What a node must have or be to take a task.

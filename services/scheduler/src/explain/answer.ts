@@ -1,0 +1,90 @@
+import { skuOf } from "@fastgpu/ledger/sku";
+import { explainTask, type ExplainInput } from "@fastgpu/scheduling/explain/explain";
+import {
+  forecastStart,
+  longest as asLongAsTheyMay,
+  type Lengths,
+} from "@fastgpu/scheduling/explain/future";
+import type { PlanTask } from "@fastgpu/scheduling/plan";
+import { defaultSchedulingPolicy } from "@fastgpu/scheduling/scheduling-policy";
+import { expectedLengths } from "./history.ts";
+import type { AnswerTo, Kind, Question, Quoted, Told } from "./question.ts";
+import type { Snapshot } from "./snapshot.ts";
+
+/** Ties are broken the same way each time, so that two questions get one answer. */
+const rng = (): number => 0.5;
+
+/** A victim's GPUs are looked at again so long after its end, in milliseconds. */
+const freeingMs = 5_000;
+
+/** Works an answer out: pure. `goOn` is asked again and again: once false, the rest stays unknown. */
+export function answer<Q extends Question>(
+  question: Q,
+  snapshot: Snapshot,
+  goOn: () => boolean,
+): AnswerTo<Q>;
+export function answer(question: Question, snapshot: Snapshot, goOn: () => boolean): Told | Quoted {
+  const { nowMs } = question;
+  const { state } = snapshot;
+  const inLine = state.tasks.find(({ id }) => id === question.task.id);
+  const task = question.kind === "explain" ? (inLine ?? question.task) : question.task;
+  const longest: Lengths = {
+    ...asLongAsTheyMay,
+    stopMs: (lease) => (snapshot.stopGraceMs.get(lease.attempt) ?? 0) + freeingMs,
+  };
+  const names =
+    question.kind === "quote"
+      ? new Map([...snapshot.history.names, [task.id, question.name] as const])
+      : snapshot.history.names;
+  const history = { ...snapshot.history, names };
+  const expected = expectedLengths(history, longest, nowMs);
+  const policy = defaultSchedulingPolicy;
+  const input = { state, task, nowMs, longest, expected, policy, rng, goOn };
+  const told = explainTask(input);
+  const name = names.get(task.id) ?? "";
+  const { project, demand } = task;
+  const made = history.predict({ project, gpus: demand.gpuCount, name });
+  const rests = made && {
+    runs: Math.round(made.runs),
+    p50Ms: made.p50Ms,
+    meanFactorOff: history.meanFactorOff,
+  };
+  const gpus =
+    told.forecast.kind === "starts"
+      ? told.forecast.members.flatMap((member) =>
+          member.gpus.flatMap((id) => snapshot.gpus.get(id) ?? []),
+        )
+      : undefined;
+  const common = { told, task, gpus, rests };
+  return question.kind === "explain"
+    ? { kind: "explain", ...common }
+    : { kind: "quote", ...common, kinds: kindsOf(input, snapshot) };
+}
+
+/** The kinds of GPU in the fleet that will do, with the start on each; a kind of which no node ever has enough is none. */
+function kindsOf(input: ExplainInput, snapshot: Snapshot): Kind[] {
+  const { demand } = input.task;
+  if (demand.gpuCount === 0) return [];
+  const willDo = [...snapshot.gpus.values()].filter(
+    (gpu) =>
+      gpu.present &&
+      (demand.gpuModels.length === 0 || demand.gpuModels.includes(gpu.model)) &&
+      gpu.memoryMib >= demand.gpuMinMemoryMib &&
+      (demand.simulatedOk || !gpu.simulated),
+  );
+  return [...Map.groupBy(willDo, skuOf)].flatMap(([sku, gpus]) => {
+    const simulated = gpus[0]?.simulated ?? false;
+    const gpuModels = [...new Set(gpus.map((gpu) => gpu.model))].toSorted();
+    const forecast = forecastOn(input, { ...demand, gpuModels, simulatedOk: simulated });
+    return forecast.kind === "never" ? [] : [{ sku, gpuModels, simulated, forecast }];
+  });
+}
+
+function forecastOn(input: ExplainInput, demand: PlanTask["demand"]) {
+  const { task, nowMs, policy, longest: lengths } = input;
+  const narrowed = { ...task, demand };
+  const others = input.state.tasks.filter(({ id }) => id !== task.id);
+  const state = { ...input.state, tasks: [...others, narrowed] };
+  const goOn = input.goOn ?? (() => true);
+  return forecastStart({ state, nowMs, policy, rng, lengths, goOn }, task.id);
+}

@@ -1,0 +1,114 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import type { RemedySchema } from "@fastgpu/contracts/fastgpu/scheduler/v1/explain_pb";
+import type { OrgId, TaskId } from "@fastgpu/domain/ids";
+import { formatNanos } from "@fastgpu/domain/money";
+import type { Explanation } from "@fastgpu/scheduling/explain/explain";
+import type { Remedy } from "@fastgpu/scheduling/explain/remedies";
+import { describeChange, fieldChanges, gpuText, spanInWords } from "./explain-in-words.ts";
+import { queueResource, type Shortfall } from "./explanation-to-wire.ts";
+
+type RemedyOnWire = MessageInitShape<typeof RemedySchema>;
+
+/** Whose remedies they are. */
+interface Subject {
+  readonly org: OrgId;
+  /** Undefined where it is not submitted yet. */
+  readonly task: TaskId | undefined;
+  readonly nowMs: number;
+}
+
+/** The remedies on the wire; where money is missing, more of it is the one that counts. */
+export function remediesToWire(
+  { remedies, forecast }: Explanation,
+  of: Subject,
+  shortfall: Shortfall | undefined,
+): RemedyOnWire[] {
+  if (shortfall === undefined) return remedies.map((remedy) => toWire(remedy, of));
+  const startsByMs = forecast.kind === "starts" ? forecast.atMs : undefined;
+  // Whatever else stands in its way does so with money too.
+  const others = startsByMs === of.nowMs ? [] : remedies.filter(({ kind }) => kind !== "wait");
+  return [
+    { ...creditToWire(shortfall, of), ...startsBy(startsByMs) },
+    ...others.map((remedy) => toWire(remedy, of)),
+  ];
+}
+
+const startsBy = (ms: number | undefined) =>
+  ms === undefined ? {} : { startsByTime: timestampFromMs(ms) };
+
+function creditToWire(of: Shortfall, { org }: Subject): RemedyOnWire {
+  const { currency } = of;
+  const nanos = of.neededNanos - of.availableNanos;
+  const missing = formatNanos(nanos);
+  return {
+    description: `add at least ${missing} ${currency} of credit to the organisation's account`,
+    credit: { currency, nanos },
+    command: `fastgpu billing credit ${missing} --org ${org}`,
+  };
+}
+
+function toWire(remedy: Remedy, of: Subject): RemedyOnWire {
+  const start = startsBy(remedy.startsByMs);
+  switch (remedy.kind) {
+    case "change": {
+      const changes = fieldChanges(remedy.fields, remedy.task);
+      return {
+        description: describeChange(remedy.fields, remedy.task),
+        changes,
+        command: changeCommand(changes, of),
+        ...start,
+      };
+    }
+    case "limit": {
+      const limits = remedy.quotas.map(({ queue, neededGpus }) => ({
+        queue: queueResource(queue),
+        limitGpus: neededGpus,
+      }));
+      return {
+        description: limits
+          .map(({ queue, limitGpus }) => `raise the limit of ${queue} to ${gpuText(limitGpus)}`)
+          .join(" and "),
+        limits,
+        command: limits
+          .map(
+            ({ queue, limitGpus }) =>
+              `fastgpu queue set ${queue.replace(/\/queue$/, "")} --limit ${limitGpus}`,
+          )
+          .join(" && "),
+        ...start,
+      };
+    }
+    case "end": {
+      const { task, project, gpus } = remedy.holder;
+      return {
+        description: `end the project's own ${task}, which holds ${gpuText(gpus)}`,
+        cancelTask: `projects/${project}/tasks/${task}`,
+        command: `fastgpu task cancel ${task}`,
+        ...start,
+      };
+    }
+    case "wait": {
+      const { freedOn, atMs } = remedy.forecast;
+      const where = freedOn === undefined ? "" : ` for work on nodes/${freedOn} to end`;
+      const long = atMs > of.nowMs ? `: ${spanInWords(atMs - of.nowMs)} at most` : "";
+      return { description: `wait${where}${long}`, ...start };
+    }
+  }
+}
+
+/** Submits the task again with other fields; before it is submitted, the fields alone say it. */
+function changeCommand(
+  changes: readonly { readonly fieldPath: string; readonly valueJson: string }[],
+  { task }: Subject,
+): string {
+  if (task === undefined) return "";
+  const sets = changes.map(({ fieldPath, valueJson }) => ` --set ${quoted(fieldPath, valueJson)}`);
+  return `fastgpu task rerun ${task}${sets.join("")}`;
+}
+
+/** One word for a shell. */
+function quoted(path: string, json: string): string {
+  const word = `${path}=${json}`;
+  return /^[\w.=:-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+}

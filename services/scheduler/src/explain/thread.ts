@@ -1,0 +1,37 @@
+/** A thread that answers questions on snapshots of its own, so that the cycle and the calls go on meanwhile. */
+import { parentPort, workerData } from "node:worker_threads";
+import { Fault } from "@fastgpu/domain/fault";
+import { openPool } from "@fastgpu/postgres/pool";
+import { createLogger } from "@fastgpu/telemetry/log";
+import { answer } from "./answer.ts";
+import type { ThreadData, ThreadReply, ThreadRequest } from "./desk.ts";
+import { createSnapshots } from "./snapshot.ts";
+
+const { coreUrl, logLevel } = workerData as ThreadData;
+const log = createLogger({ service: "scheduler", level: logLevel });
+const core = openPool({ url: coreUrl, name: "scheduler explain", log, max: 1 });
+// Only differences of its own readings matter here.
+const snapshots = createSnapshots(core, { nowMs: () => performance.now() });
+
+parentPort?.on("message", ({ question, stop, budgetMs }: ThreadRequest) => {
+  const untilMs = performance.now() + budgetMs;
+  const flag = new Int32Array(stop);
+  const goOn = (): boolean => Atomics.load(flag, 0) === 0 && performance.now() < untilMs;
+  void snapshots.read().then((snapshot) => {
+    try {
+      send({ kind: "answer", answer: answer(question, snapshot, goOn) });
+    } catch (error) {
+      refuse(error);
+    }
+  }, refuse);
+});
+
+function send(reply: ThreadReply): void {
+  parentPort?.postMessage(reply);
+}
+
+function refuse(error: unknown): void {
+  log.error({ err: error }, "a question had no answer");
+  const { reason, message } = Fault.from(error);
+  send({ kind: "failed", reason, message });
+}
