@@ -163,13 +163,6 @@ const backoff: WaitReason = {
   message: "waits out the pause before a retry",
 };
 
-/** The order within one project: by priority, then by submit time. */
-export function inOrder(tasks: readonly PlanTask[]): PlanTask[] {
-  return tasks.toSorted(
-    (a, b) => b.priority - a.priority || a.submittedMs - b.submittedMs || (a.id < b.id ? -1 : 1),
-  );
-}
-
 /** Each task counts once in the mix that the default policy learns. */
 export function observeArrivals(fleet: Fleet, seen: Set<string>, tasks: readonly PlanTask[]): void {
   for (const task of tasks) {
