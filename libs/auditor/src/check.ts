@@ -1,5 +1,5 @@
 /** The invariants of docs/design that this library can see in the database. */
-export type Invariant = "I5" | "I8" | "I9" | "I10" | "I12" | "I15";
+export type Invariant = "I5" | "I6" | "I8" | "I9" | "I10" | "I12" | "I15";
 
 /** One question to the database. */
 export interface Check {

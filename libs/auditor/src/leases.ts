@@ -25,20 +25,21 @@ export const leaseChecks: readonly Check[] = [
   },
   {
     invariant: "I5",
-    promise: "a leased GPU names the attempt whose allocation is unreleased",
+    promise: "a leased GPU names the attempt and the member whose allocation is unreleased",
     tables: ["scheduler.allocations", "scheduler.gpus"],
-    sql: `SELECT format('GPU %s is %s with attempt %s; its unreleased allocation is of %s', g.id, g.state,
-                        coalesce(g.attempt_id::text, 'none'), coalesce(a.attempt_id::text, 'none')) AS violation
+    sql: `SELECT format('GPU %s is %s with attempt %s member %s; its unreleased allocation is of %s member %s', g.id,
+                        g.state, coalesce(g.attempt_id::text, 'none'), g.member,
+                        coalesce(a.attempt_id::text, 'none'), coalesce(a.member, 0)) AS violation
           FROM scheduler.gpus g
           LEFT JOIN scheduler.allocations a ON a.gpu_id = g.id AND a.released_ms IS NULL
-          WHERE (g.state = 'LEASED' OR a.attempt_id IS NOT NULL) AND g.attempt_id IS DISTINCT FROM a.attempt_id`,
+          WHERE (g.state = 'LEASED' OR a.attempt_id IS NOT NULL) AND (g.attempt_id IS DISTINCT FROM a.attempt_id OR (g.attempt_id IS NOT NULL AND g.member <> a.member))`,
   },
   {
     invariant: "I5",
-    promise: "an attempt that ended holds no GPU",
+    promise: "an attempt, or a gang's member, that ended holds no GPU",
     tables: ["scheduler.allocations", "scheduler.attempts"],
     sql: `SELECT format('attempt %s ended and still holds GPU %s', t.id, a.gpu_id) AS violation
-          FROM scheduler.attempts t JOIN scheduler.allocations a ON a.attempt_id = t.id
+          FROM scheduler.attempts t JOIN scheduler.allocations a ON a.attempt_id = t.id AND a.member = t.member
           WHERE t.state = 'ENDED' AND a.released_ms IS NULL`,
   },
 ];

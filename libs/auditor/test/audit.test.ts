@@ -33,7 +33,7 @@ test("a sound world passes every check, and no check is skipped", async () => {
   expect(report.ok).toBe(true);
   expect(report.checks.filter((check) => check.skipped)).toEqual([]);
   expect(new Set(report.checks.map((check) => check.invariant))).toEqual(
-    new Set(["I5", "I8", "I9", "I10", "I12", "I15"]),
+    new Set(["I5", "I6", "I8", "I9", "I10", "I12", "I15"]),
   );
 });
 
@@ -76,6 +76,21 @@ const plants: readonly (readonly [string, Invariant, Spoil])[] = [
     (w) => [
       `UPDATE scheduler.attempts SET state = 'ENDED', prev_state = 'RUNNING' WHERE id = '${w.liveAttempt}'`,
     ],
+  ],
+  [
+    "a GPU held by another member than its lease's",
+    "I5",
+    (w) => [`UPDATE scheduler.gpus SET member = 1 WHERE id = '${w.otherGpu}'`],
+  ],
+  [
+    "a gang of which one member was leased",
+    "I6",
+    (w) => [`UPDATE scheduler.tasks SET replicas = 2 WHERE id = '${w.liveTask}'`],
+  ],
+  [
+    "a member without the GPU of its gang",
+    "I6",
+    (w) => [`DELETE FROM scheduler.allocations WHERE gpu_id = '${w.otherGpu}'`],
   ],
   [
     "a segment lost in the middle",

@@ -62,7 +62,14 @@ export async function makeWorld(client: pg.Client): Promise<World> {
   const node = idToUuid(anId("node"));
   const [gpu, otherGpu] = [idToUuid(anId("gpu")), idToUuid(anId("gpu"))];
 
-  const plain = { ...tenant, runtime: "process", simulated_ok: true, labels: "{}" };
+  const plain = {
+    ...tenant,
+    gpu_count: 1,
+    replicas: 1,
+    runtime: "process",
+    simulated_ok: true,
+    labels: "{}",
+  };
   await insert(client, "scheduler.tasks", {
     ...plain,
     ...{ id: task, state: "SUCCEEDED", prev_state: "RUNNING", epoch: 1, attempt_id: attempt },

@@ -40,6 +40,13 @@ export const workerConfig = z.strictObject({
   memoryMib: z.int().min(0).default(0),
   /** Time that a stop at a lease's end and its kill may take, in milliseconds. */
   leaseMarginMs: z.int().min(200).max(60_000).default(2_000),
+  /**
+   * Places that hold the machine, by kind, for gangs that must lie close together or apart, for example
+   * `{ rack: r12, nvlink: nv3 }`.
+   */
+  topology: z
+    .record(z.string().regex(/^[a-z][a-z0-9_-]{0,62}$/), z.string().min(1).max(63))
+    .default({}),
   /** Interval of samples, in milliseconds. */
   sampleIntervalMs: z.int().min(100).default(2_000),
   /** Greatest log of one attempt, in bytes. */

@@ -145,6 +145,7 @@ async function openSession(
       incarnation: standing.incarnation(),
       ...machine,
       runtimes: [...runtimes.names],
+      topology: config.topology,
       gpus: gpus.devices.map(toInventory),
     }),
     onWelcome({ incarnation, gpus: ids }) {

@@ -17,6 +17,7 @@ import {
   type TaskChange,
 } from "../store/tasks.ts";
 import { auditRecorded, taskStateChanged } from "../transition/events.ts";
+import { stopChanges, stoppableOf } from "../transition/stop.ts";
 import { taskOf, tenantOf } from "./names.ts";
 import { describeTask } from "./read-task.ts";
 
@@ -50,19 +51,8 @@ async function cancel(
   const { task, request, context } = of;
   const nowMs = s.clock.nowMs();
   const attempts = await lockLiveAttemptsOfTask(tx, task.id);
-  const stoppable = attempts.filter((each) =>
-    ["LEASED", "STARTING", "RUNNING"].includes(each.state),
-  );
-  await updateAttempts(
-    tx,
-    stoppable.map((attempt) => ({
-      id: attempt.id,
-      prevState: attempt.state,
-      state: "STOPPING",
-      stopClass: "cancelled",
-      stopMs: nowMs,
-    })),
-  );
+  const stoppable = stoppableOf(attempts);
+  await updateAttempts(tx, stopChanges(stoppable, "cancelled", nowMs));
   // A range that has ended but is not folded yet is still to come in.
   const live = attempts.length > 0 || (task.array?.leased.length ?? 0) > 0;
   const change = cancelledTask(task, { reason: request.reason, live, nowMs });

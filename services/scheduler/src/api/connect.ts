@@ -8,6 +8,7 @@ import {
 } from "@fastgpu/contracts/fastgpu/worker/v1/worker_session_pb";
 import { Fault } from "@fastgpu/domain/fault";
 import { parseId, type NodeId } from "@fastgpu/domain/ids";
+import { memberName, parseMemberName } from "@fastgpu/domain/member-name";
 import type { CallContext } from "@fastgpu/rpc/context";
 import type { Scheduler } from "../scheduler.ts";
 import { openWorkerSession, type OpenedSession } from "../session/open-session.ts";
@@ -33,7 +34,8 @@ export async function* connect(
   const hello = first.value.message.value;
   const at = { node, replica: s.replica, nowMs: s.clock.nowMs(), leaseTtlMs: s.config.leaseTtlMs };
   const opened = await openWorkerSession(s.core, hello, at);
-  s.changed({ tasks: opened.applied.tasks, nodes: [node] });
+  // What a gang has lost here stops its members elsewhere.
+  s.changed({ tasks: opened.applied.tasks, nodes: [...new Set([node, ...opened.applied.nodes])] });
   const queue = createSendQueue<ConnectResponse>(context.signal);
   const session: Session = { node, epoch: opened.sessionEpoch, queue, sent: new Set() };
   context.log.info({ node, session: session.epoch, gpus: hello.gpus.length }, "worker connected");
@@ -135,15 +137,22 @@ async function answerHeartbeat(
     serverTimeMs: BigInt(receivedMs),
     nodeLeaseEndMs: BigInt(renewed.leaseUntilMs),
     fundedEnds: renewed.fundedEnds.map((end) => ({
-      attempt: end.attempt,
+      attempt: memberName(end),
       endMs: BigInt(end.untilMs),
     })),
   };
   session.queue.push(create(ConnectResponseSchema, { message: { case: "heartbeatAck", value } }));
   const progress = heartbeat.progress.flatMap((item) => {
-    const attempt = parseId("att", item.attempt);
-    if (attempt === undefined || item.progress === undefined) return [];
-    return [{ attempt, epoch: Number(item.epoch), progress: stamped(item.progress, receivedMs) }];
+    const who = parseMemberName(item.attempt);
+    // A gang tells of itself through its member 0.
+    if (who?.member !== 0 || item.progress === undefined) return [];
+    return [
+      {
+        attempt: who.attempt,
+        epoch: Number(item.epoch),
+        progress: stamped(item.progress, receivedMs),
+      },
+    ];
   });
   if (progress.length === 0) return;
   s.watchers.notify(await storeProgress(s.core, session.node, progress));

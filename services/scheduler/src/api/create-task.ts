@@ -99,6 +99,8 @@ export function newTaskToWire(of: NewTask): Task {
       labels: task.labels,
       spec: task.spec,
       demand: task.demand,
+      replicas: task.replicas,
+      topology: task.topology,
       priority: task.priority,
       retry: task.retry,
       maxRuntimeMs: task.maxRuntimeMs,

@@ -7,10 +7,11 @@ import { parseId } from "@fastgpu/domain/ids";
 import type { CallContext } from "@fastgpu/rpc/context";
 import { cutPage, pageSize } from "@fastgpu/rpc/page-token";
 import type { Scheduler } from "../scheduler.ts";
-import { listAttemptsOf } from "../store/attempts.ts";
+import { listAttemptsOf, readAttempts } from "../store/attempts.ts";
 import { taskOf, tenantOf } from "./names.ts";
 import { inTenant, readTaskOf } from "./read-task.ts";
-import { attemptToWire, readPlaces } from "./task-wire.ts";
+import { attemptToWire } from "./attempt-wire.ts";
+import { readMemberPlaces } from "./task-wire.ts";
 
 /** Lists the attempts of a task, oldest first. */
 export async function listAttempts(
@@ -37,14 +38,14 @@ export async function listAttempts(
     query,
     cursorOf: (attempt) => `${attempt.epoch} ${attempt.id}`,
   });
-  const places = await readPlaces(
-    s.core,
-    page.rows.map((attempt) => attempt.id),
-  );
+  const ids = page.rows.map((attempt) => attempt.id);
+  const places = await readMemberPlaces(s.core, ids);
+  const members = Map.groupBy(await readAttempts(s.core, ids), (attempt) => attempt.id);
   return {
-    attempts: page.rows.map((attempt) =>
-      attemptToWire(attempt, places.get(attempt.id)?.gpus ?? []),
-    ),
+    attempts: page.rows.map((attempt) => {
+      const [first = attempt, ...others] = members.get(attempt.id) ?? [];
+      return attemptToWire([first, ...others], places);
+    }),
     nextPageToken: page.nextPageToken,
   };
 }

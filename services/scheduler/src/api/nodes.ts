@@ -39,5 +39,6 @@ function toWire(
     lastSeenTime: timestampFromMs(node.lastSeenMs),
     leaseEndTime: timestampFromMs(node.leaseUntilMs),
     liveAttempts: attempts.length,
+    topology: { ...node.topology },
   });
 }

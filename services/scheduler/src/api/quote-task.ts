@@ -39,7 +39,12 @@ export async function quoteTask(
   const { demand, priority, stopGraceMs, maxRuntimeMs } = parsed;
   const task = planTaskOf({
     ...{ id, org, project, demand, priority, submittedMs: nowMs, stopGraceMs },
-    more: { array: arrayOf(parsed), maxRuntimeMs },
+    more: {
+      array: arrayOf(parsed),
+      maxRuntimeMs,
+      replicas: parsed.replicas,
+      topology: parsed.topology,
+    },
   });
   const question = { kind: "quote", task, name: parsed.displayName, nowMs } as const;
   const [looked, funds] = await Promise.all([
@@ -109,8 +114,12 @@ function offerOf(kind: Kind, of: { parsed: ParsedTask; prices: Prices; nowMs: nu
   const { parsed, prices, nowMs } = of;
   const hourlyNanos = prices.hourlyNanos.get(kind.sku);
   const { currency } = prices;
-  const quantity = parsed.demand.gpuCount;
-  const items = hourlyNanos === undefined ? undefined : [{ hourlyNanos, quantity }];
+    more: {
+      array: arrayOf(parsed),
+      maxRuntimeMs,
+      replicas: parsed.replicas,
+      topology: parsed.topology,
+    },
   const ceilingMs = longestMs(parsed) * (parsed.array?.count ?? 1);
   return {
     ...rest,

@@ -7,8 +7,9 @@ import type {
   ReadLogsResponseSchema,
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
 import { Fault } from "@fastgpu/domain/fault";
-import { parseId, type AttemptId } from "@fastgpu/domain/ids";
+import type { AttemptId } from "@fastgpu/domain/ids";
 import { decodeFrames } from "@fastgpu/domain/log-frame";
+import { memberName, parseMemberName } from "@fastgpu/domain/member-name";
 import { isTerminal } from "@fastgpu/domain/states";
 import { sleep } from "@fastgpu/lifecycle/signals";
 import type { CallContext } from "@fastgpu/rpc/context";
@@ -48,22 +49,26 @@ export async function* readLogs(
     // The state is read before the attempts: a task seen as ended has no attempts to come.
     const task = await readTaskOf(s, tenant, { id, name: request.name });
     for (;;) {
-      const attempt = await nextAttempt(s, task.id, position);
+      const attempt = await nextAttempt(s, { task: task.id, rank: request.rank }, position);
       if (attempt === undefined) break;
-      let offset = position?.attempt === attempt.id ? position.offset : 0;
+      let offset = isAt(position, attempt) ? position.offset : 0;
       for await (const range of readAttempt(
         s,
         { attempt, offset, follow: request.follow },
         context,
       )) {
-        const records = range.records.filter(
-          (record) => request.arrayIndex === undefined || record.arrayIndex === request.arrayIndex,
-        );
+        const records = range.records
+          .filter(
+            ({ arrayIndex }) =>
+              request.arrayIndex === undefined || arrayIndex === request.arrayIndex,
+          )
+          .map((record) => (task.replicas === 1 ? record : { ...record, rank: attempt.member }));
         if (records.length > 0) yield { records };
         offset = range.nextOffset;
       }
       if (context.signal.aborted) return;
-      position = { attempt: attempt.id, epoch: attempt.epoch, offset, done: true };
+      const { id: done, member, epoch } = attempt;
+      position = { attempt: done, member, epoch, offset, done: true };
     }
     if (!request.follow || isTerminal(task.state)) return;
     await changed;
@@ -73,26 +78,46 @@ export async function* readLogs(
 
 interface Position {
   readonly attempt: AttemptId;
+  readonly member: number;
   readonly epoch: number;
   readonly offset: number;
   /** The attempt's log was read to its end. */
   readonly done: boolean;
 }
 
-/** The attempt to go on with: the cursor's own, or the one after it. */
+const isAt = (
+  position: Position | undefined,
+  { id, member }: StoredAttempt,
+): position is Position => position?.attempt === id && position.member === member;
+
+/**
+ * The member to go on with: the cursor's own, or the one after it, which is the next by rank of its attempt or the first
+ * of the attempt after. With a rank only members of that rank are read.
+ */
 async function nextAttempt(
   s: Scheduler,
-  task: StoredAttempt["task"],
+  of: { task: StoredAttempt["task"]; rank: number | undefined },
   position: Position | undefined,
 ): Promise<StoredAttempt | undefined> {
-  if (position !== undefined && !position.done) {
-    const [own] = await readAttempts(s.core, [position.attempt]);
-    if (own?.task !== task) throw Fault.invalid("cursor", "is not a position in this task's log");
-    return own;
+  const wanted = ({ member }: StoredAttempt): boolean => member === (of.rank ?? member);
+  if (position !== undefined) {
+    const own = await readAttempts(s.core, [position.attempt]);
+    const from = position.done ? position.member + 1 : position.member;
+    if (!position.done && (own[0]?.task !== of.task || own.length <= from)) {
+      throw Fault.invalid("cursor", "is not a position in this task's log");
+    }
+    const next = own.find((attempt) => attempt.member >= from && wanted(attempt));
+    if (next !== undefined) return next;
   }
-  const page = { afterEpoch: position?.epoch ?? -1, afterId: position?.attempt, limit: 1 };
-  const [next] = await listAttemptsOf(s.core, task, page);
-  return next;
+  for (let after = position; ;) {
+    const page = { afterEpoch: after?.epoch ?? -1, afterId: after?.attempt, limit: 1 };
+    const [head] = await listAttemptsOf(s.core, of.task, page);
+    if (head === undefined) return undefined;
+    if (wanted(head)) return head;
+    const member = (await readAttempts(s.core, [head.id])).find(wanted);
+    if (member !== undefined) return member;
+    after = { attempt: head.id, member: 0, epoch: head.epoch, offset: 0, done: true };
+  }
 }
 
 async function* readAttempt(
@@ -115,7 +140,8 @@ async function* readAttempt(
       continue;
     }
     // The log may have moved to storage while its worker was asked.
-    const [present] = await readAttempts(s.core, [attempt.id]);
+    const { id, member } = attempt;
+    const present = (await readAttempts(s.core, [id])).find((each) => each.member === member);
     if (present === undefined) return;
     const moved = present.logArtifact !== undefined;
     attempt = present;
@@ -137,7 +163,7 @@ async function readLive(
   const { attempt, offset } = of;
   const answer = await s.logs.read(
     attempt.node,
-    { attempt: attempt.id, offset, maxBytes: rangeBytes, waitMs: of.follow ? waitMs : 0 },
+    { attempt: nameOf(attempt), offset, maxBytes: rangeBytes, waitMs: of.follow ? waitMs : 0 },
     context.signal,
   );
   if (answer === undefined || answer.error !== "") return undefined;
@@ -204,25 +230,27 @@ function lostLog(attempt: StoredAttempt, offset: number): Range {
   return { records: silent ? [] : [record], nextOffset: offset, end: true };
 }
 
-const attemptName = (attempt: StoredAttempt): string =>
-  `projects/${attempt.project}/tasks/${attempt.task}/attempts/${attempt.id}`;
+const nameOf = ({ id, member }: StoredAttempt): string => memberName({ attempt: id, member });
+
+const attemptName = ({ project, task, id }: StoredAttempt): string =>
+  `projects/${project}/tasks/${task}/attempts/${id}`;
 
 const cursorText = (attempt: StoredAttempt, offset: number): string =>
-  `${attempt.id}.${attempt.epoch}.${offset}`;
+  `${nameOf(attempt)}.${attempt.epoch}.${offset}`;
 
 function parseCursor(cursor: string): Position | undefined {
   if (cursor === "") return undefined;
   const [id, epoch, offset, ...rest] = cursor.split(".");
-  const attempt = parseId("att", id ?? "");
+  const who = parseMemberName(id ?? "");
   const numbers = [Number(epoch), Number(offset)];
   if (
-    attempt === undefined ||
+    who === undefined ||
     rest.length > 0 ||
     !numbers.every((n) => Number.isSafeInteger(n) && n >= 0)
   ) {
     throw Fault.invalid("cursor", "must be the cursor of a log record, or empty");
   }
-  return { attempt, epoch: numbers[0] ?? 0, offset: numbers[1] ?? 0, done: false };
+  return { ...who, epoch: numbers[0] ?? 0, offset: numbers[1] ?? 0, done: false };
 }
 
 function unreachable(attempt: StoredAttempt): Fault {

@@ -7,6 +7,7 @@ import type { CallContext } from "@fastgpu/rpc/context";
 import type { Scheduler } from "../scheduler.ts";
 import { readTask, type StoredTask } from "../store/tasks.ts";
 import { tenantOf } from "./names.ts";
+import { readAttempts } from "../store/attempts.ts";
 import { noPlace, readPlaces, taskToWire } from "./task-wire.ts";
 
 /** How long the answer waits for what other services know of a task. */
@@ -86,21 +87,50 @@ export async function readCosts(
   );
 }
 
+/** Members whose manifests are asked for at once. */
+const manifestsAtOnce = 16;
+
 async function readFiles(s: Scheduler, task: StoredTask, context: CallContext) {
-  if (task.state !== "SUCCEEDED" || task.manifestDigest === undefined) return [];
-  const request = { parent: `projects/${task.project}`, digest: task.manifestDigest };
+  if (task.state !== "SUCCEEDED") return [];
+  const manifests = await manifestsOf(s, task);
   const options = { parent: context, timeoutMs: extrasTimeoutMs, waitForReady: false };
-  return s.storage.getManifest(request, options).then(
-    (manifest) =>
-      manifest.files.map(({ path, sizeBytes, sha256, artifact }) => ({
-        path,
-        sizeBytes,
-        sha256,
-        artifact,
-      })),
-    (error: unknown) => {
-      context.log.warn({ err: error, task: task.id }, "no manifest from storage");
-      return [];
-    },
+  const read = async ({ member, digest }: (typeof manifests)[number]) => {
+    const request = { parent: `projects/${task.project}`, digest };
+    const { files } = await s.storage.getManifest(request, options);
+    return files.map(({ path, sizeBytes, sha256, artifact }) => ({
+      path: task.replicas === 1 ? path : gangPath(member, path),
+      sizeBytes,
+      sha256,
+      artifact,
+    }));
+  };
+  try {
+    const files: Awaited<ReturnType<typeof read>> = [];
+    for (let from = 0; from < manifests.length; from += manifestsAtOnce) {
+      const some = manifests.slice(from, from + manifestsAtOnce);
+      files.push(...(await Promise.all(some.map(read))).flat());
+    }
+    return files;
+  } catch (error) {
+    context.log.warn({ err: error, task: task.id }, "no manifest from storage");
+    return [];
+  }
+}
+
+/** The manifests that together are the task's result. */
+async function manifestsOf(s: Scheduler, task: StoredTask) {
+  if (task.replicas === 1 || task.attempt === undefined) {
+    return task.manifestDigest === undefined ? [] : [{ member: 0, digest: task.manifestDigest }];
+  }
+  return (await readAttempts(s.core, [task.attempt])).flatMap(({ member, manifestDigest }) =>
+    manifestDigest === undefined ? [] : [{ member, digest: manifestDigest }],
   );
+}
+
+/**
+ * Where a file of a gang's member is in the result: rank 0's at the top, the others' below their rank. What rank 0
+ * keeps below a folder of such a name would be in their way: it goes below `rank-0/`.
+ */
+function gangPath(member: number, path: string): string {
+  return member === 0 && !/^rank-\d+\//.test(path) ? path : `rank-${member}/${path}`;
 }

@@ -1,31 +1,25 @@
 import { create, fromBinary, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs, type Timestamp } from "@bufbuild/protobuf/wkt";
 import {
-  AttemptSchema,
   ProgressSchema,
   TaskSchema,
   TaskSpecSchema,
-  type Attempt,
   type LeasedGpu,
   type Task,
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import type { Money } from "@fastgpu/contracts/fastgpu/type/v1/money_pb";
 import { countIndices } from "@fastgpu/domain/index-set";
 import { idToUuid, uuidToId, type AttemptId } from "@fastgpu/domain/ids";
+import { memberName, parseMemberName } from "@fastgpu/domain/member-name";
 import { statement, type Querier } from "@fastgpu/postgres/pool";
-import type { StoredAttempt } from "../store/attempts.ts";
 import type { StoredTask } from "../store/tasks.ts";
-import {
-  attemptStateToWire,
-  exitClassToWire,
-  queueReasonToWire,
-  taskStateToWire,
-} from "./wire-states.ts";
+import { exitClassToWire, queueReasonToWire, taskStateToWire } from "./wire-states.ts";
 
 /** What of a task stands in other rows or services. */
 export interface TaskExtras {
-  /** `nodes/{node}` of the present or last attempt. */
+  /** `nodes/{node}` of the present or last attempt, of a gang its member 0's. */
   readonly node: string;
+  /** Of a gang by rank. */
   readonly gpus: readonly LeasedGpuInit[];
   readonly files?: readonly {
     path: string;
@@ -36,13 +30,16 @@ export interface TaskExtras {
   readonly cost?: Money | undefined;
 }
 
-type LeasedGpuInit = Pick<LeasedGpu, "gpu" | "model" | "simulated">;
+export type LeasedGpuInit = Pick<LeasedGpu, "gpu" | "model" | "simulated">;
 
-const at = (ms: number | undefined): Timestamp | undefined =>
+/** A time on the wire. */
+export const at = (ms: number | undefined): Timestamp | undefined =>
   ms === undefined ? undefined : timestampFromMs(ms);
 
 /** Leaves out what is undefined: protobuf-es wants absent fields absent. */
-function defined<T extends object>(fields: { [K in keyof T]: T[K] | undefined }): Partial<T> {
+export function defined<T extends object>(fields: {
+  [K in keyof T]: T[K] | undefined;
+}): Partial<T> {
   return Object.fromEntries(
     Object.entries(fields).filter(([, value]) => value !== undefined),
   ) as Partial<T>;
@@ -93,54 +90,52 @@ function arrayStatus(array: NonNullable<StoredTask["array"]>) {
   };
 }
 
-/** The attempt as clients see it. */
-export function attemptToWire(attempt: StoredAttempt, gpus: readonly LeasedGpuInit[]): Attempt {
-  const elements = attempt.elements ?? [];
-  return create(AttemptSchema, {
-    name: `projects/${attempt.project}/tasks/${attempt.task}/attempts/${attempt.id}`,
-    epoch: BigInt(attempt.epoch),
-    state: attemptStateToWire(attempt.state),
-    message: attempt.message,
-    node: `nodes/${attempt.node}`,
-    gpus: [...gpus],
-    arrayFirst: elements[0]?.first ?? 0,
-    arrayCount: countIndices(elements),
-    ...defined({
-      exitClass: attempt.exitClass === undefined ? undefined : exitClassToWire(attempt.exitClass),
-      exitCode: attempt.exitCode,
-      leaseTime: at(attempt.leaseMs),
-      startTime: at(attempt.runningMs),
-      endTime: at(attempt.endedMs),
-    }),
-  });
-}
-
 const selectPlaces = statement<{
   attempt_id: string;
+  member: number;
   node_id: string;
   gpu_id: string | null;
   model: string | null;
   simulated: boolean | null;
 }>(
   "task_places",
-  `select a.id as attempt_id, a.node_id, g.id as gpu_id, g.model, g.simulated
-   from attempts a left join allocations l on l.attempt_id = a.id left join gpus g on g.id = l.gpu_id
-   where a.id = any($1::uuid[]) order by g.index`,
+  `select a.id as attempt_id, a.member, a.node_id, g.id as gpu_id, g.model, g.simulated
+   from attempts a left join allocations l on l.attempt_id = a.id and l.member = a.member left join gpus g on g.id = l.gpu_id
+   where a.id = any($1::uuid[]) order by a.id, a.member, g.index`,
 );
 
 /** Where attempts are: their node and GPUs. */
 export async function readPlaces(
   db: Querier,
   attempts: readonly AttemptId[],
-): Promise<ReadonlyMap<AttemptId, Pick<TaskExtras, "node" | "gpus">>> {
+): Promise<ReadonlyMap<AttemptId, Place>> {
+  const places = new Map<AttemptId, Place>();
+  for (const [name, place] of await readMemberPlaces(db, attempts)) {
+    const attempt = parseMemberName(name)?.attempt;
+    if (attempt === undefined) continue;
+    const before = places.get(attempt);
+    const gpus = [...(before?.gpus ?? []), ...place.gpus];
+    places.set(attempt, { node: before?.node ?? place.node, gpus });
+  }
+  return places;
+}
+
+/** A node and GPUs of it, by their resource names. */
+export type Place = Pick<TaskExtras, "node" | "gpus">;
+
+/** Where each member of attempts is, by its name and in the order of ranks. */
+export async function readMemberPlaces(
+  db: Querier,
+  attempts: readonly AttemptId[],
+): Promise<ReadonlyMap<string, Place>> {
   if (attempts.length === 0) return new Map();
   const rows = await db.query(selectPlaces, [attempts.map(idToUuid)]);
-  const places = new Map<AttemptId, { node: string; gpus: LeasedGpuInit[] }>();
+  const places = new Map<string, { node: string; gpus: LeasedGpuInit[] }>();
   for (const row of rows) {
-    const id = uuidToId("att", row.attempt_id);
+    const name = memberName({ attempt: uuidToId("att", row.attempt_id), member: row.member });
     const node = `nodes/${uuidToId("node", row.node_id)}`;
-    const place = places.get(id) ?? { node, gpus: [] };
-    places.set(id, place);
+    const place = places.get(name) ?? { node, gpus: [] };
+    places.set(name, place);
     if (row.gpu_id === null) continue;
     const gpu = `${node}/gpus/${uuidToId("gpu", row.gpu_id)}`;
     place.gpus.push({ gpu, model: row.model ?? "", simulated: row.simulated ?? false });

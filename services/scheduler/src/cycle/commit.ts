@@ -30,7 +30,8 @@ export interface FundedPlacement {
   readonly placement: Placement;
   /** Billable milliseconds that the hold covers; undefined where the attempt costs nothing. */
   readonly fundedMs: number | undefined;
-  readonly gpus: NewLease["gpus"];
+  /** By rank. */
+  readonly members: NewLease["members"];
   /** Trace context of the lease. */
   readonly traceparent: string;
 }
@@ -54,7 +55,7 @@ interface TaskLeases {
 
 /**
  * Writes leases by compare-and-set: the leader's epoch, each task's epoch and state, each GPU's and node's state are
- * checked again under lock, and the limits of its queues (I7). An attempt gets all of its GPUs or none.
+ * checked again under lock, and the limits of its queues (I7). An attempt gets all of its members and all of their GPUs, or none (I6).
  */
 export async function commitLeases(
   tx: Tx,
@@ -123,16 +124,15 @@ function tryLease(
   const { placement } = funded;
   const leases = state.tasks.get(placement.task.id);
   if (leases === undefined || !mayLease(leases, placement)) return undefined;
-  const [place] = placement.members;
-  if (place === undefined || !state.ready.has(place.node)) return undefined;
-  if (!place.gpus.every((gpu) => state.free.get(gpu) === place.node)) return undefined;
   const { task } = leases;
+  if (!mayTake(placement, task, state)) return undefined;
   const elements =
     task.array === undefined ? undefined : takeIndices(leases.pending, placement.elements);
+  const gpus = gpusOfPlacement(placement);
   if (elements !== undefined && countIndices(elements) === 0) return undefined;
-  if (!spend(state.quotas, task, place.gpus.length)) return undefined;
+  if (!spend(state.quotas, task, gpus.length)) return undefined;
 
-  for (const gpu of place.gpus) state.free.delete(gpu);
+  for (const gpu of gpus) state.free.delete(gpu);
   leases.epoch += 1;
   leases.number += 1;
   leases.last = funded.attempt;
@@ -145,7 +145,6 @@ function tryLease(
     org: task.org,
     project: task.project,
     task: task.id,
-    node: place.node,
     epoch: leases.epoch,
     number: leases.number,
     cpuMillis: task.demand.cpuMillis,
@@ -154,9 +153,28 @@ function tryLease(
     stopGraceMs: task.stopGraceMs,
     elements,
     fundedMs: funded.fundedMs,
-    gpus: funded.gpus,
+    members: funded.members,
     traceparent: funded.traceparent,
   };
+}
+
+/** Whether all members of the task are placed, each on a node that takes work and with GPUs of it that nobody has. */
+function mayTake(
+  placement: Placement,
+  task: StoredTask,
+  state: { ready: ReadonlySet<NodeId>; free: ReadonlyMap<GpuId, NodeId> },
+): boolean {
+  const gpus = gpusOfPlacement(placement);
+  return (
+    placement.members.length === task.replicas &&
+    new Set(gpus).size === gpus.length &&
+    placement.members.every(
+      (place) =>
+        state.ready.has(place.node) &&
+        place.gpus.length === task.demand.gpuCount &&
+        place.gpus.every((gpu) => state.free.get(gpu) === place.node),
+    )
+  );
 }
 
 function mayLease({ task, last }: TaskLeases, placement: Placement): boolean {

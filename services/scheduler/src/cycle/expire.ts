@@ -47,6 +47,7 @@ export function lostEvent(
 ): AttemptEvent {
   return {
     attempt: attempt.id,
+    member: attempt.member,
     node: attempt.node,
     epoch: attempt.epoch,
     atMs: nowMs,

@@ -6,7 +6,7 @@ import type { StoredGpu } from "../store/nodes.ts";
 import { commitLeases, type Committed, type FundedPlacement } from "./commit.ts";
 import type { CycleContext } from "./context.ts";
 import type { Mirror } from "./mirror.ts";
-import { holdRequest, pricedGpus } from "./money.ts";
+import { holdRequest, pricedMembers } from "./money.ts";
 
 /** Holds, commits and gives back; answers the tasks that wait for money. */
 export async function lease(
@@ -36,7 +36,7 @@ export async function lease(
       attempt,
       placement,
       fundedMs: open?.fundedMs,
-      gpus: pricedGpus(placement, gpus, open?.priceVersions ?? new Map()),
+      members: pricedMembers(placement, gpus, open?.priceVersions ?? new Map()),
       traceparent: c.startLeaseSpan(placement.task.traceparent, {
         "fastgpu.task": placement.task.id,
         "fastgpu.attempt": attempt,

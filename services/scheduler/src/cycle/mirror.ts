@@ -1,5 +1,5 @@
 import { countIndices } from "@fastgpu/domain/index-set";
-import type { AttemptId, NodeId, TaskId } from "@fastgpu/domain/ids";
+import type { NodeId, TaskId } from "@fastgpu/domain/ids";
 import type { Querier } from "@fastgpu/postgres/pool";
 import {
   plainTask,
@@ -172,6 +172,8 @@ function toPlanTask(task: StoredTask, attainedGpuMs: number): PlanTask | undefin
     submittedMs: task.submittedMs ?? task.createdMs,
     notBeforeMs: task.notBeforeMs,
     demand: task.demand,
+    replicas: task.replicas,
+    topology: task.topology,
     stopGraceMs: task.stopGraceMs,
     attainedGpuMs,
     excludedGpus: task.excludedGpus,
@@ -222,16 +224,16 @@ function toPlanNode(
         free: state === "IDLE",
         reservedFor: undefined,
       })),
-    topology: {},
+    topology: node.topology,
     running: holding.map((attempt) => toPlanLease(attempt, gpus)),
   };
 }
 
 function toPlanLease(attempt: StoredAttempt, gpus: readonly StoredGpu[]): PlanLease {
-  const { id, task, org, project, cpuMillis, memoryMib, diskMib } = attempt;
+  const { id, member, task, org, project, cpuMillis, memoryMib, diskMib } = attempt;
   return {
-    ...{ attempt: id, member: 0, task, org, project, user: "", cpuMillis, memoryMib, diskMib },
-    gpus: gpus.filter((gpu) => gpu.attempt === id).map((gpu) => gpu.id),
+    ...{ attempt: id, member, task, org, project, user: "", cpuMillis, memoryMib, diskMib },
+    gpus: gpus.filter((gpu) => gpu.attempt === id && gpu.member === member).map((gpu) => gpu.id),
     priority: 0,
     submittedMs: attempt.leaseMs,
     heldSinceMs: attempt.leaseMs,
@@ -245,11 +247,7 @@ function toPlanLease(attempt: StoredAttempt, gpus: readonly StoredGpu[]): PlanLe
   };
 }
 
-/** The attempts of a mirror, by id. */
-export function attemptsOf(mirror: Mirror): Map<AttemptId, StoredAttempt> {
-  const all = new Map<AttemptId, StoredAttempt>();
-  for (const { attempts } of mirror.nodes.values()) {
-    for (const attempt of attempts) all.set(attempt.id, attempt);
-  }
-  return all;
+/** The attempts of a mirror; of gangs, every member. */
+export function attemptsOf(mirror: Mirror): StoredAttempt[] {
+  return Array.from(mirror.nodes.values(), ({ attempts }) => attempts).flat();
 }

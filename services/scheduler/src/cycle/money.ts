@@ -2,7 +2,7 @@ import type { AttemptId, GpuId } from "@fastgpu/domain/ids";
 import { skuOf } from "@fastgpu/ledger/sku";
 import { gpusOfPlacement, type Placement } from "@fastgpu/scheduling/plan";
 import type { StoredAttempt } from "../store/attempts.ts";
-import type { NewLease } from "../store/leases.ts";
+import type { LeasedMember } from "../store/leases.ts";
 import type { StoredGpu } from "../store/nodes.ts";
 
 /** Durations that decide how much money is set aside, in milliseconds. */
@@ -65,21 +65,25 @@ export function holdRequest(
   };
 }
 
-/** The GPUs of a placement with what they cost. */
-export function pricedGpus(
+/** The members of a placement by rank, their GPUs with what they cost. */
+export function pricedMembers(
   placement: Placement,
   gpus: ReadonlyMap<GpuId, StoredGpu>,
   priceVersions: ReadonlyMap<string, number>,
-): NewLease["gpus"] {
-  return gpusOfPlacement(placement).flatMap((id) => {
+): LeasedMember[] {
+  const priced = (id: GpuId): LeasedMember["gpus"] => {
     const gpu = gpus.get(id);
     if (gpu === undefined) return [];
     const sku = skuOf(gpu);
     return [{ id, sku, priceVersion: priceVersions.get(sku) ?? 0, simulated: gpu.simulated }];
-  });
+  };
+  return placement.members.map(({ node, gpus: own }) => ({ node, gpus: own.flatMap(priced) }));
 }
 
-/** Until when an attempt is paid for, in server time; undefined where it costs nothing. Billing starts when it runs. */
+/**
+ * Until when an attempt, or a gang's member, is paid for, in server time; undefined where it costs nothing. Billing
+ * starts when it runs; the hold covers as much time of every member, so that none of them needs another's.
+ */
 export function fundedUntilMs(attempt: StoredAttempt): number | undefined {
   if (attempt.fundedMs === undefined) return undefined;
   return (attempt.runningMs ?? attempt.leaseMs) + attempt.fundedMs;

@@ -2,11 +2,18 @@ import { assertLeader } from "@fastgpu/postgres/leader";
 import { appendEvents } from "@fastgpu/postgres/outbox";
 import { transaction } from "@fastgpu/postgres/transaction";
 import { lockOpenAllocations, readAttemptsDueForCut, storeCuts } from "../store/allocations.ts";
-import { lockAttempts, storeFunded, updateAttempts } from "../store/attempts.ts";
+import {
+  lockAttempts,
+  storeFunded,
+  updateAttempts,
+  type StoredAttempt,
+} from "../store/attempts.ts";
+import { memberName } from "@fastgpu/domain/member-name";
 import { readMissedDependencies } from "../store/dependencies.ts";
 import { lockTasks, updateTasks } from "../store/tasks.ts";
 import { cutAllocations, type Applied } from "../transition/apply.ts";
 import { taskStateChanged } from "../transition/events.ts";
+import { stopChanges, stoppableOf } from "../transition/stop.ts";
 import { cycleLeader } from "./commit.ts";
 import { apply, type CycleContext } from "./context.ts";
 import { expireNode, hasExpired } from "./expire.ts";
@@ -42,7 +49,8 @@ async function expireNodes(c: CycleContext, nowMs: number): Promise<void> {
     );
     if (applied === undefined) continue;
     c.log.warn({ node: node.id, tasks: applied.tasks.length }, "node lost");
-    await apply(c, { tasks: applied.tasks, nodes: [node.id] });
+    // Members of gangs on other nodes were told to stop.
+    await apply(c, { tasks: applied.tasks, nodes: [...new Set([node.id, ...applied.nodes])] });
     await unlock(c, applied.ended, nowMs);
   }
 }
@@ -57,18 +65,17 @@ async function unlockMissed(c: CycleContext, nowMs: number): Promise<void> {
 
 async function extendHolds(c: CycleContext, nowMs: number): Promise<void> {
   const at = { nowMs, times: c.times };
-  const due = [...attemptsOf(c.mirror).values()].filter((attempt) => needsExtension(attempt, at));
+  const due = attemptsOf(c.mirror).filter((attempt) => needsExtension(attempt, at));
   if (due.length === 0) return;
-  const items = due.map((attempt) => ({
-    attempt: attempt.id,
-    n: attempt.holdN + 1,
-    coverMs:
-      Math.max(0, nowMs - (attempt.runningMs ?? nowMs)) +
-      attempt.stopGraceMs +
-      c.times.skewMs +
-      c.times.marginMs +
-      c.times.coverMs,
-  }));
+  // One hold covers all members of a gang, for as long as the one needs that has run longest.
+  const items = Array.from(
+    Map.groupBy(due, ({ id }) => id),
+    ([id, members]) => ({
+      attempt: id,
+      n: Math.max(...members.map(({ holdN }) => holdN)) + 1,
+      coverMs: Math.max(...members.map((member) => coverMs(member, c, nowMs))),
+    }),
+  );
   const answers = await c.holds.extend(c.leaderEpoch, items);
   const funded = items.flatMap((item, i) => {
     const answer = answers[i];
@@ -77,31 +84,28 @@ async function extendHolds(c: CycleContext, nowMs: number): Promise<void> {
       : [];
   });
   if (funded.length > 0) await storeFunded(c.core, funded);
-  const nodes = [...new Set(due.map((attempt) => attempt.node))];
+  const ids = new Set(items.map(({ attempt }) => attempt));
+  const members = attemptsOf(c.mirror).filter(({ id }) => ids.has(id));
+  const nodes = [...new Set(members.map(({ node }) => node))];
   await c.mirror.refresh(c.core, { tasks: [], nodes });
+}
+
+function coverMs(attempt: StoredAttempt, { times }: CycleContext, nowMs: number): number {
+  const ranMs = Math.max(0, nowMs - (attempt.runningMs ?? nowMs));
+  return ranMs + attempt.stopGraceMs + times.skewMs + times.marginMs + times.coverMs;
 }
 
 async function stopUnfunded(c: CycleContext, nowMs: number): Promise<void> {
   const at = { nowMs, times: c.times };
-  const due = [...attemptsOf(c.mirror).values()].filter((each) => mustStopForBudget(each, at));
+  const due = attemptsOf(c.mirror).filter((each) => mustStopForBudget(each, at));
   if (due.length === 0) return;
   const stopped = await transaction(c.core, async (tx) => {
     await assertLeader(tx, cycleLeader, c.leaderEpoch);
     const tasks = await lockTasks(tx, [...new Set(due.map((attempt) => attempt.task))].toSorted());
-    const attempts = await lockAttempts(tx, due.map((attempt) => attempt.id).toSorted());
-    const stopping = attempts.filter((each) =>
-      ["LEASED", "STARTING", "RUNNING"].includes(each.state),
-    );
-    await updateAttempts(
-      tx,
-      stopping.map((attempt) => ({
-        id: attempt.id,
-        prevState: attempt.state,
-        state: "STOPPING",
-        stopClass: "budget",
-        stopMs: nowMs,
-      })),
-    );
+    // Of a gang all members, whichever of them has used up its money first.
+    const ids = [...new Set(due.map((attempt) => attempt.id))].toSorted();
+    const stopping = stoppableOf(await lockAttempts(tx, ids));
+    await updateAttempts(tx, stopChanges(stopping, "budget", nowMs));
     const moved = tasks.filter(
       (task) =>
         task.array === undefined && ["SCHEDULED", "STARTING", "RUNNING"].includes(task.state),
@@ -139,13 +143,16 @@ async function cutUsage(c: CycleContext, nowMs: number): Promise<void> {
   await transaction(c.core, async (tx) => {
     await assertLeader(tx, cycleLeader, c.leaderEpoch);
     const attempts = await lockAttempts(tx, due);
-    const held = Map.groupBy(await lockOpenAllocations(tx, due), (each) => each.attempt);
+    const held = Map.groupBy(await lockOpenAllocations(tx, due), memberName);
     for (const attempt of attempts) {
+      const own = held.get(memberName({ attempt: attempt.id, member: attempt.member })) ?? [];
+      if (own.length === 0) continue;
       const lastSeenMs = c.mirror.nodes.get(attempt.node)?.node.lastSeenMs ?? nowMs;
       // Never past the last sign of life: what comes after it may turn out to be unknown.
       const endMs = Math.min(nowMs, Math.max(lastSeenMs, nowMs - cutEveryMs));
-      const cut = cutAllocations(attempt, held.get(attempt.id) ?? [], {
+      const cut = cutAllocations(attempt, own, {
         endMs,
+        released: false,
         final: false,
         nowMs,
       });

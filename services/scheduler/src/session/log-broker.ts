@@ -4,12 +4,13 @@ import {
   type ServeLogsRequest,
   type ServeLogsResponse,
 } from "@fastgpu/contracts/fastgpu/worker/v1/worker_session_pb";
-import type { AttemptId, NodeId } from "@fastgpu/domain/ids";
+import type { NodeId } from "@fastgpu/domain/ids";
 import { createSendQueue, type SendQueue } from "./queue.ts";
 
 /** A range of an attempt's log that a reader wants. */
 export interface LogRangeRequest {
-  readonly attempt: AttemptId;
+  /** The attempt's name on its worker: a member's has its rank. */
+  readonly attempt: string;
   readonly offset: number;
   /** The reader's credit in bytes. */
   readonly maxBytes: number;

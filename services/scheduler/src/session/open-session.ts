@@ -1,5 +1,6 @@
 import type { Hello, LiveAttempt } from "@fastgpu/contracts/fastgpu/worker/v1/worker_session_pb";
-import { parseId, type AttemptId, type GpuId, type NodeId } from "@fastgpu/domain/ids";
+import type { GpuId, NodeId } from "@fastgpu/domain/ids";
+import { memberName } from "@fastgpu/domain/member-name";
 import type { Pool } from "@fastgpu/postgres/pool";
 import { transaction } from "@fastgpu/postgres/transaction";
 import { newId } from "../new-id.ts";
@@ -20,8 +21,8 @@ export interface OpenedSession {
   readonly sessionEpoch: number;
   /** Ids of the Hello's GPUs, in its order. */
   readonly gpus: readonly GpuId[];
-  /** Attempts of the Hello that go on. */
-  readonly adopted: readonly AttemptId[];
+  /** Names of attempts and members of the Hello that go on. */
+  readonly adopted: readonly string[];
   readonly leaseUntilMs: number;
   readonly applied: Applied;
 }
@@ -49,6 +50,7 @@ export async function openWorkerSession(
       memoryMib: Number(hello.memoryMib),
       diskMib: Number(hello.diskMib),
       runtimes: hello.runtimes,
+      topology: hello.topology,
       leaseUntilMs,
       nowMs,
     });
@@ -80,12 +82,13 @@ export async function openWorkerSession(
 function reconcile(
   live: readonly StoredAttempt[],
   listed: readonly LiveAttempt[],
-): { adopted: AttemptId[]; lost: StoredAttempt[] } {
-  const epochs = new Map(listed.map((each) => [parseId("att", each.attempt), Number(each.epoch)]));
-  const adopted: AttemptId[] = [];
+): { adopted: string[]; lost: StoredAttempt[] } {
+  const epochs = new Map(listed.map((each) => [each.attempt, Number(each.epoch)]));
+  const adopted: string[] = [];
   const lost: StoredAttempt[] = [];
   for (const attempt of live) {
-    if (epochs.get(attempt.id) === attempt.epoch) adopted.push(attempt.id);
+    const name = memberName({ attempt: attempt.id, member: attempt.member });
+    if (epochs.get(name) === attempt.epoch) adopted.push(name);
     // A lease that was not taken up is simply sent again.
     else if (attempt.state !== "LEASED") lost.push(attempt);
   }

@@ -4,7 +4,8 @@ import { ProgressSchema, type Progress } from "@fastgpu/contracts/fastgpu/schedu
 import type { Report } from "@fastgpu/contracts/fastgpu/worker/v1/worker_session_pb";
 import type { Clock } from "@fastgpu/domain/clock";
 import { indexSet, type IndexSet } from "@fastgpu/domain/index-set";
-import { parseId, type NodeId } from "@fastgpu/domain/ids";
+import type { NodeId } from "@fastgpu/domain/ids";
+import { parseMemberName } from "@fastgpu/domain/member-name";
 import type { ExitClass } from "@fastgpu/domain/states";
 import { createBatchWriter, type BatchWriter } from "@fastgpu/postgres/batch-writer";
 import type { Pool } from "@fastgpu/postgres/pool";
@@ -23,11 +24,11 @@ export function toEvents(
   from: { node: NodeId; receivedMs: number },
 ): AttemptEvent[] {
   return reports.flatMap((report) => {
-    const attempt = parseId("att", report.attempt);
+    const who = parseMemberName(report.attempt);
     const what = whatHappened(report, from.receivedMs);
-    if (attempt === undefined || what === undefined) return [];
+    if (who === undefined || what === undefined) return [];
     const atMs = from.receivedMs - Number(report.agoMs);
-    return [{ attempt, node: from.node, epoch: Number(report.epoch), atMs, what }];
+    return [{ ...who, node: from.node, epoch: Number(report.epoch), atMs, what }];
   });
 }
 

@@ -1,16 +1,18 @@
-import { create, fromBinary } from "@bufbuild/protobuf";
+import { create, fromBinary, type MessageInitShape } from "@bufbuild/protobuf";
 import { TaskSpecSchema } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import {
   ConnectResponseSchema,
   LeaseSchema,
   StopSchema,
   type ConnectResponse,
+  type GangSchema,
   type Lease,
   type Stop,
 } from "@fastgpu/contracts/fastgpu/worker/v1/worker_session_pb";
 import type { Clock } from "@fastgpu/domain/clock";
 import { Fault } from "@fastgpu/domain/fault";
-import type { AttemptId, NodeId } from "@fastgpu/domain/ids";
+import type { NodeId } from "@fastgpu/domain/ids";
+import { memberName, type Member } from "@fastgpu/domain/member-name";
 import { startLoop, type Loop } from "@fastgpu/lifecycle/loop";
 import { createBatchWriter, type BatchWriter } from "@fastgpu/postgres/batch-writer";
 import type { Pool } from "@fastgpu/postgres/pool";
@@ -34,7 +36,7 @@ export interface Renewed {
   /** False where a newer session exists or the node was lost: this session is over. */
   readonly stands: boolean;
   readonly leaseUntilMs: number;
-  readonly fundedEnds: readonly { readonly attempt: AttemptId; readonly untilMs: number }[];
+  readonly fundedEnds: readonly (Member & { readonly untilMs: number })[];
 }
 
 /** The sessions of this replica: who is connected, and the one sender that tells them what to do. */
@@ -164,7 +166,7 @@ function send(
 }
 
 const sentKey = (item: NodeWork): string =>
-  `${item.stop === undefined ? "lease" : "stop"} ${item.attempt}`;
+  `${item.stop === undefined ? "lease" : "stop"} ${memberName(item)}`;
 
 /** Keys of work that is done would pile up over a long session. */
 function forgetDone(session: Session, items: readonly NodeWork[]): void {
@@ -174,13 +176,14 @@ function forgetDone(session: Session, items: readonly NodeWork[]): void {
 }
 
 function toLease(item: NodeWork, nowMs: number): Lease {
+  const spec = fromBinary(TaskSpecSchema, item.spec);
   return create(LeaseSchema, {
-    attempt: item.attempt,
+    attempt: memberName(item),
     task: item.task,
     org: item.org,
     project: item.project,
     epoch: BigInt(item.epoch),
-    spec: fromBinary(TaskSpecSchema, item.spec),
+    spec,
     gpus: [...item.gpus],
     leaseEndMs: BigInt(item.leaseEndMs),
     serverTimeMs: BigInt(nowMs),
@@ -189,12 +192,18 @@ function toLease(item: NodeWork, nowMs: number): Lease {
     slots: item.slots,
     attemptNumber: item.number,
     displayName: item.displayName,
+    ...(spec.replicas === 0 ? {} : { gang: gangOf(item) }),
   });
+}
+
+/** Who asks for a gang has one, of one member too. */
+function gangOf({ member, memberNodes }: NodeWork): MessageInitShape<typeof GangSchema> {
+  return { rank: member, size: memberNodes.length, nodes: [...memberNodes] };
 }
 
 function toStop(item: NodeWork): Stop {
   return create(StopSchema, {
-    attempt: item.attempt,
+    attempt: memberName(item),
     epoch: BigInt(item.epoch),
     reason: exitClassToWire(item.stop?.reason ?? "cancelled"),
     graceMs: BigInt(item.stop?.graceMs ?? 0),

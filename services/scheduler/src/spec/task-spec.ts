@@ -14,8 +14,9 @@ import { DependencyCondition } from "@fastgpu/contracts/fastgpu/scheduler/v1/tas
 import { Fault } from "@fastgpu/domain/fault";
 import { parseId, type ProjectId, type TaskId } from "@fastgpu/domain/ids";
 import { defaultRetryOn, type RetryPolicy } from "@fastgpu/domain/retry";
-import type { Demand } from "@fastgpu/scheduling/plan";
+import type { Demand, Topology } from "@fastgpu/scheduling/plan";
 import { exitClassFromWire, exitClassToWire } from "../api/wire-states.ts";
+import { parseGang } from "./gang.ts";
 
 /** Limits of a task beyond those in the proto; docs/limits.md states them. */
 export const specLimits = {
@@ -49,6 +50,9 @@ export interface ParsedTask {
   /** The spec with defaults, serialized: what the worker gets. */
   readonly spec: Uint8Array;
   readonly demand: Demand;
+  /** Members of a gang; 1: a plain task. */
+  readonly replicas: number;
+  readonly topology: Topology;
   readonly priority: number;
   readonly retry: RetryPolicy;
   readonly maxRuntimeMs: number;
@@ -78,6 +82,7 @@ export function parseTask(task: Task, project: ProjectId): ParsedTask {
     labels: task.labels,
     spec: bytes,
     demand: demandOf(filled),
+    ...parseGang(filled),
     priority: filled.priority,
     retry: {
       maxRetries: filled.retry?.maxRetries ?? defaults.maxRetries,

@@ -7,6 +7,7 @@ import {
   type ProjectId,
   type TaskId,
 } from "@fastgpu/domain/ids";
+import { memberName } from "@fastgpu/domain/member-name";
 import { statement, type Querier } from "@fastgpu/postgres/pool";
 
 /** One GPU leased to one attempt: the row that usage is cut from. */
@@ -73,6 +74,26 @@ export async function lockOpenAllocations(
   attempts: readonly AttemptId[],
 ): Promise<StoredAllocation[]> {
   return (await tx.query(lockOpen, [attempts.map(idToUuid)])).map(toAllocation);
+}
+
+const selectGpus = statement<{ attempt_id: string; member: number; gpu_id: string }>(
+  "allocations_gpus",
+  "select attempt_id, member, gpu_id from allocations where attempt_id = any($1::uuid[]) order by gpu_id",
+);
+
+/** GPUs that members of attempts hold or have held, by the member's name. */
+export async function readGpusOfMembers(
+  db: Querier,
+  attempts: readonly AttemptId[],
+): Promise<ReadonlyMap<string, readonly GpuId[]>> {
+  const gpus = new Map<string, GpuId[]>();
+  for (const { attempt_id, member, gpu_id } of await db.query(selectGpus, [
+    attempts.map(idToUuid),
+  ])) {
+    const name = memberName({ attempt: uuidToId("att", attempt_id), member });
+    gpus.set(name, [...(gpus.get(name) ?? []), uuidToId("gpu", gpu_id)]);
+  }
+  return gpus;
 }
 
 /** Attempts with a GPU whose last cut is at or before a time, at most 1,000. */

@@ -14,9 +14,11 @@ import { statement, type Querier } from "@fastgpu/postgres/pool";
 /** Array indices by the class they ended with. */
 export type ElementResults = Readonly<Partial<Record<ExitClass, IndexSet>>>;
 
-/** One lease of a task, or of a range of an array, as the database has it. */
+/** One lease of a task, or of a range of an array, as the database has it; of a gang, one member's part of it. */
 export interface StoredAttempt {
   readonly id: AttemptId;
+  /** Rank in its gang, from 0; 0 where it is none. */
+  readonly member: number;
   readonly org: OrgId;
   readonly project: ProjectId;
   readonly task: TaskId;
@@ -53,10 +55,14 @@ export interface StoredAttempt {
   readonly logArtifact: string | undefined;
   readonly elementResults: ElementResults | undefined;
   readonly traceparent: string;
+  /** True for the member whose end is the attempt's. */
+  readonly cause: boolean;
 }
 
 interface AttemptRow {
   id: string;
+  member: number;
+  cause: boolean;
   org_id: string;
   project_id: string;
   task_id: string;
@@ -94,6 +100,8 @@ const optional = (value: bigint | null): number | undefined =>
 function toAttempt(row: AttemptRow): StoredAttempt {
   return {
     id: uuidToId("att", row.id),
+    member: row.member,
+    cause: row.cause,
     org: uuidToId("org", row.org_id),
     project: uuidToId("proj", row.project_id),
     task: uuidToId("task", row.task_id),
@@ -136,23 +144,23 @@ function toResults(json: Partial<Record<ExitClass, string>>): ElementResults {
 
 const selectByIds = statement<AttemptRow>(
   "attempts_by_ids",
-  "select * from attempts where id = any($1::uuid[]) order by id",
+  "select * from attempts where id = any($1::uuid[]) order by id, member",
 );
 const lockByIds = statement<AttemptRow>(
   "attempts_lock_by_ids",
-  "select * from attempts where id = any($1::uuid[]) order by id for update",
+  "select * from attempts where id = any($1::uuid[]) order by id, member for update",
 );
 const selectLive = statement<AttemptRow>(
   "attempts_live",
-  "select * from attempts where state <> 'ENDED' order by id",
+  "select * from attempts where state <> 'ENDED' order by id, member",
 );
 const selectLiveOfNodes = statement<AttemptRow>(
   "attempts_live_of_nodes",
-  "select * from attempts where state <> 'ENDED' and node_id = any($1::uuid[]) order by id",
+  "select * from attempts where state <> 'ENDED' and node_id = any($1::uuid[]) order by id, member",
 );
 const lockLiveOfTask = statement<AttemptRow>(
   "attempts_lock_live_of_task",
-  "select * from attempts where task_id = $1 and state <> 'ENDED' order by id for update",
+  "select * from attempts where task_id = $1 and state <> 'ENDED' order by id, member for update",
 );
 const selectUnfolded = statement<AttemptRow>(
   "attempts_unfolded",
@@ -160,10 +168,11 @@ const selectUnfolded = statement<AttemptRow>(
 );
 const selectByTask = statement<AttemptRow>(
   "attempts_by_task",
-  "select * from attempts where task_id = $1 and (epoch, id) > ($2, $3) order by epoch, id limit $4",
+  `select * from attempts where task_id = $1 and member = 0 and (epoch, id) > ($2, $3)
+   order by epoch, id limit $4`,
 );
 
-/** The attempts of these ids; unknown ids are left out. */
+/** The attempts of these ids, all members by rank; unknown ids are left out. */
 export async function readAttempts(db: Querier, ids: readonly AttemptId[]) {
   return (await db.query(selectByIds, [ids.map(idToUuid)])).map(toAttempt);
 }
@@ -187,17 +196,17 @@ export async function lockAttempts(tx: Querier, ids: readonly AttemptId[]) {
   return (await tx.query(lockByIds, [ids.map(idToUuid)])).map(toAttempt);
 }
 
-/** Every attempt that has not ended. */
+/** Every attempt, of a gang every member, that has not ended. */
 export async function readLiveAttempts(db: Querier): Promise<StoredAttempt[]> {
   return (await db.query(selectLive)).map(toAttempt);
 }
 
-/** Attempts on these nodes that have not ended. */
+/** Attempts and members on these nodes that have not ended. */
 export async function readLiveAttemptsOf(db: Querier, nodes: readonly NodeId[]) {
   return (await db.query(selectLiveOfNodes, [nodes.map(idToUuid)])).map(toAttempt);
 }
 
-/** Attempts of a task that have not ended, locked until the transaction ends. */
+/** Attempts of a task, with all their members, that have not ended, locked until the transaction ends. */
 export async function lockLiveAttemptsOfTask(tx: Querier, task: TaskId): Promise<StoredAttempt[]> {
   return (await tx.query(lockLiveOfTask, [idToUuid(task)])).map(toAttempt);
 }
@@ -207,7 +216,7 @@ export async function readUnfolded(db: Querier): Promise<StoredAttempt[]> {
   return (await db.query(selectUnfolded)).map(toAttempt);
 }
 
-/** Attempts of a task in order, after a position. */
+/** Attempts of a task in order, after a position: of a gang, only member 0. */
 export async function listAttemptsOf(
   db: Querier,
   task: TaskId,
@@ -222,6 +231,7 @@ export async function listAttemptsOf(
 /** What changes when an attempt moves: fields that are left out keep their value. */
 export interface AttemptChange {
   readonly id: AttemptId;
+  readonly member: number;
   /** The state that the row had, or the last one passed in the same transaction. */
   readonly prevState: AttemptState;
   readonly state: AttemptState;
@@ -239,6 +249,7 @@ export interface AttemptChange {
   readonly logArtifact?: string;
   readonly elementResults?: ElementResults;
   readonly folded?: boolean;
+  readonly cause?: boolean;
 }
 
 const update = statement(
@@ -259,12 +270,13 @@ const update = statement(
      manifest_digest = coalesce(c.manifest_digest, a.manifest_digest),
      log_artifact = coalesce(c.log_artifact, a.log_artifact),
      element_results = coalesce(c.element_results, a.element_results),
-     folded = coalesce(c.folded, a.folded)
+     folded = coalesce(c.folded, a.folded),
+     cause = coalesce(c.cause, a.cause)
    from json_to_recordset($1::json) as c(
-     id uuid, prev_state text, state text, running_ms bigint, stop_class text, stop_ms bigint,
+     id uuid, member int, cause boolean, prev_state text, state text, running_ms bigint, stop_class text, stop_ms bigint,
      stop_delivered boolean, gone_ms bigint, ended_ms bigint, exit_class text, exit_code int, message text,
      isolation text, manifest_digest text, log_artifact text, element_results jsonb, folded boolean)
-   where a.id = c.id`,
+   where a.id = c.id and a.member = c.member`,
 );
 
 /** Writes changes of rows that the transaction has locked. */
@@ -275,6 +287,8 @@ export async function updateAttempts(
   if (changes.length === 0) return;
   const rows = changes.map((change) => ({
     id: idToUuid(change.id),
+    member: change.member,
+    cause: change.cause,
     prev_state: change.prevState,
     state: change.state,
     running_ms: change.runningMs,
@@ -321,7 +335,7 @@ const setFunded = statement(
    where a.id = c.id and a.hold_n < c.n`,
 );
 
-/** Stores what the extended holds of attempts cover. */
+/** Stores what the extended holds of attempts cover, for all of their members. */
 export async function storeFunded(
   db: Querier,
   items: readonly { id: AttemptId; fundedMs: number; n: number }[],

@@ -11,13 +11,23 @@ import {
 } from "@fastgpu/domain/ids";
 import { statement, type Querier } from "@fastgpu/postgres/pool";
 
-/** A lease to write: one attempt with its GPUs. */
+/** What one member of an attempt gets. */
+export interface LeasedMember {
+  readonly node: NodeId;
+  readonly gpus: readonly {
+    readonly id: GpuId;
+    readonly sku: string;
+    readonly priceVersion: number;
+    readonly simulated: boolean;
+  }[];
+}
+
+/** A lease to write: one attempt with all of its members and their GPUs. */
 export interface NewLease {
   readonly attempt: AttemptId;
   readonly org: OrgId;
   readonly project: ProjectId;
   readonly task: TaskId;
-  readonly node: NodeId;
   readonly epoch: number;
   readonly number: number;
   readonly cpuMillis: number;
@@ -26,12 +36,8 @@ export interface NewLease {
   readonly stopGraceMs: number;
   readonly elements: IndexSet | undefined;
   readonly fundedMs: number | undefined;
-  readonly gpus: readonly {
-    readonly id: GpuId;
-    readonly sku: string;
-    readonly priceVersion: number;
-    readonly simulated: boolean;
-  }[];
+  /** By rank. */
+  readonly members: readonly LeasedMember[];
   readonly traceparent: string;
 }
 
@@ -46,21 +52,21 @@ const readyNodes = statement<{ id: string }>(
 );
 const insertAttempts = statement(
   "leases_insert_attempts",
-  `insert into attempts (id, org_id, project_id, task_id, node_id, epoch, leader_epoch, number, state, cpu_millis,
+  `insert into attempts (id, member, org_id, project_id, task_id, node_id, epoch, leader_epoch, number, state, cpu_millis,
      memory_mib, disk_mib, stop_grace_ms, elements, lease_ms, funded_ms, traceparent)
-   select c.id, c.org_id, c.project_id, c.task_id, c.node_id, c.epoch, $2, c.number, 'LEASED', c.cpu_millis,
+   select c.id, c.member, c.org_id, c.project_id, c.task_id, c.node_id, c.epoch, $2, c.number, 'LEASED', c.cpu_millis,
      c.memory_mib, c.disk_mib, c.stop_grace_ms, c.elements, $3, c.funded_ms, c.traceparent
-   from json_to_recordset($1::json) as c(id uuid, org_id uuid, project_id uuid, task_id uuid, node_id uuid,
+   from json_to_recordset($1::json) as c(id uuid, member int, org_id uuid, project_id uuid, task_id uuid, node_id uuid,
      epoch bigint, number int, cpu_millis bigint, memory_mib bigint, disk_mib bigint, stop_grace_ms bigint, elements int4multirange,
      funded_ms bigint, traceparent text)`,
 );
 const insertAllocations = statement(
   "leases_insert_allocations",
-  `insert into allocations (attempt_id, gpu_id, org_id, project_id, task_id, sku, price_version, simulated,
+  `insert into allocations (attempt_id, member, gpu_id, org_id, project_id, task_id, sku, price_version, simulated,
      from_ms, cut_ms)
-   select c.attempt_id, c.gpu_id, c.org_id, c.project_id, c.task_id, c.sku, c.price_version, c.simulated,
+   select c.attempt_id, c.member, c.gpu_id, c.org_id, c.project_id, c.task_id, c.sku, c.price_version, c.simulated,
      free.from_ms, free.from_ms
-   from json_to_recordset($1::json) as c(attempt_id uuid, gpu_id uuid, org_id uuid, project_id uuid, task_id uuid,
+   from json_to_recordset($1::json) as c(attempt_id uuid, member int, gpu_id uuid, org_id uuid, project_id uuid, task_id uuid,
      sku text, price_version int, simulated boolean),
      -- Another replica's clock may be a little ahead: a GPU's time never begins before it was given back.
      lateral (select greatest($2::bigint, max(a.released_ms)) as from_ms
@@ -68,8 +74,8 @@ const insertAllocations = statement(
 );
 const takeGpus = statement(
   "leases_take_gpus",
-  `update gpus g set state = 'LEASED', attempt_id = c.attempt_id, last_org = c.org_id
-   from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as c(gpu_id, attempt_id, org_id) where g.id = c.gpu_id`,
+  `update gpus g set state = 'LEASED', attempt_id = c.attempt_id, last_org = c.org_id, member = c.member
+   from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::int[]) as c(gpu_id, attempt_id, org_id, member) where g.id = c.gpu_id`,
 );
 const scheduleTasks = statement(
   "leases_schedule_tasks",
@@ -102,18 +108,22 @@ export async function readReadyNodes(
   return new Set(rows.map((row) => uuidToId("node", row.id)));
 }
 
-/** Writes leases: attempts, their allocations, and the GPUs as taken. */
+/** Writes leases: attempts with all their members, their allocations, and the GPUs as taken. */
 export async function insertLeases(
   tx: Querier,
   leases: readonly NewLease[],
   at: { leaderEpoch: bigint; nowMs: number },
 ): Promise<void> {
-  const attempts = leases.map((lease) => ({
+  const members = leases.flatMap((lease) =>
+    lease.members.map(({ node, gpus }, member) => ({ lease, member, node, gpus })),
+  );
+  const attempts = members.map(({ lease, member, node }) => ({
     id: idToUuid(lease.attempt),
+    member,
     org_id: idToUuid(lease.org),
     project_id: idToUuid(lease.project),
     task_id: idToUuid(lease.task),
-    node_id: idToUuid(lease.node),
+    node_id: idToUuid(node),
     epoch: lease.epoch,
     number: lease.number,
     cpu_millis: lease.cpuMillis,
@@ -125,10 +135,13 @@ export async function insertLeases(
     traceparent: lease.traceparent,
   }));
   await tx.query(insertAttempts, [JSON.stringify(attempts), at.leaderEpoch, at.nowMs]);
-  const held = leases.flatMap((lease) => lease.gpus.map((gpu) => ({ lease, gpu })));
+  const held = members.flatMap(({ lease, member, gpus }) =>
+    gpus.map((gpu) => ({ lease, member, gpu })),
+  );
   if (held.length === 0) return;
-  const allocations = held.map(({ lease, gpu }) => ({
+  const allocations = held.map(({ lease, member, gpu }) => ({
     attempt_id: idToUuid(lease.attempt),
+    member,
     gpu_id: idToUuid(gpu.id),
     org_id: idToUuid(lease.org),
     project_id: idToUuid(lease.project),
@@ -142,6 +155,7 @@ export async function insertLeases(
     held.map(({ gpu }) => idToUuid(gpu.id)),
     held.map(({ lease }) => idToUuid(lease.attempt)),
     held.map(({ lease }) => idToUuid(lease.org)),
+    held.map(({ member }) => member),
   ]);
 }
 

@@ -23,6 +23,8 @@ export interface StoredNode {
   readonly memoryMib: number;
   readonly diskMib: number;
   readonly runtimes: readonly string[];
+  /** Places that hold it, by kind. */
+  readonly topology: Readonly<Record<string, string>>;
   readonly leaseUntilMs: number;
   readonly lastSeenMs: number;
 }
@@ -41,6 +43,8 @@ export interface StoredGpu {
   readonly present: boolean;
   readonly state: GpuStateName;
   readonly attempt: AttemptId | undefined;
+  /** The rank of the member that holds it. */
+  readonly member: number;
   readonly lastOrg: OrgId | undefined;
 }
 
@@ -56,6 +60,7 @@ interface NodeRow {
   memory_mib: bigint;
   disk_mib: bigint;
   runtimes: string[];
+  topology: Record<string, string>;
   lease_until_ms: bigint;
   last_seen_ms: bigint;
 }
@@ -71,6 +76,7 @@ interface GpuRow {
   present: boolean;
   state: GpuStateName;
   attempt_id: string | null;
+  member: number;
   last_org: string | null;
 }
 
@@ -86,6 +92,7 @@ const toNode = (row: NodeRow): StoredNode => ({
   memoryMib: Number(row.memory_mib),
   diskMib: Number(row.disk_mib),
   runtimes: row.runtimes,
+  topology: row.topology,
   leaseUntilMs: Number(row.lease_until_ms),
   lastSeenMs: Number(row.last_seen_ms),
 });
@@ -101,6 +108,7 @@ const toGpu = (row: GpuRow): StoredGpu => ({
   present: row.present,
   state: row.state,
   attempt: row.attempt_id === null ? undefined : uuidToId("att", row.attempt_id),
+  member: row.member,
   lastOrg: row.last_org === null ? undefined : uuidToId("org", row.last_org),
 });
 
@@ -182,6 +190,7 @@ export interface NodeInventory {
   readonly memoryMib: number;
   readonly diskMib: number;
   readonly runtimes: readonly string[];
+  readonly topology: Readonly<Record<string, string>>;
   readonly leaseUntilMs: number;
   readonly nowMs: number;
 }
@@ -189,13 +198,13 @@ export interface NodeInventory {
 const upsertNode = statement<{ session_epoch: bigint }>(
   "nodes_upsert",
   `insert into nodes as n (id, display_name, worker_version, boot_id, state, session_epoch, replica, cpu_millis,
-     memory_mib, disk_mib, runtimes, lease_until_ms, last_seen_ms)
-   values ($1, $2, $3, $4, 'READY', 1, $5, $6, $7, $8, $9, $10, $11)
+     memory_mib, disk_mib, runtimes, lease_until_ms, last_seen_ms, topology)
+   values ($1, $2, $3, $4, 'READY', 1, $5, $6, $7, $8, $9, $10, $11, $12)
    on conflict (id) do update set display_name = excluded.display_name, worker_version = excluded.worker_version,
      boot_id = excluded.boot_id, state = 'READY', session_epoch = n.session_epoch + 1, replica = excluded.replica,
      cpu_millis = excluded.cpu_millis, memory_mib = excluded.memory_mib, disk_mib = excluded.disk_mib,
      runtimes = excluded.runtimes, lease_until_ms = greatest(n.lease_until_ms, excluded.lease_until_ms),
-     last_seen_ms = excluded.last_seen_ms
+     last_seen_ms = excluded.last_seen_ms, topology = excluded.topology
    returning session_epoch`,
 );
 
@@ -213,6 +222,7 @@ export async function openSession(tx: Querier, node: NodeInventory): Promise<num
     node.runtimes,
     node.leaseUntilMs,
     node.nowMs,
+    JSON.stringify(node.topology),
   ]);
   return Number(row?.session_epoch ?? 0n);
 }

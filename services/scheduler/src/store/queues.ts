@@ -97,7 +97,7 @@ const countHeld = statement<{ held: bigint }>(
 const selectAttained = statement<{ task_id: string; gpu_ms: bigint }>(
   "queues_attained",
   `select a.task_id, sum(al.cut_ms - al.from_ms)::bigint as gpu_ms
-   from attempts a join allocations al on al.attempt_id = a.id
+   from attempts a join allocations al on al.attempt_id = a.id and al.member = a.member
    where a.task_id = any($1::uuid[]) group by a.task_id`,
 );
 

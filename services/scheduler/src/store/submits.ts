@@ -28,7 +28,7 @@ const insert = statement<{ id: string }>(
        gpu_count int, gpu_models text[], gpu_min_memory_mib bigint, simulated_ok boolean, cpu_millis bigint,
        memory_mib bigint, disk_mib bigint, max_retries int, retry_on text[], max_runtime_ms bigint,
        stop_grace_ms bigint, state text, queue_reason text, waiting_for int, array_count int, array_parallelism int,
-       traceparent text, created_ms bigint, submitted_ms bigint,
+       traceparent text, created_ms bigint, submitted_ms bigint, replicas int, topology jsonb,
        method text, request_id uuid, body_sha256 text, body text)
    ), claimed as (
      insert into requests (org_id, project_id, method, request_id, body_sha256, body, response, created_ms)
@@ -41,7 +41,7 @@ const insert = statement<{ id: string }>(
      insert into tasks (id, org_id, project_id, display_name, labels, spec, runtime, priority, gpu_count, gpu_models,
        gpu_min_memory_mib, simulated_ok, cpu_millis, memory_mib, disk_mib, max_retries, retry_on, max_runtime_ms,
        stop_grace_ms, state, queue_reason, waiting_for, array_count, array_parallelism, idx_pending, idx_leased,
-       idx_succeeded, idx_failed, idx_cancelled, traceparent, created_ms, submitted_ms)
+       idx_succeeded, idx_failed, idx_cancelled, traceparent, created_ms, submitted_ms, replicas, topology)
      select id, org_id, project_id, display_name, labels, decode(spec, 'base64'), runtime, priority, gpu_count,
        gpu_models, gpu_min_memory_mib, simulated_ok, cpu_millis, memory_mib, disk_mib, max_retries, retry_on,
        max_runtime_ms, stop_grace_ms, state, queue_reason, waiting_for, array_count, array_parallelism,
@@ -50,7 +50,7 @@ const insert = statement<{ id: string }>(
        case when array_count is not null then '{}'::int4multirange end,
        case when array_count is not null then '{}'::int4multirange end,
        case when array_count is not null then '{}'::int4multirange end,
-       traceparent, created_ms, submitted_ms
+       traceparent, created_ms, submitted_ms, replicas, topology
      from fresh returning id
    ), told as (
      insert into outbox (${outboxColumns})
@@ -103,6 +103,8 @@ function toRow(of: NewTask) {
     state: of.state,
     queue_reason: of.state === "DRAFT" ? null : of.waitingFor > 0 ? "DEPENDENCY" : "PENDING",
     waiting_for: of.waitingFor,
+    replicas: task.replicas,
+    topology: task.topology,
     array_count: task.array?.count ?? null,
     array_parallelism: task.array?.parallelism ?? null,
     traceparent: of.traceparent,

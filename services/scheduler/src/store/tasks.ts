@@ -12,7 +12,7 @@ import {
 import type { RetryCounts, RetryPolicy } from "@fastgpu/domain/retry";
 import type { ExitClass, TaskState } from "@fastgpu/domain/states";
 import { statement, type Querier } from "@fastgpu/postgres/pool";
-import type { Demand } from "@fastgpu/scheduling/plan";
+import type { Demand, Topology } from "@fastgpu/scheduling/plan";
 import type { QueueReason } from "../api/wire-states.ts";
 
 /** An array's elements by where they stand. Together they are 0 … count − 1. */
@@ -37,6 +37,9 @@ export interface StoredTask {
   /** TaskSpec with defaults, serialized. */
   readonly spec: Uint8Array;
   readonly demand: Demand;
+  /** Members of a gang; 1: a plain task. */
+  readonly replicas: number;
+  readonly topology: Topology;
   readonly priority: number;
   readonly retry: RetryPolicy;
   readonly maxRuntimeMs: number;
@@ -81,6 +84,8 @@ interface TaskRow {
   gpu_models: string[];
   gpu_min_memory_mib: bigint;
   simulated_ok: boolean;
+  replicas: number;
+  topology: Topology;
   cpu_millis: bigint;
   memory_mib: bigint;
   disk_mib: bigint;
@@ -153,6 +158,8 @@ function toTask(row: TaskRow): StoredTask {
       memoryMib: Number(row.memory_mib),
       diskMib: Number(row.disk_mib),
     },
+    replicas: row.replicas,
+    topology: row.topology,
     priority: row.priority,
     retry: { maxRetries: row.max_retries, retryOn: row.retry_on },
     maxRuntimeMs: Number(row.max_runtime_ms),
@@ -360,13 +367,13 @@ const setProgress = statement<{ id: string }>(
   "tasks_set_progress",
   `update tasks t set progress = decode(c.progress, 'base64'), revision = t.revision + 1
    from json_to_recordset($1::json) as c(attempt_id uuid, epoch bigint, progress text)
-     join attempts a on a.id = c.attempt_id and a.epoch = c.epoch
+     join attempts a on a.id = c.attempt_id and a.epoch = c.epoch and a.member = 0
    where t.id = a.task_id and t.attempt_id = a.id and a.node_id = $2
      and t.state in ('STARTING', 'RUNNING', 'STOPPING')
    returning t.id`,
 );
 
-/** Stores the newest progress of a node's attempts that are their task's present one; answers those tasks. */
+/** Stores the newest progress of a node's attempts, of gangs that of member 0, that are their task's present one; answers those tasks. */
 export async function storeProgress(
   db: Querier,
   node: NodeId,

@@ -16,6 +16,10 @@ import { statement, type Querier } from "@fastgpu/postgres/pool";
 export interface NodeWork {
   readonly node: NodeId;
   readonly attempt: AttemptId;
+  /** Rank in its gang, from 0; 0 where it is none. */
+  readonly member: number;
+  /** Nodes of all members, by rank. */
+  readonly memberNodes: readonly NodeId[];
   readonly task: TaskId;
   readonly org: OrgId;
   readonly project: ProjectId;
@@ -36,6 +40,8 @@ export interface NodeWork {
 interface WorkRow {
   node_id: string;
   id: string;
+  member: number;
+  member_nodes: string[];
   task_id: string;
   org_id: string;
   project_id: string;
@@ -55,15 +61,17 @@ interface WorkRow {
 
 const selectWork = statement<WorkRow>(
   "work_of_nodes",
-  `select a.node_id, a.id, a.task_id, a.org_id, a.project_id, a.epoch, a.number, a.state, a.stop_class,
+  `select a.node_id, a.id, a.member, a.task_id, a.org_id, a.project_id, a.epoch, a.number, a.state, a.stop_class,
      a.stop_grace_ms, a.elements, a.slots, 
      least(n.lease_until_ms, coalesce(a.running_ms, a.lease_ms) + a.funded_ms) as lease_end_ms,
      a.traceparent, t.spec, t.display_name,
      array(select l.gpu_id from allocations l join gpus g on g.id = l.gpu_id
-           where l.attempt_id = a.id order by g.index) as gpus
+           where l.attempt_id = a.id and l.member = a.member order by g.index) as gpus,
+     case when t.replicas = 1 then array[a.node_id]
+       else array(select m.node_id from attempts m where m.id = a.id order by m.member) end as member_nodes
    from attempts a join tasks t on t.id = a.task_id join nodes n on n.id = a.node_id
    where a.node_id = any($1::uuid[]) and (a.state = 'LEASED' or (a.state = 'STOPPING' and not a.stop_delivered))
-   order by a.id`,
+   order by a.id, a.member`,
 );
 
 /** Leases that nodes have not taken up, and stops that have not reached them. */
@@ -72,6 +80,8 @@ export async function readWork(db: Querier, nodes: readonly NodeId[]): Promise<N
   return rows.map((row) => ({
     node: uuidToId("node", row.node_id),
     attempt: uuidToId("att", row.id),
+    member: row.member,
+    memberNodes: row.member_nodes.map((id) => uuidToId("node", id)),
     task: uuidToId("task", row.task_id),
     org: uuidToId("org", row.org_id),
     project: uuidToId("proj", row.project_id),
@@ -91,18 +101,24 @@ export async function readWork(db: Querier, nodes: readonly NodeId[]): Promise<N
   }));
 }
 
-const selectFunded = statement<{ node_id: string; id: string; until_ms: bigint }>(
+const selectFunded = statement<{
+  node_id: string;
+  id: string;
+  member: number;
+  until_ms: bigint;
+}>(
   "work_funded_ends",
-  `select node_id, id, coalesce(running_ms, lease_ms) + funded_ms as until_ms from attempts
+  `select node_id, id, member, coalesce(running_ms, lease_ms) + funded_ms as until_ms from attempts
    where node_id = any($1::uuid[]) and state <> 'ENDED' and funded_ms is not null`,
 );
 
-/** Until when the attempts of nodes are paid for. */
+/** Until when the attempts of nodes are paid for: each member of a gang by the time it has run itself. */
 export async function readFundedEnds(db: Querier, nodes: readonly NodeId[]) {
   const rows = await db.query(selectFunded, [nodes.map(idToUuid)]);
   return rows.map((row) => ({
     node: uuidToId("node", row.node_id),
     attempt: uuidToId("att", row.id),
+    member: row.member,
     untilMs: Number(row.until_ms),
   }));
 }

@@ -1,10 +1,16 @@
 import { create } from "@bufbuild/protobuf";
 import { UsageSegmentSchema } from "@fastgpu/contracts/fastgpu/events/v1/scheduler_events_pb";
 import type { AttemptId, GpuId, NodeId, TaskId } from "@fastgpu/domain/ids";
+import { memberName } from "@fastgpu/domain/member-name";
 import { isTerminal, type ExitClass } from "@fastgpu/domain/states";
 import { appendEvents, type NewEvent } from "@fastgpu/postgres/outbox";
 import type { Tx } from "@fastgpu/postgres/transaction";
-import { lockOpenAllocations, storeCuts, type StoredAllocation } from "../store/allocations.ts";
+import {
+  lockOpenAllocations,
+  readGpusOfMembers,
+  storeCuts,
+  type StoredAllocation,
+} from "../store/allocations.ts";
 import {
   lockAttempts,
   readTasksOfAttempts,
@@ -47,21 +53,24 @@ export async function applyAttemptEvents(
   const ids = [...new Set(events.map((event) => event.attempt))].toSorted();
   const taskIds = await readTasksOfAttempts(tx, ids);
   const tasks = new Map((await lockTasks(tx, taskIds)).map((task) => [task.id, draftTask(task)]));
-  const drafts = new Map(
-    (await lockAttempts(tx, ids)).map((each) => [each.id, draftAttempt(each)]),
+  const attempts = Map.groupBy(
+    (await lockAttempts(tx, ids)).map(draftAttempt),
+    ({ attempt }) => attempt.id,
   );
-  const allocations = groupByAttempt(await lockOpenAllocations(tx, ids));
+  const allocations = Map.groupBy(await lockOpenAllocations(tx, ids), memberName);
+  const gpus = await readFaulty(tx, events, attempts);
 
   for (const event of events) {
-    const draft = drafts.get(event.attempt);
-    const task = draft === undefined ? undefined : tasks.get(draft.attempt.task);
-    if (draft === undefined || task === undefined) continue;
-    const gpus = (allocations.get(event.attempt) ?? []).map((allocation) => allocation.gpu);
-    foldEvent(draft, task, event, gpus);
+    const members = attempts.get(event.attempt) ?? [];
+    const task = tasks.get(members[0]?.attempt.task as TaskId);
+    if (task === undefined) continue;
+    const gpusOf = (member: number): readonly GpuId[] =>
+      gpus.get(memberName({ attempt: event.attempt, member })) ?? [];
+    foldEvent({ members, gpusOf }, task, event);
   }
 
-  const touched = [...drafts.values()].filter((draft) => draft.touched);
-  const usage = cutReleased(touched, allocations, nowMs);
+  const touched = [...attempts.values()].flat().filter((draft) => draft.touched);
+  const usage = cutReleased(attempts.values(), allocations, nowMs);
   const moved = [...tasks.values()].filter((draft) => draft.touched);
   await updateTasks(
     tx,
@@ -101,10 +110,20 @@ function endedAttempt({ attempt, attemptChange }: Draft): EndedAttempt[] {
   return [{ attempt: id, task, exitClass, traceparent }];
 }
 
-function groupByAttempt(
-  allocations: readonly StoredAllocation[],
-): ReadonlyMap<AttemptId, StoredAllocation[]> {
-  return Map.groupBy(allocations, (allocation) => allocation.attempt);
+/** GPUs of members of attempts in which one failed by its GPU: by now they may be given back. */
+async function readFaulty(
+  tx: Tx,
+  events: readonly AttemptEvent[],
+  attempts: ReadonlyMap<AttemptId, readonly Draft[]>,
+): Promise<ReadonlyMap<string, readonly GpuId[]>> {
+  const stored = [...attempts.values()].flat().map(({ attempt }) => attempt);
+  const faulty = [
+    ...stored.filter(({ exitClass }) => exitClass === "gpu_fault").map(({ id }) => id),
+    ...events
+      .filter(({ what }) => what.kind === "ended" && what.end.exitClass === "gpu_fault")
+      .map(({ attempt }) => attempt),
+  ];
+  return faulty.length === 0 ? new Map() : readGpusOfMembers(tx, [...new Set(faulty)]);
 }
 
 interface UsageChanges {
@@ -114,44 +133,63 @@ interface UsageChanges {
   readonly unknown: GpuId[];
 }
 
-/** The last cut of attempts whose processes are gone: their GPUs are given back and their holds closed. */
+/**
+ * The last cut of members whose processes are gone: their GPUs are given back, and with the last of an attempt its hold
+ * is closed.
+ */
 function cutReleased(
-  drafts: readonly Draft[],
-  allocations: ReadonlyMap<AttemptId, StoredAllocation[]>,
+  attempts: Iterable<readonly Draft[]>,
+  allocations: ReadonlyMap<string, StoredAllocation[]>,
   nowMs: number,
 ): UsageChanges {
   const changes: UsageChanges = { cuts: [], events: [], idle: [], unknown: [] };
-  for (const draft of drafts) {
-    const held = allocations.get(draft.attempt.id) ?? [];
-    if (!draft.released || held.length === 0) continue;
-    const lost = draft.unknownFromMs !== undefined;
-    const endMs = lost ? nowMs : (draft.attemptChange.goneMs ?? nowMs);
-    const times = {
-      ...draft.attempt,
-      runningMs: draft.attempt.runningMs ?? draft.attemptChange.runningMs,
-      stopMs: draft.attempt.stopMs ?? draft.attemptChange.stopMs,
-      ...(draft.unknownFromMs === undefined ? {} : { unknownFromMs: draft.unknownFromMs }),
-    };
-    const cut = cutAllocations({ ...draft.attempt, ...times }, held, { endMs, final: true, nowMs });
-    changes.cuts.push(...cut.cuts);
-    changes.events.push(cut.event);
-    (lost ? changes.unknown : changes.idle).push(...held.map((allocation) => allocation.gpu));
+  for (const members of attempts) {
+    const held = members.filter(({ attempt }) => allocations.has(memberOf(attempt)));
+    const gone = held.filter((draft) => draft.touched && draft.released);
+    for (const [at, draft] of gone.entries()) {
+      const own = allocations.get(memberOf(draft.attempt)) ?? [];
+      const lost = draft.unknownFromMs !== undefined;
+      const cut = cutAllocations(timesOf(draft), own, {
+        endMs: lost ? nowMs : (draft.attemptChange.goneMs ?? nowMs),
+        released: true,
+        final: at === held.length - 1,
+        nowMs,
+      });
+      changes.cuts.push(...cut.cuts);
+      changes.events.push(cut.event);
+      (lost ? changes.unknown : changes.idle).push(...own.map((allocation) => allocation.gpu));
+    }
   }
   return changes;
 }
 
-/** Cuts the GPUs of one attempt up to a time; never back before the last cut. */
+const memberOf = ({ id, member }: StoredAttempt): string => memberName({ attempt: id, member });
+
+function timesOf(draft: Draft): StoredAttempt & { readonly unknownFromMs?: number } {
+  const { attempt, attemptChange, unknownFromMs } = draft;
+  return {
+    ...attempt,
+    runningMs: attempt.runningMs ?? attemptChange.runningMs,
+    stopMs: attempt.stopMs ?? attemptChange.stopMs,
+    ...(unknownFromMs === undefined ? {} : { unknownFromMs }),
+  };
+}
+
+/**
+ * Cuts the GPUs of one member up to a time; never back before the last cut. `released`: they are given back with it;
+ * `final`: nothing of the attempt follows.
+ */
 export function cutAllocations(
   attempt: StoredAttempt & { readonly unknownFromMs?: number },
   held: readonly StoredAllocation[],
-  to: { endMs: number; final: boolean; nowMs: number },
+  to: { endMs: number; released: boolean; final: boolean; nowMs: number },
 ): { cuts: UsageChanges["cuts"]; event: NewEvent } {
   const cuts: UsageChanges["cuts"] = [];
   const segments = held.flatMap((allocation) => {
     const endMs = Math.max(to.endMs, allocation.cutMs);
     const pieces = cutSegments(attempt, allocation.cutMs, endMs);
     const seq = allocation.seq + pieces.length;
-    cuts.push({ allocation, cutMs: endMs, seq, released: to.final });
+    cuts.push({ allocation, cutMs: endMs, seq, released: to.released });
     return pieces.map((piece, at) =>
       create(UsageSegmentSchema, {
         member: allocation.member,

@@ -27,10 +27,12 @@ export interface AttemptEnd {
   readonly unknownFromMs?: number;
 }
 
-/** One fact about an attempt, in the server's time. */
+/** One fact about an attempt's member, in the server's time. */
 export interface AttemptEvent {
   readonly attempt: AttemptId;
-  /** The node that says so; a fact from another node than the attempt's is fenced. */
+  /** Rank of the member, from 0; 0 where the attempt is no gang's. */
+  readonly member: number;
+  /** The node that says so; a fact from another node than the member's is fenced. */
   readonly node: NodeId;
   readonly epoch: number;
   readonly atMs: number;
@@ -42,7 +44,7 @@ export interface AttemptEvent {
     | { readonly kind: "ended"; readonly end: AttemptEnd };
 }
 
-/** A task and one of its attempts on the way through events; `prev` is the last state passed. */
+/** One member of an attempt on the way through events; `prevState` is the last state passed. */
 export interface Draft {
   readonly attempt: StoredAttempt;
   attemptChange: AttemptChange;
@@ -61,7 +63,10 @@ export interface TaskDraft {
 
 export const draftAttempt = (attempt: StoredAttempt): Draft => ({
   attempt,
-  attemptChange: { id: attempt.id, prevState: attempt.state, state: attempt.state },
+  attemptChange: {
+    ...{ id: attempt.id, member: attempt.member },
+    ...{ prevState: attempt.state, state: attempt.state },
+  },
   released: attempt.goneMs !== undefined,
   unknownFromMs: undefined,
   touched: false,
@@ -73,16 +78,22 @@ export const draftTask = (task: StoredTask): TaskDraft => ({
   touched: false,
 });
 
+/** All members of one attempt by rank, and the GPUs that each has had. */
+export interface AttemptDraft {
+  readonly members: readonly Draft[];
+  gpusOf(member: number): readonly GpuId[];
+}
+
 /**
- * Moves an attempt and its task by one event. Events of another epoch, repeats and events that come after the end
- * change nothing: that is the fence. Answers whether anything changed.
+ * Moves one member of an attempt, its task, and where it must be the other members, by one event. Events of another
+ * epoch, repeats and events that come after the end change nothing: that is the fence. Answers whether anything changed.
+ *
+ * A gang starts with its first member, runs once all of its members have, is stopped whole with the first that fails,
+ * and is over when all of them have ended. One member is the same.
  */
-export function foldEvent(
-  draft: Draft,
-  taskDraft: TaskDraft,
-  event: AttemptEvent,
-  gpus: readonly GpuId[],
-): boolean {
+export function foldEvent(of: AttemptDraft, taskDraft: TaskDraft, event: AttemptEvent): boolean {
+  const draft = of.members.find(({ attempt }) => attempt.member === event.member);
+  if (draft === undefined) return false;
   const { attempt } = draft;
   if (event.epoch !== attempt.epoch || event.node !== attempt.node) return false;
   if (draft.attemptChange.state === "ENDED") return false;
@@ -102,7 +113,11 @@ export function foldEvent(
       draft.attemptChange = { ...draft.attemptChange, runningMs, isolation: what.isolation };
       draft.touched = true;
       moveTask(taskDraft, attempt, "STARTING");
-      moveTask(taskDraft, attempt, "RUNNING", { startedMs: runningMs });
+      const began = of.members.map((member) => now(member, "runningMs"));
+      if (!began.includes(undefined)) {
+        const startedMs = Math.max(...began.map((ms) => ms ?? 0));
+        moveTask(taskDraft, attempt, "RUNNING", { startedMs });
+      }
       return true;
     }
     case "stopping":
@@ -118,13 +133,24 @@ export function foldEvent(
     case "finalizing":
       if (!moveAttempt(draft, "FINALIZING")) return false;
       release(draft, event.atMs);
-      moveTask(taskDraft, attempt, "FINALIZING");
+      if (of.members.every(isGone)) moveTask(taskDraft, attempt, "FINALIZING");
       return true;
     case "ended":
-      endAttempt(draft, taskDraft, { event, end: what.end, gpus });
+      endMember(draft, of, { event, end: what.end, taskDraft });
       return true;
   }
 }
+
+/** A field as it stands now. */
+function now<K extends "runningMs" | "exitClass" | "exitCode" | "message" | "manifestDigest">(
+  { attempt, attemptChange }: Draft,
+  key: K,
+): StoredAttempt[K] {
+  return (attemptChange[key] as StoredAttempt[K] | undefined) ?? attempt[key];
+}
+
+const isGone = ({ attemptChange: { state } }: Draft): boolean =>
+  state === "FINALIZING" || state === "ENDED";
 
 function release(draft: Draft, goneMs: number): void {
   if (draft.released) return;
@@ -161,16 +187,17 @@ function moveTask(
   draft.touched = true;
 }
 
-function endAttempt(
+function endMember(
   draft: Draft,
-  taskDraft: TaskDraft,
-  at: { event: AttemptEvent; end: AttemptEnd; gpus: readonly GpuId[] },
+  of: AttemptDraft,
+  at: { event: AttemptEvent; end: AttemptEnd; taskDraft: TaskDraft },
 ): void {
-  const { event, end } = at;
+  const { event, end, taskDraft } = at;
   release(draft, Math.min(end.goneMs, event.atMs));
   draft.unknownFromMs = end.unknownFromMs;
   moveAttempt(draft, "ENDED");
   const isArray = taskDraft.task.array !== undefined;
+  const isCause = !["ok", "gang_stopped"].includes(end.exitClass) && causeOf(of) === undefined;
   draft.attemptChange = {
     ...draft.attemptChange,
     endedMs: event.atMs,
@@ -181,25 +208,73 @@ function endAttempt(
     ...(end.logArtifact === undefined ? {} : { logArtifact: end.logArtifact }),
     ...(end.elementResults === undefined ? {} : { elementResults: end.elementResults }),
     ...(isArray ? { folded: false } : {}),
+    ...(isCause ? { cause: true } : {}),
   };
   draft.touched = true;
-  if (!isArray && taskDraft.task.attempt === draft.attempt.id) endPlainTask(taskDraft, at);
+  if (isArray || taskDraft.task.attempt !== draft.attempt.id) return;
+  if (isTerminal(taskDraft.change.state)) return;
+  if (end.progress !== undefined && draft.attempt.member === 0) {
+    taskDraft.change = { ...taskDraft.change, progress: end.progress };
+    taskDraft.touched = true;
+  }
+  if (of.members.every(({ attemptChange }) => attemptChange.state === "ENDED")) {
+    return endPlainTask(taskDraft, of, event.atMs);
+  }
+  if (end.exitClass !== "ok") stopOthers(of, event.atMs, taskDraft);
+  else if (of.members.every(isGone)) moveTask(taskDraft, draft.attempt, "FINALIZING");
 }
 
-function endPlainTask(
-  draft: TaskDraft,
-  at: { event: AttemptEvent; end: AttemptEnd; gpus: readonly GpuId[] },
-): void {
+/** The member whose end is the attempt's. */
+function causeOf({ members }: AttemptDraft): Draft | undefined {
+  return members.find(({ attempt, attemptChange }) => attemptChange.cause ?? attempt.cause);
+}
+
+/** A gang goes on with all of its members or with none. */
+function stopOthers({ members }: AttemptDraft, stopMs: number, taskDraft: TaskDraft): void {
+  for (const draft of members) {
+    if (!moveAttempt(draft, "STOPPING")) continue;
+    const change = draft.attemptChange;
+    draft.attemptChange = { ...change, stopClass: "gang_stopped", stopMs };
+    moveTask(taskDraft, draft.attempt, "STOPPING");
+  }
+}
+
+/** How an attempt ended whose members all have: by the first that failed, well where none did. */
+interface WholeEnd {
+  readonly exitClass: ExitClass;
+  readonly exitCode: number | undefined;
+  readonly message: string;
+  readonly manifestDigest: string | undefined;
+  /** GPUs of the member that ended so. */
+  readonly gpus: readonly GpuId[];
+}
+
+function wholeEnd(of: AttemptDraft): WholeEnd {
+  const { members, gpusOf } = of;
+  const first = causeOf(of) ?? members.find((draft) => now(draft, "exitClass") !== "ok");
+  // Every attempt has a member 0.
+  const draft = first ?? (members[0] as Draft);
+  const { member } = draft.attempt;
+  const message = now(draft, "message");
+  const whose = members.length > 1 && first !== undefined ? `rank ${member}: ` : "";
+  return {
+    exitClass: now(draft, "exitClass") ?? "node_lost",
+    exitCode: now(draft, "exitCode"),
+    message: message === "" ? "" : `${whose}${message}`,
+    manifestDigest: members[0] === undefined ? undefined : now(members[0], "manifestDigest"),
+    gpus: gpusOf(member),
+  };
+}
+
+function endPlainTask(draft: TaskDraft, of: AttemptDraft, atMs: number): void {
   const { task } = draft;
-  if (isTerminal(draft.change.state)) return;
-  if (at.end.progress !== undefined) draft.change = { ...draft.change, progress: at.end.progress };
-  const { end, event, gpus } = at;
+  const end = wholeEnd(of);
   const decision = decideRetry(end.exitClass, task.counts, task.retry);
   const ended = {
     exitClass: end.exitClass,
     exitCode: end.exitCode ?? null,
     statusMessage: end.message,
-    endedMs: event.atMs,
+    endedMs: atMs,
   };
   const step = (to: TaskState, fields: Partial<TaskChange>): void => {
     // A worker may report the end straight away: the states in between were passed on its side.
@@ -229,11 +304,11 @@ function endPlainTask(
         exitCode: end.exitCode ?? null,
         statusMessage: `attempt ${task.attemptCount} ended with ${end.exitClass}: ${end.message || "tried again"}`,
         queueReason: decision.delayMs > 0 ? "RETRY_BACKOFF" : "PENDING",
-        notBeforeMs: event.atMs + decision.delayMs,
+        notBeforeMs: atMs + decision.delayMs,
         ...(decision.costsRetry
           ? { retries: task.counts.retries + 1 }
           : { freeRequeues: task.counts.freeRequeues + 1 }),
-        ...(decision.excludeGpu ? { excludeGpus: [...task.excludedGpus, ...gpus] } : {}),
+        ...(decision.excludeGpu ? { excludeGpus: [...task.excludedGpus, ...end.gpus] } : {}),
       });
   }
 }

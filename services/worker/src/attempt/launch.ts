@@ -1,4 +1,5 @@
 import type { Lease } from "@fastgpu/contracts/fastgpu/worker/v1/worker_session_pb";
+import { parseMemberName } from "@fastgpu/domain/member-name";
 import { SimulatedPolicy } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import { join } from "node:path";
 import type { GpuDevice } from "../gpu/device.ts";
@@ -79,7 +80,8 @@ function environmentOf(
     ...(isContainer ? {} : { PATH: defaultPath, LANG: "C.UTF-8" }),
     ...Object.fromEntries(own),
     FASTGPU_TASK: lease.task,
-    FASTGPU_ATTEMPT: lease.attempt,
+    // The same for all members of a gang.
+    FASTGPU_ATTEMPT: parseMemberName(lease.attempt)?.attempt ?? lease.attempt,
     FASTGPU_PROJECT: lease.project,
     FASTGPU_ATTEMPT_NUMBER: String(lease.attemptNumber),
     FASTGPU_INPUT_DIR: join(work, folders.inputs),
@@ -88,7 +90,21 @@ function environmentOf(
     FASTGPU_GPU_SIMULATED: gpus.some((gpu) => gpu.simulated) ? "1" : "0",
     // Without a GPU of its own a process must not find those of others.
     CUDA_VISIBLE_DEVICES: real.map((gpu) => gpu.uuid).join(","),
+    ...gangOf(lease),
     ...(lease.traceparent === "" ? {} : { TRACEPARENT: lease.traceparent }),
+  };
+}
+
+/** A member's place in its gang, in our words and in those of the common launchers. */
+function gangOf({ gang }: Lease): Record<string, string> {
+  if (gang === undefined) return {};
+  const [rank, size] = [String(gang.rank), String(gang.size)];
+  return {
+    RANK: rank,
+    WORLD_SIZE: size,
+    FASTGPU_GANG_RANK: rank,
+    FASTGPU_GANG_SIZE: size,
+    FASTGPU_GANG_NODES: gang.nodes.join(","),
   };
 }
 

@@ -108,12 +108,12 @@ class Running implements RunningAttempt {
     this.#endReportId = start.endReportId;
     this.#runtime = context.runtimeFor(start.lease);
     this.#gpus = context.gpusOf(start.lease.gpus);
-    const checkpoints = context.checkpoints.folderOf(start.lease.task);
+    const checkpoints = context.checkpoints.folderOf(this.#ownCheckpoints());
     this.#launch =
       this.#runtime === undefined
         ? undefined
         : launchOf(start.lease, this.#gpus, this.#runtime, checkpoints);
-    if (this.#usesCheckpoints()) context.checkpoints.hold(start.lease.task);
+    if (this.#usesCheckpoints()) context.checkpoints.hold(this.#ownCheckpoints());
     this.ended = new Promise((resolve) => {
       this.#markEnded = resolve;
     });
@@ -214,7 +214,7 @@ class Running implements RunningAttempt {
       const { checkpoints } = this.#context;
       await checkpoints
         .release(
-          this.lease.task,
+          this.#ownCheckpoints(),
           this.#abandoned ? undefined : checkpointUse(this.#life, this.#leased()),
         )
         .catch((error: unknown) => {
@@ -235,6 +235,12 @@ class Running implements RunningAttempt {
 
   #usesCheckpoints(): boolean {
     return this.#isDurable() && this.#launch?.checkpoints !== undefined;
+  }
+
+  /** The task's folder of checkpoints: a gang's members may meet on one worker, each has its own. */
+  #ownCheckpoints(): string {
+    const { task, gang } = this.lease;
+    return gang === undefined || gang.rank === 0 ? task : `${task}-${gang.rank}`;
   }
 
   #leased(): ReturnType<typeof rangesFromWire> | undefined {
@@ -331,7 +337,7 @@ class Running implements RunningAttempt {
       if (fresh && runtime.kind !== "noop") {
         const { storage, checkpoints } = this.#context;
         if (this.#usesCheckpoints()) {
-          await checkpoints.prepare(this.lease.task, launch.image !== undefined);
+          await checkpoints.prepare(this.#ownCheckpoints(), launch.image !== undefined);
         }
         await prepareFolders({
           storage,

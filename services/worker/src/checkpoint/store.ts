@@ -19,8 +19,8 @@ export type CheckpointUse =
     };
 
 /**
- * Checkpoints of this worker's tasks: a folder a task (below it one an element of an array) that every attempt of the
- * task on this worker gets again.
+ * Checkpoints of this worker's tasks: a folder a task, or a member of a gang (below it one an element of an array), that
+ * every attempt of the task on this worker gets again.
  */
 export interface CheckpointStore extends Disposable {
   /** The task's folder, without making it. */

@@ -17,7 +17,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file fastgpu/scheduler/v1/task.proto.
  */
 export const file_fastgpu_scheduler_v1_task: GenFile = /*@__PURE__*/
-  fileDesc("Ch9mYXN0Z3B1L3NjaGVkdWxlci92MS90YXNrLnByb3RvEhRmYXN0Z3B1LnNjaGVkdWxlci52MSLmBwoEVGFzaxIMCgRuYW1lGAEgASgJEh4KDGRpc3BsYXlfbmFtZRgCIAEoCUIIukgFcgMYgAESdAoGbGFiZWxzGAMgAygLMiYuZmFzdGdwdS5zY2hlZHVsZXIudjEuVGFzay5MYWJlbHNFbnRyeUI8ukg5mgE2EEAiK3IpMideW2EtejAtOV0oW2EtejAtOS5fLy1dezAsNjF9W2EtejAtOV0pPyQqBXIDGP8BEjQKBHNwZWMYBCABKAsyHi5mYXN0Z3B1LnNjaGVkdWxlci52MS5UYXNrU3BlY0IGukgDyAEBEi4KBXN0YXRlGAUgASgOMh8uZmFzdGdwdS5zY2hlZHVsZXIudjEuVGFza1N0YXRlEjcKDHF1ZXVlX3JlYXNvbhgGIAEoDjIhLmZhc3RncHUuc2NoZWR1bGVyLnYxLlF1ZXVlUmVhc29uEhYKDnN0YXR1c19tZXNzYWdlGAcgASgJEjMKCmV4aXRfY2xhc3MYCCABKA4yHy5mYXN0Z3B1LnNjaGVkdWxlci52MS5FeGl0Q2xhc3MSFgoJZXhpdF9jb2RlGAkgASgFSACIAQESFQoNYXR0ZW1wdF9jb3VudBgKIAEoBRI3CgxhcnJheV9zdGF0dXMYCyABKAsyIS5mYXN0Z3B1LnNjaGVkdWxlci52MS5BcnJheVN0YXR1cxIwCghwcm9ncmVzcxgMIAEoCzIeLmZhc3RncHUuc2NoZWR1bGVyLnYxLlByb2dyZXNzEjAKBnJlc3VsdBgNIAEoCzIgLmZhc3RncHUuc2NoZWR1bGVyLnYxLlRhc2tSZXN1bHQSJAoEY29zdBgOIAEoCzIWLmZhc3RncHUudHlwZS52MS5Nb25leRIvCgtjcmVhdGVfdGltZRgPIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLc3VibWl0X3RpbWUYECABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnN0YXJ0X3RpbWUYESABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGBIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghyZXZpc2lvbhgTIAEoAxIQCgh0cmFjZV9pZBgUIAEoCRIMCgRub2RlGBUgASgJEi0KBGdwdXMYFiADKAsyHy5mYXN0Z3B1LnNjaGVkdWxlci52MS5MZWFzZWRHcHUaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIMCgpfZXhpdF9jb2RlIjoKCUxlYXNlZEdwdRILCgNncHUYASABKAkSDQoFbW9kZWwYAiABKAkSEQoJc2ltdWxhdGVkGAMgASgIIrcGCghUYXNrU3BlYxI4Cgljb250YWluZXIYASABKAsyIy5mYXN0Z3B1LnNjaGVkdWxlci52MS5Db250YWluZXJTcGVjSAASNAoHcHJvY2VzcxgCIAEoCzIhLmZhc3RncHUuc2NoZWR1bGVyLnYxLlByb2Nlc3NTcGVjSAASYwoDZW52GAMgAygLMicuZmFzdGdwdS5zY2hlZHVsZXIudjEuVGFza1NwZWMuRW52RW50cnlCLbpIKpoBJxCABCIiciAyHl5bQS1aYS16X11bQS1aYS16MC05X117MCwyNTV9JBIyCglyZXNvdXJjZXMYBCABKAsyHy5mYXN0Z3B1LnNjaGVkdWxlci52MS5SZXNvdXJjZXMSLgoFYXJyYXkYBSABKAsyHy5mYXN0Z3B1LnNjaGVkdWxlci52MS5BcnJheVNwZWMSPgoKZGVwZW5kc19vbhgGIAMoCzIgLmZhc3RncHUuc2NoZWR1bGVyLnYxLkRlcGVuZGVuY3lCCLpIBZIBAhBAEi4KBXJldHJ5GAcgASgLMh8uZmFzdGdwdS5zY2hlZHVsZXIudjEuUmV0cnlTcGVjEkEKC21heF9ydW50aW1lGAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhG6SA6qAQsiBQiAmp4BMgIIARI8CgpzdG9wX2dyYWNlGAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg26SAqqAQciAwiQHDIAEkIKCXNpbXVsYXRlZBgKIAEoDjIlLmZhc3RncHUuc2NoZWR1bGVyLnYxLlNpbXVsYXRlZFBvbGljeUIIukgFggECEAESIgoHb3V0cHV0cxgLIAMoCUIRukgOkgELEEAiB3IFEAEYgAQSNQoGaW5wdXRzGAwgAygLMhsuZmFzdGdwdS5zY2hlZHVsZXIudjEuSW5wdXRCCLpIBZIBAhBAEiQKCHByaW9yaXR5GA0gASgFQhK6SA8aDRhkKJz//////////wEaKgoIRW52RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIQCgdydW50aW1lEgW6SAIIASJlCg1Db250YWluZXJTcGVjEhkKBWltYWdlGAEgASgJQgq6SAdyBRABGIAEEhoKB2NvbW1hbmQYAiADKAlCCbpIBpIBAxCACBIdCgt3b3JraW5nX2RpchgDIAEoCUIIukgFcgMYgCAiSgoLUHJvY2Vzc1NwZWMSHAoHY29tbWFuZBgBIAMoCUILukgIkgEFCAEQgAgSHQoLd29ya2luZ19kaXIYAiABKAlCCLpIBXIDGIAgIp4BCglSZXNvdXJjZXMSLQoDZ3B1GAEgASgLMiAuZmFzdGdwdS5zY2hlZHVsZXIudjEuR3B1UmVxdWVzdBIfCgpjcHVfbWlsbGlzGAIgASgDQgu6SAgiBhiAwD4oABIgCgptZW1vcnlfbWliGAMgASgDQgy6SAkiBxiAgIAQKAASHwoIZGlza19taWIYBCABKANCDbpICiIIGICAgIAEKAAicAoKR3B1UmVxdWVzdBIZCgVjb3VudBgBIAEoBUIKukgHGgUYgAgoABIhCgZtb2RlbHMYAiADKAlCEbpIDpIBCxAQIgdyBRABGIABEiQKDm1pbl9tZW1vcnlfbWliGAMgASgDQgy6SAkiBxiAgIAIKAAiSQoJQXJyYXlTcGVjEhoKBWNvdW50GAEgASgFQgu6SAgaBhjAhD0oARIgCgtwYXJhbGxlbGlzbRgCIAEoBUILukgIGgYYwIQ9KAAibgoKRGVwZW5kZW5jeRIYCgR0YXNrGAEgASgJQgq6SAdyBRABGIACEkYKCWNvbmRpdGlvbhgCIAEoDjIpLmZhc3RncHUuc2NoZWR1bGVyLnYxLkRlcGVuZGVuY3lDb25kaXRpb25CCLpIBYIBAhABIoQBCglSZXRyeVNwZWMSIwoLbWF4X3JldHJpZXMYASABKAVCCbpIBhoEGGQoAEgAiAEBEkIKCHJldHJ5X29uGAIgAygOMh8uZmFzdGdwdS5zY2hlZHVsZXIudjEuRXhpdENsYXNzQg+6SAySAQkQICIFggECEAFCDgoMX21heF9yZXRyaWVzIj8KBUlucHV0EhwKCGFydGlmYWN0GAEgASgJQgq6SAdyBRABGIACEhgKBHBhdGgYAiABKAlCCrpIB3IFEAEYgAQiZAoLQXJyYXlTdGF0dXMSDwoHcGVuZGluZxgBIAEoBRIOCgZsZWFzZWQYAiABKAUSEQoJc3VjY2VlZGVkGAMgASgFEg4KBmZhaWxlZBgEIAEoBRIRCgljYW5jZWxsZWQYBSABKAUivAEKCFByb2dyZXNzEgwKBHN0ZXAYASABKAMSCgoCb2YYAiABKAMSPAoHbWV0cmljcxgDIAMoCzIrLmZhc3RncHUuc2NoZWR1bGVyLnYxLlByb2dyZXNzLk1ldHJpY3NFbnRyeRIoCgR0aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBouCgxNZXRyaWNzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgBOgI4ASJWCgpUYXNrUmVzdWx0EhcKD21hbmlmZXN0X2RpZ2VzdBgBIAEoCRIvCgVmaWxlcxgCIAMoCzIgLmZhc3RncHUuc2NoZWR1bGVyLnYxLk91dHB1dEZpbGUiUAoKT3V0cHV0RmlsZRIMCgRwYXRoGAEgASgJEhIKCnNpemVfYnl0ZXMYAiABKAMSDgoGc2hhMjU2GAMgASgJEhAKCGFydGlmYWN0GAQgASgJIroDCgdBdHRlbXB0EgwKBG5hbWUYASABKAkSDQoFZXBvY2gYAiABKAMSMQoFc3RhdGUYAyABKA4yIi5mYXN0Z3B1LnNjaGVkdWxlci52MS5BdHRlbXB0U3RhdGUSMwoKZXhpdF9jbGFzcxgEIAEoDjIfLmZhc3RncHUuc2NoZWR1bGVyLnYxLkV4aXRDbGFzcxIWCglleGl0X2NvZGUYBSABKAVIAIgBARIPCgdtZXNzYWdlGAYgASgJEgwKBG5vZGUYByABKAkSLQoEZ3B1cxgIIAMoCzIfLmZhc3RncHUuc2NoZWR1bGVyLnYxLkxlYXNlZEdwdRITCgthcnJheV9maXJzdBgJIAEoBRITCgthcnJheV9jb3VudBgKIAEoBRIuCgpsZWFzZV90aW1lGAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpzdGFydF90aW1lGAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRfdGltZRgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCDAoKX2V4aXRfY29kZSqgAQoTRGVwZW5kZW5jeUNvbmRpdGlvbhIkCiBERVBFTkRFTkNZX0NPTkRJVElPTl9VTlNQRUNJRklFRBAAEiIKHkRFUEVOREVOQ1lfQ09ORElUSU9OX1NVQ0NFRURFRBABEh8KG0RFUEVOREVOQ1lfQ09ORElUSU9OX0ZBSUxFRBACEh4KGkRFUEVOREVOQ1lfQ09ORElUSU9OX0VOREVEEAMqbAoPU2ltdWxhdGVkUG9saWN5EiAKHFNJTVVMQVRFRF9QT0xJQ1lfVU5TUEVDSUZJRUQQABIaChZTSU1VTEFURURfUE9MSUNZX0FMTE9XEAESGwoXU0lNVUxBVEVEX1BPTElDWV9GT1JCSUQQAiqeAgoJVGFza1N0YXRlEhoKFlRBU0tfU1RBVEVfVU5TUEVDSUZJRUQQABIUChBUQVNLX1NUQVRFX0RSQUZUEAESFQoRVEFTS19TVEFURV9RVUVVRUQQAhIYChRUQVNLX1NUQVRFX1NDSEVEVUxFRBADEhcKE1RBU0tfU1RBVEVfU1RBUlRJTkcQBBIWChJUQVNLX1NUQVRFX1JVTk5JTkcQBRIXChNUQVNLX1NUQVRFX1NUT1BQSU5HEAYSGQoVVEFTS19TVEFURV9GSU5BTElaSU5HEAcSGAoUVEFTS19TVEFURV9TVUNDRUVERUQQCBIVChFUQVNLX1NUQVRFX0ZBSUxFRBAJEhgKFFRBU0tfU1RBVEVfQ0FOQ0VMTEVEEAoqhAIKC1F1ZXVlUmVhc29uEhwKGFFVRVVFX1JFQVNPTl9VTlNQRUNJRklFRBAAEhgKFFFVRVVFX1JFQVNPTl9QRU5ESU5HEAESHgoaUVVFVUVfUkVBU09OX1VOU0FUSVNGSUFCTEUQAhIcChhRVUVVRV9SRUFTT05fTk9fQ0FQQUNJVFkQAxIbChdRVUVVRV9SRUFTT05fREVQRU5ERU5DWRAEEiEKHVFVRVVFX1JFQVNPTl9CVURHRVRfRVhIQVVTVEVEEAUSHgoaUVVFVUVfUkVBU09OX1JFVFJZX0JBQ0tPRkYQBhIfChtRVUVVRV9SRUFTT05fUVVPVEFfRVhDRUVERUQQByrXAwoJRXhpdENsYXNzEhoKFkVYSVRfQ0xBU1NfVU5TUEVDSUZJRUQQABIRCg1FWElUX0NMQVNTX09LEAESGAoURVhJVF9DTEFTU19VU0VSX0VYSVQQAhIXChNFWElUX0NMQVNTX09PTV9IT1NUEAMSFgoSRVhJVF9DTEFTU19PT01fR1BVEAQSFgoSRVhJVF9DTEFTU19USU1FT1VUEAUSFwoTRVhJVF9DTEFTU19ERUFETElORRAGEhgKFEVYSVRfQ0xBU1NfQ0FOQ0VMTEVEEAcSFwoTRVhJVF9DTEFTU19SRUpFQ1RFRBAIEhgKFEVYSVRfQ0xBU1NfUFJFRU1QVEVEEAkSGAoURVhJVF9DTEFTU19OT0RFX0xPU1QQChIUChBFWElUX0NMQVNTX0lNQUdFEAsSGAoURVhJVF9DTEFTU19HUFVfRkFVTFQQDBIbChdFWElUX0NMQVNTX1NUQVJUX0ZBSUxFRBANEhwKGEVYSVRfQ0xBU1NfT1VUUFVUX0ZBSUxFRBAOEhsKF0VYSVRfQ0xBU1NfR0FOR19TVE9QUEVEEA8SGQoVRVhJVF9DTEFTU19ERVBFTkRFTkNZEBASFQoRRVhJVF9DTEFTU19CVURHRVQQESrRAQoMQXR0ZW1wdFN0YXRlEh0KGUFUVEVNUFRfU1RBVEVfVU5TUEVDSUZJRUQQABIYChRBVFRFTVBUX1NUQVRFX0xFQVNFRBABEhoKFkFUVEVNUFRfU1RBVEVfU1RBUlRJTkcQAhIZChVBVFRFTVBUX1NUQVRFX1JVTk5JTkcQAxIaChZBVFRFTVBUX1NUQVRFX1NUT1BQSU5HEAQSHAoYQVRURU1QVF9TVEFURV9GSU5BTElaSU5HEAUSFwoTQVRURU1QVF9TVEFURV9FTkRFRBAGKmwKCUxvZ1N0cmVhbRIaChZMT0dfU1RSRUFNX1VOU1BFQ0lGSUVEEAASFQoRTE9HX1NUUkVBTV9TVERPVVQQARIVChFMT0dfU1RSRUFNX1NUREVSUhACEhUKEUxPR19TVFJFQU1fU1lTVEVNEANiBnByb3RvMw", [file_buf_validate_validate, file_fastgpu_type_v1_money, file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("Ch9mYXN0Z3B1L3NjaGVkdWxlci92MS90YXNrLnByb3RvEhRmYXN0Z3B1LnNjaGVkdWxlci52MSLmBwoEVGFzaxIMCgRuYW1lGAEgASgJEh4KDGRpc3BsYXlfbmFtZRgCIAEoCUIIukgFcgMYgAESdAoGbGFiZWxzGAMgAygLMiYuZmFzdGdwdS5zY2hlZHVsZXIudjEuVGFzay5MYWJlbHNFbnRyeUI8ukg5mgE2EEAiK3IpMideW2EtejAtOV0oW2EtejAtOS5fLy1dezAsNjF9W2EtejAtOV0pPyQqBXIDGP8BEjQKBHNwZWMYBCABKAsyHi5mYXN0Z3B1LnNjaGVkdWxlci52MS5UYXNrU3BlY0IGukgDyAEBEi4KBXN0YXRlGAUgASgOMh8uZmFzdGdwdS5zY2hlZHVsZXIudjEuVGFza1N0YXRlEjcKDHF1ZXVlX3JlYXNvbhgGIAEoDjIhLmZhc3RncHUuc2NoZWR1bGVyLnYxLlF1ZXVlUmVhc29uEhYKDnN0YXR1c19tZXNzYWdlGAcgASgJEjMKCmV4aXRfY2xhc3MYCCABKA4yHy5mYXN0Z3B1LnNjaGVkdWxlci52MS5FeGl0Q2xhc3MSFgoJZXhpdF9jb2RlGAkgASgFSACIAQESFQoNYXR0ZW1wdF9jb3VudBgKIAEoBRI3CgxhcnJheV9zdGF0dXMYCyABKAsyIS5mYXN0Z3B1LnNjaGVkdWxlci52MS5BcnJheVN0YXR1cxIwCghwcm9ncmVzcxgMIAEoCzIeLmZhc3RncHUuc2NoZWR1bGVyLnYxLlByb2dyZXNzEjAKBnJlc3VsdBgNIAEoCzIgLmZhc3RncHUuc2NoZWR1bGVyLnYxLlRhc2tSZXN1bHQSJAoEY29zdBgOIAEoCzIWLmZhc3RncHUudHlwZS52MS5Nb25leRIvCgtjcmVhdGVfdGltZRgPIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLc3VibWl0X3RpbWUYECABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnN0YXJ0X3RpbWUYESABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGBIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghyZXZpc2lvbhgTIAEoAxIQCgh0cmFjZV9pZBgUIAEoCRIMCgRub2RlGBUgASgJEi0KBGdwdXMYFiADKAsyHy5mYXN0Z3B1LnNjaGVkdWxlci52MS5MZWFzZWRHcHUaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIMCgpfZXhpdF9jb2RlIjoKCUxlYXNlZEdwdRILCgNncHUYASABKAkSDQoFbW9kZWwYAiABKAkSEQoJc2ltdWxhdGVkGAMgASgIIocHCghUYXNrU3BlYxI4Cgljb250YWluZXIYASABKAsyIy5mYXN0Z3B1LnNjaGVkdWxlci52MS5Db250YWluZXJTcGVjSAASNAoHcHJvY2VzcxgCIAEoCzIhLmZhc3RncHUuc2NoZWR1bGVyLnYxLlByb2Nlc3NTcGVjSAASYwoDZW52GAMgAygLMicuZmFzdGdwdS5zY2hlZHVsZXIudjEuVGFza1NwZWMuRW52RW50cnlCLbpIKpoBJxCABCIiciAyHl5bQS1aYS16X11bQS1aYS16MC05X117MCwyNTV9JBIyCglyZXNvdXJjZXMYBCABKAsyHy5mYXN0Z3B1LnNjaGVkdWxlci52MS5SZXNvdXJjZXMSLgoFYXJyYXkYBSABKAsyHy5mYXN0Z3B1LnNjaGVkdWxlci52MS5BcnJheVNwZWMSPgoKZGVwZW5kc19vbhgGIAMoCzIgLmZhc3RncHUuc2NoZWR1bGVyLnYxLkRlcGVuZGVuY3lCCLpIBZIBAhBAEi4KBXJldHJ5GAcgASgLMh8uZmFzdGdwdS5zY2hlZHVsZXIudjEuUmV0cnlTcGVjEkEKC21heF9ydW50aW1lGAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhG6SA6qAQsiBQiAmp4BMgIIARI8CgpzdG9wX2dyYWNlGAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg26SAqqAQciAwiQHDIAEkIKCXNpbXVsYXRlZBgKIAEoDjIlLmZhc3RncHUuc2NoZWR1bGVyLnYxLlNpbXVsYXRlZFBvbGljeUIIukgFggECEAESIgoHb3V0cHV0cxgLIAMoCUIRukgOkgELEEAiB3IFEAEYgAQSNQoGaW5wdXRzGAwgAygLMhsuZmFzdGdwdS5zY2hlZHVsZXIudjEuSW5wdXRCCLpIBZIBAhBAEiQKCHByaW9yaXR5GA0gASgFQhK6SA8aDRhkKJz//////////wESHAoIcmVwbGljYXMYDyABKAVCCrpIBxoFGIAIKAASMAoIdG9wb2xvZ3kYECABKAsyHi5mYXN0Z3B1LnNjaGVkdWxlci52MS5Ub3BvbG9neRoqCghFbnZFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQhAKB3J1bnRpbWUSBbpIAggBIpEBCghUb3BvbG9neRI9CgZ3aXRoaW4YASABKA4yIy5mYXN0Z3B1LnNjaGVkdWxlci52MS5Ub3BvbG9neUxldmVsQgi6SAWCAQIQARJGCgtzcHJlYWRfb3ZlchgCIAEoDjIjLmZhc3RncHUuc2NoZWR1bGVyLnYxLlRvcG9sb2d5TGV2ZWxCDLpICYIBBhgAGAEYAyJlCg1Db250YWluZXJTcGVjEhkKBWltYWdlGAEgASgJQgq6SAdyBRABGIAEEhoKB2NvbW1hbmQYAiADKAlCCbpIBpIBAxCACBIdCgt3b3JraW5nX2RpchgDIAEoCUIIukgFcgMYgCAiSgoLUHJvY2Vzc1NwZWMSHAoHY29tbWFuZBgBIAMoCUILukgIkgEFCAEQgAgSHQoLd29ya2luZ19kaXIYAiABKAlCCLpIBXIDGIAgIp4BCglSZXNvdXJjZXMSLQoDZ3B1GAEgASgLMiAuZmFzdGdwdS5zY2hlZHVsZXIudjEuR3B1UmVxdWVzdBIfCgpjcHVfbWlsbGlzGAIgASgDQgu6SAgiBhiAwD4oABIgCgptZW1vcnlfbWliGAMgASgDQgy6SAkiBxiAgIAQKAASHwoIZGlza19taWIYBCABKANCDbpICiIIGICAgIAEKAAicAoKR3B1UmVxdWVzdBIZCgVjb3VudBgBIAEoBUIKukgHGgUYgAgoABIhCgZtb2RlbHMYAiADKAlCEbpIDpIBCxAQIgdyBRABGIABEiQKDm1pbl9tZW1vcnlfbWliGAMgASgDQgy6SAkiBxiAgIAIKAAiSQoJQXJyYXlTcGVjEhoKBWNvdW50GAEgASgFQgu6SAgaBhjAhD0oARIgCgtwYXJhbGxlbGlzbRgCIAEoBUILukgIGgYYwIQ9KAAibgoKRGVwZW5kZW5jeRIYCgR0YXNrGAEgASgJQgq6SAdyBRABGIACEkYKCWNvbmRpdGlvbhgCIAEoDjIpLmZhc3RncHUuc2NoZWR1bGVyLnYxLkRlcGVuZGVuY3lDb25kaXRpb25CCLpIBYIBAhABIoQBCglSZXRyeVNwZWMSIwoLbWF4X3JldHJpZXMYASABKAVCCbpIBhoEGGQoAEgAiAEBEkIKCHJldHJ5X29uGAIgAygOMh8uZmFzdGdwdS5zY2hlZHVsZXIudjEuRXhpdENsYXNzQg+6SAySAQkQICIFggECEAFCDgoMX21heF9yZXRyaWVzIj8KBUlucHV0EhwKCGFydGlmYWN0GAEgASgJQgq6SAdyBRABGIACEhgKBHBhdGgYAiABKAlCCrpIB3IFEAEYgAQiZAoLQXJyYXlTdGF0dXMSDwoHcGVuZGluZxgBIAEoBRIOCgZsZWFzZWQYAiABKAUSEQoJc3VjY2VlZGVkGAMgASgFEg4KBmZhaWxlZBgEIAEoBRIRCgljYW5jZWxsZWQYBSABKAUivAEKCFByb2dyZXNzEgwKBHN0ZXAYASABKAMSCgoCb2YYAiABKAMSPAoHbWV0cmljcxgDIAMoCzIrLmZhc3RncHUuc2NoZWR1bGVyLnYxLlByb2dyZXNzLk1ldHJpY3NFbnRyeRIoCgR0aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBouCgxNZXRyaWNzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgBOgI4ASJWCgpUYXNrUmVzdWx0EhcKD21hbmlmZXN0X2RpZ2VzdBgBIAEoCRIvCgVmaWxlcxgCIAMoCzIgLmZhc3RncHUuc2NoZWR1bGVyLnYxLk91dHB1dEZpbGUiUAoKT3V0cHV0RmlsZRIMCgRwYXRoGAEgASgJEhIKCnNpemVfYnl0ZXMYAiABKAMSDgoGc2hhMjU2GAMgASgJEhAKCGFydGlmYWN0GAQgASgJIvADCgdBdHRlbXB0EgwKBG5hbWUYASABKAkSDQoFZXBvY2gYAiABKAMSMQoFc3RhdGUYAyABKA4yIi5mYXN0Z3B1LnNjaGVkdWxlci52MS5BdHRlbXB0U3RhdGUSMwoKZXhpdF9jbGFzcxgEIAEoDjIfLmZhc3RncHUuc2NoZWR1bGVyLnYxLkV4aXRDbGFzcxIWCglleGl0X2NvZGUYBSABKAVIAIgBARIPCgdtZXNzYWdlGAYgASgJEgwKBG5vZGUYByABKAkSLQoEZ3B1cxgIIAMoCzIfLmZhc3RncHUuc2NoZWR1bGVyLnYxLkxlYXNlZEdwdRITCgthcnJheV9maXJzdBgJIAEoBRITCgthcnJheV9jb3VudBgKIAEoBRIuCgpsZWFzZV90aW1lGAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpzdGFydF90aW1lGAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRfdGltZRgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNAoHbWVtYmVycxgUIAMoCzIjLmZhc3RncHUuc2NoZWR1bGVyLnYxLkF0dGVtcHRNZW1iZXJCDAoKX2V4aXRfY29kZSLXAgoNQXR0ZW1wdE1lbWJlchIMCgRyYW5rGAEgASgFEgwKBG5vZGUYAiABKAkSLQoEZ3B1cxgDIAMoCzIfLmZhc3RncHUuc2NoZWR1bGVyLnYxLkxlYXNlZEdwdRIxCgVzdGF0ZRgEIAEoDjIiLmZhc3RncHUuc2NoZWR1bGVyLnYxLkF0dGVtcHRTdGF0ZRIzCgpleGl0X2NsYXNzGAUgASgOMh8uZmFzdGdwdS5zY2hlZHVsZXIudjEuRXhpdENsYXNzEhYKCWV4aXRfY29kZRgGIAEoBUgAiAEBEg8KB21lc3NhZ2UYByABKAkSLgoKc3RhcnRfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgwKCl9leGl0X2NvZGUqfAoNVG9wb2xvZ3lMZXZlbBIeChpUT1BPTE9HWV9MRVZFTF9VTlNQRUNJRklFRBAAEhcKE1RPUE9MT0dZX0xFVkVMX05PREUQARIZChVUT1BPTE9HWV9MRVZFTF9OVkxJTksQAhIXChNUT1BPTE9HWV9MRVZFTF9SQUNLEAMqoAEKE0RlcGVuZGVuY3lDb25kaXRpb24SJAogREVQRU5ERU5DWV9DT05ESVRJT05fVU5TUEVDSUZJRUQQABIiCh5ERVBFTkRFTkNZX0NPTkRJVElPTl9TVUNDRUVERUQQARIfChtERVBFTkRFTkNZX0NPTkRJVElPTl9GQUlMRUQQAhIeChpERVBFTkRFTkNZX0NPTkRJVElPTl9FTkRFRBADKmwKD1NpbXVsYXRlZFBvbGljeRIgChxTSU1VTEFURURfUE9MSUNZX1VOU1BFQ0lGSUVEEAASGgoWU0lNVUxBVEVEX1BPTElDWV9BTExPVxABEhsKF1NJTVVMQVRFRF9QT0xJQ1lfRk9SQklEEAIqngIKCVRhc2tTdGF0ZRIaChZUQVNLX1NUQVRFX1VOU1BFQ0lGSUVEEAASFAoQVEFTS19TVEFURV9EUkFGVBABEhUKEVRBU0tfU1RBVEVfUVVFVUVEEAISGAoUVEFTS19TVEFURV9TQ0hFRFVMRUQQAxIXChNUQVNLX1NUQVRFX1NUQVJUSU5HEAQSFgoSVEFTS19TVEFURV9SVU5OSU5HEAUSFwoTVEFTS19TVEFURV9TVE9QUElORxAGEhkKFVRBU0tfU1RBVEVfRklOQUxJWklORxAHEhgKFFRBU0tfU1RBVEVfU1VDQ0VFREVEEAgSFQoRVEFTS19TVEFURV9GQUlMRUQQCRIYChRUQVNLX1NUQVRFX0NBTkNFTExFRBAKKoQCCgtRdWV1ZVJlYXNvbhIcChhRVUVVRV9SRUFTT05fVU5TUEVDSUZJRUQQABIYChRRVUVVRV9SRUFTT05fUEVORElORxABEh4KGlFVRVVFX1JFQVNPTl9VTlNBVElTRklBQkxFEAISHAoYUVVFVUVfUkVBU09OX05PX0NBUEFDSVRZEAMSGwoXUVVFVUVfUkVBU09OX0RFUEVOREVOQ1kQBBIhCh1RVUVVRV9SRUFTT05fQlVER0VUX0VYSEFVU1RFRBAFEh4KGlFVRVVFX1JFQVNPTl9SRVRSWV9CQUNLT0ZGEAYSHwobUVVFVUVfUkVBU09OX1FVT1RBX0VYQ0VFREVEEAcq1wMKCUV4aXRDbGFzcxIaChZFWElUX0NMQVNTX1VOU1BFQ0lGSUVEEAASEQoNRVhJVF9DTEFTU19PSxABEhgKFEVYSVRfQ0xBU1NfVVNFUl9FWElUEAISFwoTRVhJVF9DTEFTU19PT01fSE9TVBADEhYKEkVYSVRfQ0xBU1NfT09NX0dQVRAEEhYKEkVYSVRfQ0xBU1NfVElNRU9VVBAFEhcKE0VYSVRfQ0xBU1NfREVBRExJTkUQBhIYChRFWElUX0NMQVNTX0NBTkNFTExFRBAHEhcKE0VYSVRfQ0xBU1NfUkVKRUNURUQQCBIYChRFWElUX0NMQVNTX1BSRUVNUFRFRBAJEhgKFEVYSVRfQ0xBU1NfTk9ERV9MT1NUEAoSFAoQRVhJVF9DTEFTU19JTUFHRRALEhgKFEVYSVRfQ0xBU1NfR1BVX0ZBVUxUEAwSGwoXRVhJVF9DTEFTU19TVEFSVF9GQUlMRUQQDRIcChhFWElUX0NMQVNTX09VVFBVVF9GQUlMRUQQDhIbChdFWElUX0NMQVNTX0dBTkdfU1RPUFBFRBAPEhkKFUVYSVRfQ0xBU1NfREVQRU5ERU5DWRAQEhUKEUVYSVRfQ0xBU1NfQlVER0VUEBEq0QEKDEF0dGVtcHRTdGF0ZRIdChlBVFRFTVBUX1NUQVRFX1VOU1BFQ0lGSUVEEAASGAoUQVRURU1QVF9TVEFURV9MRUFTRUQQARIaChZBVFRFTVBUX1NUQVRFX1NUQVJUSU5HEAISGQoVQVRURU1QVF9TVEFURV9SVU5OSU5HEAMSGgoWQVRURU1QVF9TVEFURV9TVE9QUElORxAEEhwKGEFUVEVNUFRfU1RBVEVfRklOQUxJWklORxAFEhcKE0FUVEVNUFRfU1RBVEVfRU5ERUQQBipsCglMb2dTdHJlYW0SGgoWTE9HX1NUUkVBTV9VTlNQRUNJRklFRBAAEhUKEUxPR19TVFJFQU1fU1RET1VUEAESFQoRTE9HX1NUUkVBTV9TVERFUlIQAhIVChFMT0dfU1RSRUFNX1NZU1RFTRADYgZwcm90bzM", [file_buf_validate_validate, file_fastgpu_type_v1_money, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * A unit of work: a container or a process, run once or as an array of elements.
@@ -166,14 +166,14 @@ export type Task = Message<"fastgpu.scheduler.v1.Task"> & {
   traceId: string;
 
   /**
-   * The node of the present or last attempt, `nodes/{node}`. Output only.
+   * The node of the present or last attempt, `nodes/{node}`; of a gang, its rank 0's. Output only.
    *
    * @generated from field: string node = 21;
    */
   node: string;
 
   /**
-   * GPUs of the present or last attempt. Output only.
+   * GPUs of the present or last attempt, of a gang by rank. Output only.
    *
    * @generated from field: repeated fastgpu.scheduler.v1.LeasedGpu gpus = 22;
    */
@@ -328,6 +328,22 @@ export type TaskSpec = Message<"fastgpu.scheduler.v1.TaskSpec"> & {
    * @generated from field: int32 priority = 13;
    */
   priority: number;
+
+  /**
+   * Members of a gang: one attempt runs that many copies of this spec, each with the resources above, which start
+   * together or not at all. 1 to 1,024; 0: no gang. Members find RANK, WORLD_SIZE, FASTGPU_GANG_RANK, FASTGPU_GANG_SIZE
+   * and FASTGPU_GANG_NODES (node ids by rank, with commas) in their environment. Not together with `array`.
+   *
+   * @generated from field: int32 replicas = 15;
+   */
+  replicas: number;
+
+  /**
+   * How a gang's members lie to one another. Absent: anywhere.
+   *
+   * @generated from field: fastgpu.scheduler.v1.Topology topology = 16;
+   */
+  topology?: Topology | undefined;
 };
 
 /**
@@ -336,6 +352,34 @@ export type TaskSpec = Message<"fastgpu.scheduler.v1.TaskSpec"> & {
  */
 export const TaskSpecSchema: GenMessage<TaskSpec> = /*@__PURE__*/
   messageDesc(file_fastgpu_scheduler_v1_task, 2);
+
+/**
+ * How a gang's members lie to one another, by the topology labels of nodes.
+ *
+ * @generated from message fastgpu.scheduler.v1.Topology
+ */
+export type Topology = Message<"fastgpu.scheduler.v1.Topology"> & {
+  /**
+   * All members within one such place; nodes that name none do not do.
+   *
+   * @generated from field: fastgpu.scheduler.v1.TopologyLevel within = 1;
+   */
+  within: TopologyLevel;
+
+  /**
+   * No two members in one such place; NODE or RACK.
+   *
+   * @generated from field: fastgpu.scheduler.v1.TopologyLevel spread_over = 2;
+   */
+  spreadOver: TopologyLevel;
+};
+
+/**
+ * Describes the message fastgpu.scheduler.v1.Topology.
+ * Use `create(TopologySchema)` to create a new message.
+ */
+export const TopologySchema: GenMessage<Topology> = /*@__PURE__*/
+  messageDesc(file_fastgpu_scheduler_v1_task, 3);
 
 /**
  * A container image and what to run in it.
@@ -370,7 +414,7 @@ export type ContainerSpec = Message<"fastgpu.scheduler.v1.ContainerSpec"> & {
  * Use `create(ContainerSpecSchema)` to create a new message.
  */
 export const ContainerSpecSchema: GenMessage<ContainerSpec> = /*@__PURE__*/
-  messageDesc(file_fastgpu_scheduler_v1_task, 3);
+  messageDesc(file_fastgpu_scheduler_v1_task, 4);
 
 /**
  * A program on the worker.
@@ -398,7 +442,7 @@ export type ProcessSpec = Message<"fastgpu.scheduler.v1.ProcessSpec"> & {
  * Use `create(ProcessSpecSchema)` to create a new message.
  */
 export const ProcessSpecSchema: GenMessage<ProcessSpec> = /*@__PURE__*/
-  messageDesc(file_fastgpu_scheduler_v1_task, 4);
+  messageDesc(file_fastgpu_scheduler_v1_task, 5);
 
 /**
  * What one attempt needs.
@@ -440,7 +484,7 @@ export type Resources = Message<"fastgpu.scheduler.v1.Resources"> & {
  * Use `create(ResourcesSchema)` to create a new message.
  */
 export const ResourcesSchema: GenMessage<Resources> = /*@__PURE__*/
-  messageDesc(file_fastgpu_scheduler_v1_task, 5);
+  messageDesc(file_fastgpu_scheduler_v1_task, 6);
 
 /**
  * GPUs of one attempt.
@@ -475,7 +519,7 @@ export type GpuRequest = Message<"fastgpu.scheduler.v1.GpuRequest"> & {
  * Use `create(GpuRequestSchema)` to create a new message.
  */
 export const GpuRequestSchema: GenMessage<GpuRequest> = /*@__PURE__*/
-  messageDesc(file_fastgpu_scheduler_v1_task, 6);
+  messageDesc(file_fastgpu_scheduler_v1_task, 7);
 
 /**
  * Elements of an array task.
@@ -503,7 +547,7 @@ export type ArraySpec = Message<"fastgpu.scheduler.v1.ArraySpec"> & {
  * Use `create(ArraySpecSchema)` to create a new message.
  */
 export const ArraySpecSchema: GenMessage<ArraySpec> = /*@__PURE__*/
-  messageDesc(file_fastgpu_scheduler_v1_task, 7);
+  messageDesc(file_fastgpu_scheduler_v1_task, 8);
 
 /**
  * A condition on another task.
@@ -531,7 +575,7 @@ export type Dependency = Message<"fastgpu.scheduler.v1.Dependency"> & {
  * Use `create(DependencySchema)` to create a new message.
  */
 export const DependencySchema: GenMessage<Dependency> = /*@__PURE__*/
-  messageDesc(file_fastgpu_scheduler_v1_task, 8);
+  messageDesc(file_fastgpu_scheduler_v1_task, 9);
 
 /**
  * Retries of failed attempts. Attempts lost to preemption or to a lost node are repeated without cost.
@@ -559,7 +603,7 @@ export type RetrySpec = Message<"fastgpu.scheduler.v1.RetrySpec"> & {
  * Use `create(RetrySpecSchema)` to create a new message.
  */
 export const RetrySpecSchema: GenMessage<RetrySpec> = /*@__PURE__*/
-  messageDesc(file_fastgpu_scheduler_v1_task, 9);
+  messageDesc(file_fastgpu_scheduler_v1_task, 10);
 
 /**
  * An artifact that a task reads.
@@ -587,7 +631,7 @@ export type Input = Message<"fastgpu.scheduler.v1.Input"> & {
  * Use `create(InputSchema)` to create a new message.
  */
 export const InputSchema: GenMessage<Input> = /*@__PURE__*/
-  messageDesc(file_fastgpu_scheduler_v1_task, 10);
+  messageDesc(file_fastgpu_scheduler_v1_task, 11);
 
 /**
  * Counts of an array's elements.
@@ -636,7 +680,7 @@ export type ArrayStatus = Message<"fastgpu.scheduler.v1.ArrayStatus"> & {
  * Use `create(ArrayStatusSchema)` to create a new message.
  */
 export const ArrayStatusSchema: GenMessage<ArrayStatus> = /*@__PURE__*/
-  messageDesc(file_fastgpu_scheduler_v1_task, 11);
+  messageDesc(file_fastgpu_scheduler_v1_task, 12);
 
 /**
  * Structured progress, as the task wrote it.
@@ -678,7 +722,7 @@ export type Progress = Message<"fastgpu.scheduler.v1.Progress"> & {
  * Use `create(ProgressSchema)` to create a new message.
  */
 export const ProgressSchema: GenMessage<Progress> = /*@__PURE__*/
-  messageDesc(file_fastgpu_scheduler_v1_task, 12);
+  messageDesc(file_fastgpu_scheduler_v1_task, 13);
 
 /**
  * Files that a task left.
@@ -687,7 +731,7 @@ export const ProgressSchema: GenMessage<Progress> = /*@__PURE__*/
  */
 export type TaskResult = Message<"fastgpu.scheduler.v1.TaskResult"> & {
   /**
-   * SHA-256 of the manifest that lists the outputs, hexadecimal; empty where there are none.
+   * SHA-256 of the manifest that lists the outputs, hexadecimal; empty where there are none; of a gang, rank 0's.
    *
    * @generated from field: string manifest_digest = 1;
    */
@@ -706,7 +750,7 @@ export type TaskResult = Message<"fastgpu.scheduler.v1.TaskResult"> & {
  * Use `create(TaskResultSchema)` to create a new message.
  */
 export const TaskResultSchema: GenMessage<TaskResult> = /*@__PURE__*/
-  messageDesc(file_fastgpu_scheduler_v1_task, 13);
+  messageDesc(file_fastgpu_scheduler_v1_task, 14);
 
 /**
  * One output.
@@ -715,7 +759,8 @@ export const TaskResultSchema: GenMessage<TaskResult> = /*@__PURE__*/
  */
 export type OutputFile = Message<"fastgpu.scheduler.v1.OutputFile"> & {
   /**
-   * Path below the output directory.
+   * Path below the output directory. Of a gang: rank 0's as they are, rank N's below `rank-N/`; what rank 0 itself keeps
+   * below a folder of such a name is below `rank-0/`.
    *
    * @generated from field: string path = 1;
    */
@@ -748,7 +793,7 @@ export type OutputFile = Message<"fastgpu.scheduler.v1.OutputFile"> & {
  * Use `create(OutputFileSchema)` to create a new message.
  */
 export const OutputFileSchema: GenMessage<OutputFile> = /*@__PURE__*/
-  messageDesc(file_fastgpu_scheduler_v1_task, 14);
+  messageDesc(file_fastgpu_scheduler_v1_task, 15);
 
 /**
  * One lease of a task (or of a range of an array's elements) to a worker.
@@ -771,14 +816,14 @@ export type Attempt = Message<"fastgpu.scheduler.v1.Attempt"> & {
   epoch: bigint;
 
   /**
-   * Where it stands.
+   * Where it stands; a gang runs when all of its members do.
    *
    * @generated from field: fastgpu.scheduler.v1.AttemptState state = 3;
    */
   state: AttemptState;
 
   /**
-   * How it ended.
+   * How it ended; of a gang, the first end that was told and is neither OK nor GANG_STOPPED, else OK.
    *
    * @generated from field: fastgpu.scheduler.v1.ExitClass exit_class = 4;
    */
@@ -799,14 +844,14 @@ export type Attempt = Message<"fastgpu.scheduler.v1.Attempt"> & {
   message: string;
 
   /**
-   * The node, `nodes/{node}`.
+   * The node, `nodes/{node}`; of a gang, its rank 0's.
    *
    * @generated from field: string node = 7;
    */
   node: string;
 
   /**
-   * GPUs held.
+   * GPUs held, of a gang by rank.
    *
    * @generated from field: repeated fastgpu.scheduler.v1.LeasedGpu gpus = 8;
    */
@@ -846,6 +891,13 @@ export type Attempt = Message<"fastgpu.scheduler.v1.Attempt"> & {
    * @generated from field: google.protobuf.Timestamp end_time = 13;
    */
   endTime?: Timestamp | undefined;
+
+  /**
+   * Members of a gang, by rank; empty for a task that is none.
+   *
+   * @generated from field: repeated fastgpu.scheduler.v1.AttemptMember members = 20;
+   */
+  members: AttemptMember[];
 };
 
 /**
@@ -853,7 +905,132 @@ export type Attempt = Message<"fastgpu.scheduler.v1.Attempt"> & {
  * Use `create(AttemptSchema)` to create a new message.
  */
 export const AttemptSchema: GenMessage<Attempt> = /*@__PURE__*/
-  messageDesc(file_fastgpu_scheduler_v1_task, 15);
+  messageDesc(file_fastgpu_scheduler_v1_task, 16);
+
+/**
+ * One member of a gang's attempt.
+ *
+ * @generated from message fastgpu.scheduler.v1.AttemptMember
+ */
+export type AttemptMember = Message<"fastgpu.scheduler.v1.AttemptMember"> & {
+  /**
+   * Rank, from 0.
+   *
+   * @generated from field: int32 rank = 1;
+   */
+  rank: number;
+
+  /**
+   * The node, `nodes/{node}`.
+   *
+   * @generated from field: string node = 2;
+   */
+  node: string;
+
+  /**
+   * GPUs held.
+   *
+   * @generated from field: repeated fastgpu.scheduler.v1.LeasedGpu gpus = 3;
+   */
+  gpus: LeasedGpu[];
+
+  /**
+   * Where it stands.
+   *
+   * @generated from field: fastgpu.scheduler.v1.AttemptState state = 4;
+   */
+  state: AttemptState;
+
+  /**
+   * How it ended; GANG_STOPPED where another one's end ended it.
+   *
+   * @generated from field: fastgpu.scheduler.v1.ExitClass exit_class = 5;
+   */
+  exitClass: ExitClass;
+
+  /**
+   * Exit code of the process, where there was one.
+   *
+   * @generated from field: optional int32 exit_code = 6;
+   */
+  exitCode?: number | undefined;
+
+  /**
+   * What the worker said about the end, for people.
+   *
+   * @generated from field: string message = 7;
+   */
+  message: string;
+
+  /**
+   * When it began to run.
+   *
+   * @generated from field: google.protobuf.Timestamp start_time = 8;
+   */
+  startTime?: Timestamp | undefined;
+
+  /**
+   * When it ended.
+   *
+   * @generated from field: google.protobuf.Timestamp end_time = 9;
+   */
+  endTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message fastgpu.scheduler.v1.AttemptMember.
+ * Use `create(AttemptMemberSchema)` to create a new message.
+ */
+export const AttemptMemberSchema: GenMessage<AttemptMember> = /*@__PURE__*/
+  messageDesc(file_fastgpu_scheduler_v1_task, 17);
+
+/**
+ * Places that hold GPUs.
+ *
+ * @generated from enum fastgpu.scheduler.v1.TopologyLevel
+ */
+export const TopologyLevel = {
+  /**
+   * No wish.
+   *
+   * @generated from enum value: TOPOLOGY_LEVEL_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * One node.
+   *
+   * @generated from enum value: TOPOLOGY_LEVEL_NODE = 1;
+   */
+  NODE: 1,
+
+  /**
+   * Nodes with the same label `nvlink`.
+   *
+   * @generated from enum value: TOPOLOGY_LEVEL_NVLINK = 2;
+   */
+  NVLINK: 2,
+
+  /**
+   * Nodes with the same label `rack`.
+   *
+   * @generated from enum value: TOPOLOGY_LEVEL_RACK = 3;
+   */
+  RACK: 3,
+} as const;
+
+/**
+ * Places that hold GPUs.
+ *
+ * @generated from enum fastgpu.scheduler.v1.TopologyLevel
+ */
+export type TopologyLevel = (typeof TopologyLevel)[keyof typeof TopologyLevel] | UnknownEnum;
+
+/**
+ * Describes the enum fastgpu.scheduler.v1.TopologyLevel.
+ */
+export const TopologyLevelSchema: GenEnum<TopologyLevel> = /*@__PURE__*/
+  enumDesc(file_fastgpu_scheduler_v1_task, 0);
 
 /**
  * What must become of the task that another waits for; for an array, of all its elements.
@@ -901,7 +1078,7 @@ export type DependencyCondition = (typeof DependencyCondition)[keyof typeof Depe
  * Describes the enum fastgpu.scheduler.v1.DependencyCondition.
  */
 export const DependencyConditionSchema: GenEnum<DependencyCondition> = /*@__PURE__*/
-  enumDesc(file_fastgpu_scheduler_v1_task, 0);
+  enumDesc(file_fastgpu_scheduler_v1_task, 1);
 
 /**
  * Whether simulated GPUs will do.
@@ -942,7 +1119,7 @@ export type SimulatedPolicy = (typeof SimulatedPolicy)[keyof typeof SimulatedPol
  * Describes the enum fastgpu.scheduler.v1.SimulatedPolicy.
  */
 export const SimulatedPolicySchema: GenEnum<SimulatedPolicy> = /*@__PURE__*/
-  enumDesc(file_fastgpu_scheduler_v1_task, 1);
+  enumDesc(file_fastgpu_scheduler_v1_task, 2);
 
 /**
  * Where a task stands.
@@ -1039,7 +1216,7 @@ export type TaskState = (typeof TaskState)[keyof typeof TaskState] | UnknownEnum
  * Describes the enum fastgpu.scheduler.v1.TaskState.
  */
 export const TaskStateSchema: GenEnum<TaskState> = /*@__PURE__*/
-  enumDesc(file_fastgpu_scheduler_v1_task, 2);
+  enumDesc(file_fastgpu_scheduler_v1_task, 3);
 
 /**
  * Why a queued task waits.
@@ -1115,7 +1292,7 @@ export type QueueReason = (typeof QueueReason)[keyof typeof QueueReason] | Unkno
  * Describes the enum fastgpu.scheduler.v1.QueueReason.
  */
 export const QueueReasonSchema: GenEnum<QueueReason> = /*@__PURE__*/
-  enumDesc(file_fastgpu_scheduler_v1_task, 3);
+  enumDesc(file_fastgpu_scheduler_v1_task, 4);
 
 /**
  * How an attempt ended.
@@ -1261,7 +1438,7 @@ export type ExitClass = (typeof ExitClass)[keyof typeof ExitClass] | UnknownEnum
  * Describes the enum fastgpu.scheduler.v1.ExitClass.
  */
 export const ExitClassSchema: GenEnum<ExitClass> = /*@__PURE__*/
-  enumDesc(file_fastgpu_scheduler_v1_task, 4);
+  enumDesc(file_fastgpu_scheduler_v1_task, 5);
 
 /**
  * Where an attempt stands.
@@ -1330,7 +1507,7 @@ export type AttemptState = (typeof AttemptState)[keyof typeof AttemptState] | Un
  * Describes the enum fastgpu.scheduler.v1.AttemptState.
  */
 export const AttemptStateSchema: GenEnum<AttemptState> = /*@__PURE__*/
-  enumDesc(file_fastgpu_scheduler_v1_task, 5);
+  enumDesc(file_fastgpu_scheduler_v1_task, 6);
 
 /**
  * Streams of a task's output.
@@ -1378,5 +1555,5 @@ export type LogStream = (typeof LogStream)[keyof typeof LogStream] | UnknownEnum
  * Describes the enum fastgpu.scheduler.v1.LogStream.
  */
 export const LogStreamSchema: GenEnum<LogStream> = /*@__PURE__*/
-  enumDesc(file_fastgpu_scheduler_v1_task, 6);
+  enumDesc(file_fastgpu_scheduler_v1_task, 7);
 

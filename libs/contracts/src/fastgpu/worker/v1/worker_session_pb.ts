@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file fastgpu/worker/v1/worker_session.proto.
  */
 export const file_fastgpu_worker_v1_worker_session: GenFile = /*@__PURE__*/
-  fileDesc("CiZmYXN0Z3B1L3dvcmtlci92MS93b3JrZXJfc2Vzc2lvbi5wcm90bxIRZmFzdGdwdS53b3JrZXIudjEi4AEKDkNvbm5lY3RSZXF1ZXN0EikKBWhlbGxvGAEgASgLMhguZmFzdGdwdS53b3JrZXIudjEuSGVsbG9IABIxCgloZWFydGJlYXQYAiABKAsyHC5mYXN0Z3B1Lndvcmtlci52MS5IZWFydGJlYXRIABItCgdyZXBvcnRzGAMgASgLMhouZmFzdGdwdS53b3JrZXIudjEuUmVwb3J0c0gAEi8KCGRyYWluaW5nGAQgASgLMhsuZmFzdGdwdS53b3JrZXIudjEuRHJhaW5pbmdIAEIQCgdtZXNzYWdlEgW6SAIIASKTAgoPQ29ubmVjdFJlc3BvbnNlEi0KB3dlbGNvbWUYASABKAsyGi5mYXN0Z3B1Lndvcmtlci52MS5XZWxjb21lSAASOAoNaGVhcnRiZWF0X2FjaxgCIAEoCzIfLmZhc3RncHUud29ya2VyLnYxLkhlYXJ0YmVhdEFja0gAEisKBmxlYXNlcxgDIAEoCzIZLmZhc3RncHUud29ya2VyLnYxLkxlYXNlc0gAEikKBXN0b3BzGAQgASgLMhguZmFzdGdwdS53b3JrZXIudjEuU3RvcHNIABI0CgtyZXBvcnRfYWNrcxgFIAEoCzIdLmZhc3RncHUud29ya2VyLnYxLlJlcG9ydEFja3NIAEIJCgdtZXNzYWdlIuMCCgVIZWxsbxIgCgxkaXNwbGF5X25hbWUYASABKAlCCrpIB3IFEAEYgAESHwoOd29ya2VyX3ZlcnNpb24YAiABKAlCB7pIBHICGEASGAoHYm9vdF9pZBgDIAEoCUIHukgEcgIYQBIbCgpjcHVfbWlsbGlzGAQgASgDQge6SAQiAigAEhsKCm1lbW9yeV9taWIYBSABKANCB7pIBCICKAASGQoIZGlza19taWIYBiABKANCB7pIBCICKAASGgoIcnVudGltZXMYByADKAlCCLpIBZIBAhAQEjcKBGdwdXMYCCADKAsyHy5mYXN0Z3B1Lndvcmtlci52MS5HcHVJbnZlbnRvcnlCCLpIBZIBAhBAEjUKDWxpdmVfYXR0ZW1wdHMYCSADKAsyHi5mYXN0Z3B1Lndvcmtlci52MS5MaXZlQXR0ZW1wdBIcCgtpbmNhcm5hdGlvbhgKIAEoBUIHukgEGgIoACKNAQoMR3B1SW52ZW50b3J5EhgKBWluZGV4GAEgASgFQgm6SAYaBBg/KAASGAoEdXVpZBgCIAEoCUIKukgHcgUQARiAARIZCgVtb2RlbBgDIAEoCUIKukgHcgUQARiAARIbCgptZW1vcnlfbWliGAQgASgDQge6SAQiAigAEhEKCXNpbXVsYXRlZBgFIAEoCCJgCgtMaXZlQXR0ZW1wdBIPCgdhdHRlbXB0GAEgASgJEg0KBWVwb2NoGAIgASgDEjEKBXN0YXRlGAMgASgOMiIuZmFzdGdwdS5zY2hlZHVsZXIudjEuQXR0ZW1wdFN0YXRlIlUKCUhlYXJ0YmVhdBISCgpzZW50X2F0X21zGAEgASgDEjQKCHByb2dyZXNzGAIgAygLMiIuZmFzdGdwdS53b3JrZXIudjEuQXR0ZW1wdFByb2dyZXNzImMKD0F0dGVtcHRQcm9ncmVzcxIPCgdhdHRlbXB0GAEgASgJEg0KBWVwb2NoGAIgASgDEjAKCHByb2dyZXNzGAMgASgLMh4uZmFzdGdwdS5zY2hlZHVsZXIudjEuUHJvZ3Jlc3MiQgoHUmVwb3J0cxI3CgdyZXBvcnRzGAEgAygLMhkuZmFzdGdwdS53b3JrZXIudjEuUmVwb3J0Qgu6SAiSAQUIARDoByLVAgoGUmVwb3J0EhEKCXJlcG9ydF9pZBgBIAEoAxIPCgdhdHRlbXB0GAIgASgJEg0KBWVwb2NoGAMgASgDEhcKBmFnb19tcxgEIAEoA0IHukgEIgIoABIvCghzdGFydGluZxgFIAEoCzIbLmZhc3RncHUud29ya2VyLnYxLlN0YXJ0aW5nSAASLQoHcnVubmluZxgGIAEoCzIaLmZhc3RncHUud29ya2VyLnYxLlJ1bm5pbmdIABIvCghzdG9wcGluZxgHIAEoCzIbLmZhc3RncHUud29ya2VyLnYxLlN0b3BwaW5nSAASMwoKZmluYWxpemluZxgIIAEoCzIdLmZhc3RncHUud29ya2VyLnYxLkZpbmFsaXppbmdIABIpCgVlbmRlZBgJIAEoCzIYLmZhc3RncHUud29ya2VyLnYxLkVuZGVkSABCDgoFZXZlbnQSBbpIAggBIgoKCFN0YXJ0aW5nIhwKB1J1bm5pbmcSEQoJaXNvbGF0aW9uGAEgASgJIgoKCFN0b3BwaW5nIgwKCkZpbmFsaXppbmciuQIKBUVuZGVkEjMKCmV4aXRfY2xhc3MYASABKA4yHy5mYXN0Z3B1LnNjaGVkdWxlci52MS5FeGl0Q2xhc3MSFgoJZXhpdF9jb2RlGAIgASgFSACIAQESGQoHbWVzc2FnZRgDIAEoCUIIukgFcgMYgAgSJgoVcHJvY2Vzc2VzX2dvbmVfYWdvX21zGAQgASgDQge6SAQiAigAEhcKD21hbmlmZXN0X2RpZ2VzdBgFIAEoCRIUCgxsb2dfYXJ0aWZhY3QYBiABKAkSMQoIZWxlbWVudHMYByADKAsyHy5mYXN0Z3B1Lndvcmtlci52MS5DbGFzc0luZGljZXMSMAoIcHJvZ3Jlc3MYCCABKAsyHi5mYXN0Z3B1LnNjaGVkdWxlci52MS5Qcm9ncmVzc0IMCgpfZXhpdF9jb2RlInIKDENsYXNzSW5kaWNlcxIzCgpleGl0X2NsYXNzGAEgASgOMh8uZmFzdGdwdS5zY2hlZHVsZXIudjEuRXhpdENsYXNzEi0KBnJhbmdlcxgCIAMoCzIdLmZhc3RncHUud29ya2VyLnYxLkluZGV4UmFuZ2UiKQoKSW5kZXhSYW5nZRINCgVmaXJzdBgBIAEoBRIMCgRsYXN0GAIgASgFIgoKCERyYWluaW5nIrEBCgdXZWxjb21lEgwKBG5vZGUYASABKAkSFQoNc2Vzc2lvbl9lcG9jaBgCIAEoAxITCgtpbmNhcm5hdGlvbhgDIAEoBRIdChVoZWFydGJlYXRfaW50ZXJ2YWxfbXMYBCABKAMSFAoMbGVhc2VfdHRsX21zGAUgASgDEg8KB3NrZXdfbXMYBiABKAMSDAoEZ3B1cxgHIAMoCRIYChBhZG9wdGVkX2F0dGVtcHRzGAggAygJIogBCgxIZWFydGJlYXRBY2sSEgoKc2VudF9hdF9tcxgBIAEoAxIWCg5zZXJ2ZXJfdGltZV9tcxgCIAEoAxIZChFub2RlX2xlYXNlX2VuZF9tcxgDIAEoAxIxCgtmdW5kZWRfZW5kcxgEIAMoCzIcLmZhc3RncHUud29ya2VyLnYxLkZ1bmRlZEVuZCIsCglGdW5kZWRFbmQSDwoHYXR0ZW1wdBgBIAEoCRIOCgZlbmRfbXMYAiABKAMiMgoGTGVhc2VzEigKBmxlYXNlcxgBIAMoCzIYLmZhc3RncHUud29ya2VyLnYxLkxlYXNlIsACCgVMZWFzZRIPCgdhdHRlbXB0GAEgASgJEgwKBHRhc2sYAiABKAkSCwoDb3JnGAMgASgJEg8KB3Byb2plY3QYBCABKAkSDQoFZXBvY2gYBSABKAMSLAoEc3BlYxgGIAEoCzIeLmZhc3RncHUuc2NoZWR1bGVyLnYxLlRhc2tTcGVjEgwKBGdwdXMYByADKAkSFAoMbGVhc2VfZW5kX21zGAggASgDEhYKDnNlcnZlcl90aW1lX21zGAkgASgDEhMKC3RyYWNlcGFyZW50GAogASgJEi8KCGVsZW1lbnRzGAsgAygLMh0uZmFzdGdwdS53b3JrZXIudjEuSW5kZXhSYW5nZRINCgVzbG90cxgMIAEoBRIWCg5hdHRlbXB0X251bWJlchgNIAEoBRIUCgxkaXNwbGF5X25hbWUYDiABKAkiLwoFU3RvcHMSJgoFc3RvcHMYASADKAsyFy5mYXN0Z3B1Lndvcmtlci52MS5TdG9wImkKBFN0b3ASDwoHYXR0ZW1wdBgBIAEoCRINCgVlcG9jaBgCIAEoAxIvCgZyZWFzb24YAyABKA4yHy5mYXN0Z3B1LnNjaGVkdWxlci52MS5FeGl0Q2xhc3MSEAoIZ3JhY2VfbXMYBCABKAMiJQoKUmVwb3J0QWNrcxIXCg91cF90b19yZXBvcnRfaWQYASABKAMihAEKEFNlcnZlTG9nc1JlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoAxIrCgZmcmFtZXMYAiADKAsyGy5mYXN0Z3B1Lndvcmtlci52MS5Mb2dGcmFtZRITCgtuZXh0X29mZnNldBgDIAEoAxILCgNlbmQYBCABKAgSDQoFZXJyb3IYBSABKAkimAEKCExvZ0ZyYW1lEi8KBnN0cmVhbRgBIAEoDjIfLmZhc3RncHUuc2NoZWR1bGVyLnYxLkxvZ1N0cmVhbRIPCgd0aW1lX21zGAIgASgDEgwKBGRhdGEYAyABKAwSEgoKZW5kX29mZnNldBgEIAEoAxIYCgthcnJheV9pbmRleBgFIAEoBUgAiAEBQg4KDF9hcnJheV9pbmRleCJ8ChFTZXJ2ZUxvZ3NSZXNwb25zZRISCgpyZXF1ZXN0X2lkGAEgASgDEg8KB2F0dGVtcHQYAiABKAkSDgoGb2Zmc2V0GAMgASgDEhEKCW1heF9ieXRlcxgEIAEoBRIPCgd3YWl0X21zGAUgASgFEg4KBmNhbmNlbBgGIAEoCDLxAQoUV29ya2VyU2Vzc2lvblNlcnZpY2USagoHQ29ubmVjdBIhLmZhc3RncHUud29ya2VyLnYxLkNvbm5lY3RSZXF1ZXN0GiIuZmFzdGdwdS53b3JrZXIudjEuQ29ubmVjdFJlc3BvbnNlIhTC2hgQCg53b3JrZXIuc2Vzc2lvbigBMAESbQoJU2VydmVMb2dzEiMuZmFzdGdwdS53b3JrZXIudjEuU2VydmVMb2dzUmVxdWVzdBokLmZhc3RncHUud29ya2VyLnYxLlNlcnZlTG9nc1Jlc3BvbnNlIhHC2hgNCgt3b3JrZXIubG9ncygBMAFiBnByb3RvMw", [file_buf_validate_validate, file_fastgpu_options_v1_options, file_fastgpu_scheduler_v1_task]);
+  fileDesc("CiZmYXN0Z3B1L3dvcmtlci92MS93b3JrZXJfc2Vzc2lvbi5wcm90bxIRZmFzdGdwdS53b3JrZXIudjEi4AEKDkNvbm5lY3RSZXF1ZXN0EikKBWhlbGxvGAEgASgLMhguZmFzdGdwdS53b3JrZXIudjEuSGVsbG9IABIxCgloZWFydGJlYXQYAiABKAsyHC5mYXN0Z3B1Lndvcmtlci52MS5IZWFydGJlYXRIABItCgdyZXBvcnRzGAMgASgLMhouZmFzdGdwdS53b3JrZXIudjEuUmVwb3J0c0gAEi8KCGRyYWluaW5nGAQgASgLMhsuZmFzdGdwdS53b3JrZXIudjEuRHJhaW5pbmdIAEIQCgdtZXNzYWdlEgW6SAIIASKTAgoPQ29ubmVjdFJlc3BvbnNlEi0KB3dlbGNvbWUYASABKAsyGi5mYXN0Z3B1Lndvcmtlci52MS5XZWxjb21lSAASOAoNaGVhcnRiZWF0X2FjaxgCIAEoCzIfLmZhc3RncHUud29ya2VyLnYxLkhlYXJ0YmVhdEFja0gAEisKBmxlYXNlcxgDIAEoCzIZLmZhc3RncHUud29ya2VyLnYxLkxlYXNlc0gAEikKBXN0b3BzGAQgASgLMhguZmFzdGdwdS53b3JrZXIudjEuU3RvcHNIABI0CgtyZXBvcnRfYWNrcxgFIAEoCzIdLmZhc3RncHUud29ya2VyLnYxLlJlcG9ydEFja3NIAEIJCgdtZXNzYWdlIv0DCgVIZWxsbxIgCgxkaXNwbGF5X25hbWUYASABKAlCCrpIB3IFEAEYgAESHwoOd29ya2VyX3ZlcnNpb24YAiABKAlCB7pIBHICGEASGAoHYm9vdF9pZBgDIAEoCUIHukgEcgIYQBIbCgpjcHVfbWlsbGlzGAQgASgDQge6SAQiAigAEhsKCm1lbW9yeV9taWIYBSABKANCB7pIBCICKAASGQoIZGlza19taWIYBiABKANCB7pIBCICKAASGgoIcnVudGltZXMYByADKAlCCLpIBZIBAhAQEjcKBGdwdXMYCCADKAsyHy5mYXN0Z3B1Lndvcmtlci52MS5HcHVJbnZlbnRvcnlCCLpIBZIBAhBAEjUKDWxpdmVfYXR0ZW1wdHMYCSADKAsyHi5mYXN0Z3B1Lndvcmtlci52MS5MaXZlQXR0ZW1wdBIcCgtpbmNhcm5hdGlvbhgKIAEoBUIHukgEGgIoABJnCgh0b3BvbG9neRgLIAMoCzImLmZhc3RncHUud29ya2VyLnYxLkhlbGxvLlRvcG9sb2d5RW50cnlCLbpIKpoBJxAQIhtyGTIXXlthLXpdW2EtejAtOV8tXXswLDYyfSQqBnIEEAEYPxovCg1Ub3BvbG9neUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEijQEKDEdwdUludmVudG9yeRIYCgVpbmRleBgBIAEoBUIJukgGGgQYPygAEhgKBHV1aWQYAiABKAlCCrpIB3IFEAEYgAESGQoFbW9kZWwYAyABKAlCCrpIB3IFEAEYgAESGwoKbWVtb3J5X21pYhgEIAEoA0IHukgEIgIoABIRCglzaW11bGF0ZWQYBSABKAgiYAoLTGl2ZUF0dGVtcHQSDwoHYXR0ZW1wdBgBIAEoCRINCgVlcG9jaBgCIAEoAxIxCgVzdGF0ZRgDIAEoDjIiLmZhc3RncHUuc2NoZWR1bGVyLnYxLkF0dGVtcHRTdGF0ZSJVCglIZWFydGJlYXQSEgoKc2VudF9hdF9tcxgBIAEoAxI0Cghwcm9ncmVzcxgCIAMoCzIiLmZhc3RncHUud29ya2VyLnYxLkF0dGVtcHRQcm9ncmVzcyJjCg9BdHRlbXB0UHJvZ3Jlc3MSDwoHYXR0ZW1wdBgBIAEoCRINCgVlcG9jaBgCIAEoAxIwCghwcm9ncmVzcxgDIAEoCzIeLmZhc3RncHUuc2NoZWR1bGVyLnYxLlByb2dyZXNzIkIKB1JlcG9ydHMSNwoHcmVwb3J0cxgBIAMoCzIZLmZhc3RncHUud29ya2VyLnYxLlJlcG9ydEILukgIkgEFCAEQ6Aci1QIKBlJlcG9ydBIRCglyZXBvcnRfaWQYASABKAMSDwoHYXR0ZW1wdBgCIAEoCRINCgVlcG9jaBgDIAEoAxIXCgZhZ29fbXMYBCABKANCB7pIBCICKAASLwoIc3RhcnRpbmcYBSABKAsyGy5mYXN0Z3B1Lndvcmtlci52MS5TdGFydGluZ0gAEi0KB3J1bm5pbmcYBiABKAsyGi5mYXN0Z3B1Lndvcmtlci52MS5SdW5uaW5nSAASLwoIc3RvcHBpbmcYByABKAsyGy5mYXN0Z3B1Lndvcmtlci52MS5TdG9wcGluZ0gAEjMKCmZpbmFsaXppbmcYCCABKAsyHS5mYXN0Z3B1Lndvcmtlci52MS5GaW5hbGl6aW5nSAASKQoFZW5kZWQYCSABKAsyGC5mYXN0Z3B1Lndvcmtlci52MS5FbmRlZEgAQg4KBWV2ZW50EgW6SAIIASIKCghTdGFydGluZyIcCgdSdW5uaW5nEhEKCWlzb2xhdGlvbhgBIAEoCSIKCghTdG9wcGluZyIMCgpGaW5hbGl6aW5nIrkCCgVFbmRlZBIzCgpleGl0X2NsYXNzGAEgASgOMh8uZmFzdGdwdS5zY2hlZHVsZXIudjEuRXhpdENsYXNzEhYKCWV4aXRfY29kZRgCIAEoBUgAiAEBEhkKB21lc3NhZ2UYAyABKAlCCLpIBXIDGIAIEiYKFXByb2Nlc3Nlc19nb25lX2Fnb19tcxgEIAEoA0IHukgEIgIoABIXCg9tYW5pZmVzdF9kaWdlc3QYBSABKAkSFAoMbG9nX2FydGlmYWN0GAYgASgJEjEKCGVsZW1lbnRzGAcgAygLMh8uZmFzdGdwdS53b3JrZXIudjEuQ2xhc3NJbmRpY2VzEjAKCHByb2dyZXNzGAggASgLMh4uZmFzdGdwdS5zY2hlZHVsZXIudjEuUHJvZ3Jlc3NCDAoKX2V4aXRfY29kZSJyCgxDbGFzc0luZGljZXMSMwoKZXhpdF9jbGFzcxgBIAEoDjIfLmZhc3RncHUuc2NoZWR1bGVyLnYxLkV4aXRDbGFzcxItCgZyYW5nZXMYAiADKAsyHS5mYXN0Z3B1Lndvcmtlci52MS5JbmRleFJhbmdlIikKCkluZGV4UmFuZ2USDQoFZmlyc3QYASABKAUSDAoEbGFzdBgCIAEoBSIKCghEcmFpbmluZyKxAQoHV2VsY29tZRIMCgRub2RlGAEgASgJEhUKDXNlc3Npb25fZXBvY2gYAiABKAMSEwoLaW5jYXJuYXRpb24YAyABKAUSHQoVaGVhcnRiZWF0X2ludGVydmFsX21zGAQgASgDEhQKDGxlYXNlX3R0bF9tcxgFIAEoAxIPCgdza2V3X21zGAYgASgDEgwKBGdwdXMYByADKAkSGAoQYWRvcHRlZF9hdHRlbXB0cxgIIAMoCSKIAQoMSGVhcnRiZWF0QWNrEhIKCnNlbnRfYXRfbXMYASABKAMSFgoOc2VydmVyX3RpbWVfbXMYAiABKAMSGQoRbm9kZV9sZWFzZV9lbmRfbXMYAyABKAMSMQoLZnVuZGVkX2VuZHMYBCADKAsyHC5mYXN0Z3B1Lndvcmtlci52MS5GdW5kZWRFbmQiLAoJRnVuZGVkRW5kEg8KB2F0dGVtcHQYASABKAkSDgoGZW5kX21zGAIgASgDIjIKBkxlYXNlcxIoCgZsZWFzZXMYASADKAsyGC5mYXN0Z3B1Lndvcmtlci52MS5MZWFzZSLnAgoFTGVhc2USDwoHYXR0ZW1wdBgBIAEoCRIMCgR0YXNrGAIgASgJEgsKA29yZxgDIAEoCRIPCgdwcm9qZWN0GAQgASgJEg0KBWVwb2NoGAUgASgDEiwKBHNwZWMYBiABKAsyHi5mYXN0Z3B1LnNjaGVkdWxlci52MS5UYXNrU3BlYxIMCgRncHVzGAcgAygJEhQKDGxlYXNlX2VuZF9tcxgIIAEoAxIWCg5zZXJ2ZXJfdGltZV9tcxgJIAEoAxITCgt0cmFjZXBhcmVudBgKIAEoCRIvCghlbGVtZW50cxgLIAMoCzIdLmZhc3RncHUud29ya2VyLnYxLkluZGV4UmFuZ2USDQoFc2xvdHMYDCABKAUSFgoOYXR0ZW1wdF9udW1iZXIYDSABKAUSFAoMZGlzcGxheV9uYW1lGA4gASgJEiUKBGdhbmcYDyABKAsyFy5mYXN0Z3B1Lndvcmtlci52MS5HYW5nIjEKBEdhbmcSDAoEcmFuaxgBIAEoBRIMCgRzaXplGAIgASgFEg0KBW5vZGVzGAMgAygJIi8KBVN0b3BzEiYKBXN0b3BzGAEgAygLMhcuZmFzdGdwdS53b3JrZXIudjEuU3RvcCJpCgRTdG9wEg8KB2F0dGVtcHQYASABKAkSDQoFZXBvY2gYAiABKAMSLwoGcmVhc29uGAMgASgOMh8uZmFzdGdwdS5zY2hlZHVsZXIudjEuRXhpdENsYXNzEhAKCGdyYWNlX21zGAQgASgDIiUKClJlcG9ydEFja3MSFwoPdXBfdG9fcmVwb3J0X2lkGAEgASgDIoQBChBTZXJ2ZUxvZ3NSZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAMSKwoGZnJhbWVzGAIgAygLMhsuZmFzdGdwdS53b3JrZXIudjEuTG9nRnJhbWUSEwoLbmV4dF9vZmZzZXQYAyABKAMSCwoDZW5kGAQgASgIEg0KBWVycm9yGAUgASgJIpgBCghMb2dGcmFtZRIvCgZzdHJlYW0YASABKA4yHy5mYXN0Z3B1LnNjaGVkdWxlci52MS5Mb2dTdHJlYW0SDwoHdGltZV9tcxgCIAEoAxIMCgRkYXRhGAMgASgMEhIKCmVuZF9vZmZzZXQYBCABKAMSGAoLYXJyYXlfaW5kZXgYBSABKAVIAIgBAUIOCgxfYXJyYXlfaW5kZXgifAoRU2VydmVMb2dzUmVzcG9uc2USEgoKcmVxdWVzdF9pZBgBIAEoAxIPCgdhdHRlbXB0GAIgASgJEg4KBm9mZnNldBgDIAEoAxIRCgltYXhfYnl0ZXMYBCABKAUSDwoHd2FpdF9tcxgFIAEoBRIOCgZjYW5jZWwYBiABKAgy8QEKFFdvcmtlclNlc3Npb25TZXJ2aWNlEmoKB0Nvbm5lY3QSIS5mYXN0Z3B1Lndvcmtlci52MS5Db25uZWN0UmVxdWVzdBoiLmZhc3RncHUud29ya2VyLnYxLkNvbm5lY3RSZXNwb25zZSIUwtoYEAoOd29ya2VyLnNlc3Npb24oATABEm0KCVNlcnZlTG9ncxIjLmZhc3RncHUud29ya2VyLnYxLlNlcnZlTG9nc1JlcXVlc3QaJC5mYXN0Z3B1Lndvcmtlci52MS5TZXJ2ZUxvZ3NSZXNwb25zZSIRwtoYDQoLd29ya2VyLmxvZ3MoATABYgZwcm90bzM", [file_buf_validate_validate, file_fastgpu_options_v1_options, file_fastgpu_scheduler_v1_task]);
 
 /**
  * A message of the worker.
@@ -207,6 +207,13 @@ export type Hello = Message<"fastgpu.worker.v1.Hello"> & {
    * @generated from field: int32 incarnation = 10;
    */
   incarnation: number;
+
+  /**
+   * Places that hold the machine, by kind: `rack`, `nvlink` and others, for gangs that must lie close together or apart.
+   *
+   * @generated from field: map<string, string> topology = 11;
+   */
+  topology: { [key: string]: string };
 };
 
 /**
@@ -842,13 +849,14 @@ export const LeasesSchema: GenMessage<Leases> = /*@__PURE__*/
   messageDesc(file_fastgpu_worker_v1_worker_session, 20);
 
 /**
- * One attempt to run.
+ * One attempt, or one member of a gang's, to run.
  *
  * @generated from message fastgpu.worker.v1.Lease
  */
 export type Lease = Message<"fastgpu.worker.v1.Lease"> & {
   /**
-   * Attempt id: the container's name.
+   * Name of the attempt: its id, for a gang's member of rank R ≥ 1 with `-R` behind it. The container's name, and what
+   * every message of this session that says "attempt" means.
    *
    * @generated from field: string attempt = 1;
    */
@@ -944,6 +952,13 @@ export type Lease = Message<"fastgpu.worker.v1.Lease"> & {
    * @generated from field: string display_name = 14;
    */
   displayName: string;
+
+  /**
+   * For a member of a gang.
+   *
+   * @generated from field: fastgpu.worker.v1.Gang gang = 15;
+   */
+  gang?: Gang | undefined;
 };
 
 /**
@@ -952,6 +967,41 @@ export type Lease = Message<"fastgpu.worker.v1.Lease"> & {
  */
 export const LeaseSchema: GenMessage<Lease> = /*@__PURE__*/
   messageDesc(file_fastgpu_worker_v1_worker_session, 21);
+
+/**
+ * A member's place in its gang.
+ *
+ * @generated from message fastgpu.worker.v1.Gang
+ */
+export type Gang = Message<"fastgpu.worker.v1.Gang"> & {
+  /**
+   * Rank of this member, from 0.
+   *
+   * @generated from field: int32 rank = 1;
+   */
+  rank: number;
+
+  /**
+   * Number of members.
+   *
+   * @generated from field: int32 size = 2;
+   */
+  size: number;
+
+  /**
+   * Ids of the nodes of all members, by rank.
+   *
+   * @generated from field: repeated string nodes = 3;
+   */
+  nodes: string[];
+};
+
+/**
+ * Describes the message fastgpu.worker.v1.Gang.
+ * Use `create(GangSchema)` to create a new message.
+ */
+export const GangSchema: GenMessage<Gang> = /*@__PURE__*/
+  messageDesc(file_fastgpu_worker_v1_worker_session, 22);
 
 /**
  * Attempts to stop.
@@ -972,7 +1022,7 @@ export type Stops = Message<"fastgpu.worker.v1.Stops"> & {
  * Use `create(StopsSchema)` to create a new message.
  */
 export const StopsSchema: GenMessage<Stops> = /*@__PURE__*/
-  messageDesc(file_fastgpu_worker_v1_worker_session, 22);
+  messageDesc(file_fastgpu_worker_v1_worker_session, 23);
 
 /**
  * One attempt to stop: its signal, then after the grace time a kill.
@@ -1014,7 +1064,7 @@ export type Stop = Message<"fastgpu.worker.v1.Stop"> & {
  * Use `create(StopSchema)` to create a new message.
  */
 export const StopSchema: GenMessage<Stop> = /*@__PURE__*/
-  messageDesc(file_fastgpu_worker_v1_worker_session, 23);
+  messageDesc(file_fastgpu_worker_v1_worker_session, 24);
 
 /**
  * Reports that are durable.
@@ -1035,7 +1085,7 @@ export type ReportAcks = Message<"fastgpu.worker.v1.ReportAcks"> & {
  * Use `create(ReportAcksSchema)` to create a new message.
  */
 export const ReportAcksSchema: GenMessage<ReportAcks> = /*@__PURE__*/
-  messageDesc(file_fastgpu_worker_v1_worker_session, 24);
+  messageDesc(file_fastgpu_worker_v1_worker_session, 25);
 
 /**
  * A message of the worker on its log stream.
@@ -1084,7 +1134,7 @@ export type ServeLogsRequest = Message<"fastgpu.worker.v1.ServeLogsRequest"> & {
  * Use `create(ServeLogsRequestSchema)` to create a new message.
  */
 export const ServeLogsRequestSchema: GenMessage<ServeLogsRequest> = /*@__PURE__*/
-  messageDesc(file_fastgpu_worker_v1_worker_session, 25);
+  messageDesc(file_fastgpu_worker_v1_worker_session, 26);
 
 /**
  * One record of an attempt's log file.
@@ -1133,7 +1183,7 @@ export type LogFrame = Message<"fastgpu.worker.v1.LogFrame"> & {
  * Use `create(LogFrameSchema)` to create a new message.
  */
 export const LogFrameSchema: GenMessage<LogFrame> = /*@__PURE__*/
-  messageDesc(file_fastgpu_worker_v1_worker_session, 26);
+  messageDesc(file_fastgpu_worker_v1_worker_session, 27);
 
 /**
  * A range wanted from a log.
@@ -1189,7 +1239,7 @@ export type ServeLogsResponse = Message<"fastgpu.worker.v1.ServeLogsResponse"> &
  * Use `create(ServeLogsResponseSchema)` to create a new message.
  */
 export const ServeLogsResponseSchema: GenMessage<ServeLogsResponse> = /*@__PURE__*/
-  messageDesc(file_fastgpu_worker_v1_worker_session, 27);
+  messageDesc(file_fastgpu_worker_v1_worker_session, 28);
 
 /**
  * One worker, one session: a new Hello fences the session before it.
