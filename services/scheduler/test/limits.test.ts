@@ -12,11 +12,13 @@ import {
   BatchRunTasksRequestSchema,
   ListTasksRequestSchema,
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
+import { maxMembers } from "@fastgpu/domain/member-name";
 import { maxFreeRequeues } from "@fastgpu/domain/retry";
 import { limits as rpcLimits } from "@fastgpu/rpc/limits";
 import { maxElementsPerLease } from "@fastgpu/scheduling/plan";
 import { expect, test } from "vitest";
 import { schedulerConfig } from "../src/config.ts";
+import { maxGangGpus } from "../src/spec/gang.ts";
 import { specLimits } from "../src/spec/task-spec.ts";
 
 /** The stated limit of a row of docs/limits.md. */
@@ -77,8 +79,15 @@ test.each([
     () => `${greatest(RetrySpecSchema, "max_retries")}; requeues without cost ${maxFreeRequeues}`,
   ],
   [
-    "GPUs of an attempt",
+    "GPUs of an attempt, of a gang of each member",
     () => `${thousands(greatest(GpuRequestSchema, "count"))}, all on one node`,
+  ],
+  [
+    "gang",
+    () => {
+      expect(greatest(TaskSpecSchema, "replicas")).toBe(maxMembers);
+      return `${thousands(maxMembers)} members; ${thousands(maxGangGpus)} GPUs together; no array of gangs`;
+    },
   ],
   ["page", () => thousands(greatest(ListTasksRequestSchema, "page_size"))],
   [
