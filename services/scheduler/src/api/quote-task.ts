@@ -114,12 +114,8 @@ function offerOf(kind: Kind, of: { parsed: ParsedTask; prices: Prices; nowMs: nu
   const { parsed, prices, nowMs } = of;
   const hourlyNanos = prices.hourlyNanos.get(kind.sku);
   const { currency } = prices;
-    more: {
-      array: arrayOf(parsed),
-      maxRuntimeMs,
-      replicas: parsed.replicas,
-      topology: parsed.topology,
-    },
+  const quantity = parsed.demand.gpuCount * parsed.replicas;
+  const items = hourlyNanos === undefined ? undefined : [{ hourlyNanos, quantity }];
   const ceilingMs = longestMs(parsed) * (parsed.array?.count ?? 1);
   return {
     ...rest,
