@@ -1,4 +1,4 @@
-/** Whether two values are the same to the last bit: keys in the same order, NaN equal to itself, 0 not to −0. */
+/** Whether two values are the same to the last bit: keys and entries in the same order, NaN equal to itself, 0 not to −0. */
 export function same(a: unknown, b: unknown): boolean {
   if (Object.is(a, b)) return true;
   if (typeof a !== "object" || typeof b !== "object" || a === null || b === null) return false;
@@ -6,7 +6,9 @@ export function same(a: unknown, b: unknown): boolean {
     if (!Array.isArray(a) || !Array.isArray(b) || a.length !== b.length) return false;
     return a.every((item: unknown, at) => same(item, b[at]));
   }
-  if (a instanceof Map || b instanceof Map) return false;
+  if (a instanceof Map || b instanceof Map) {
+    return a instanceof Map && b instanceof Map && same([...a], [...b]);
+  }
   return sameFields(a as Record<string, unknown>, b as Record<string, unknown>);
 }
 

@@ -101,7 +101,11 @@ export class ValueWriter {
 
   private object(value: object, base: unknown): void {
     if (Array.isArray(value)) return this.array(value as readonly unknown[], base);
-    if (value instanceof Map) return this.map(value as ReadonlyMap<unknown, unknown>);
+    if (value instanceof Map) {
+      return same(value, base)
+        ? this.sink.byte(tags.same)
+        : this.map(value as ReadonlyMap<unknown, unknown>);
+    }
     const prototype: unknown = Object.getPrototypeOf(value);
     if (prototype !== Object.prototype && prototype !== null) {
       throw new TypeError("only plain objects, arrays and maps can be recorded");
