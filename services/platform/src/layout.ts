@@ -74,6 +74,7 @@ export function composedSections(backing: Backing): Sections {
       auth: producers.auth,
       billing: address("billing"),
       storage: address("storage"),
+      recordingDirectory: join(data.path, "recordings"),
     },
     gateway: {
       port: ports.gateway,

@@ -40,6 +40,15 @@ export const schedulerConfig = z.strictObject({
   marginMs: z.number().int().min(0).max(60_000).default(3_000),
   /** Billable time that a hold covers ahead. */
   coverMs: z.number().int().min(1_000).max(86_400_000).default(120_000),
+  /**
+   * Directory in which the leader keeps what its planner is given and decides, for `fastgpu scheduler replay`; without
+   * one nothing is recorded.
+   */
+  recordingDirectory: z.string().min(1).optional(),
+  /** All recordings together, in MiB; the oldest go first. 0: nothing is recorded. */
+  recordingMaxMib: z.number().int().min(0).max(1_048_576).default(256),
+  /** A recording ends at this size, and the next begins with the whole state. */
+  recordingSegmentMib: z.number().int().min(1).max(1_024).default(16),
   /** Allows clear text on an address that other machines reach. */
   insecure: z.boolean().default(false),
 });

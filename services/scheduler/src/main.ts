@@ -29,6 +29,7 @@ import { createDirty } from "./cycle/dirty.ts";
 import { holdsOf } from "./cycle/holds.ts";
 import { lead } from "./cycle/lead.ts";
 import { createExplainDesk } from "./explain/desk.ts";
+import { recorderOf } from "./recording/recorder-of.ts";
 import type { Scheduler } from "./scheduler.ts";
 import { schedulerServices, workerServices } from "./services.ts";
 import { createLogBroker } from "./session/log-broker.ts";
@@ -126,7 +127,13 @@ export async function main(config: SchedulerConfig, context: ServiceContext): Pr
     coreUrl: config.database.core,
     holder: config.replica,
     lead: (term) =>
-      lead({ core: db.core, clock, log, tracing, dirty, holds, times, changed: told }, term),
+      lead(
+        {
+          ...{ core: db.core, clock, log, tracing, dirty, holds, times, changed: told },
+          recorder: (epoch) => recorderOf(config, { clock, log, term: Number(epoch) }),
+        },
+        term,
+      ),
   });
   await using _upkeep = startUpkeep(context, db.core);
   log.info({ address: server.address, workers: workers.address }, "the scheduler serves");

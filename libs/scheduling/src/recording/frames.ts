@@ -1,12 +1,23 @@
 import type { Plan, PlanState, PlanTask } from "../plan.ts";
+import type { Learned } from "../planner.ts";
 import type { SchedulingPolicy } from "../scheduling-policy.ts";
 import { ByteSource } from "./bytes.ts";
 import { isIdentified, ListReader, ListWriter, type Identified } from "./list.ts";
 import { planned, type Planned } from "./planned.ts";
 import { ValueReader, ValueWriter } from "./value.ts";
 
+/** With what a planner's life began. */
+export interface Beginning {
+  readonly policy: SchedulingPolicy;
+  /** Of its random numbers. */
+  readonly seed: number;
+  /** What it was given of an earlier life. */
+  readonly learned: Learned | undefined;
+}
+
 /** One thing that a recording tells. Times in milliseconds. */
 export type Frame =
+  | { readonly kind: "beginning"; readonly beginning: Beginning }
   | {
       /** A cycle that planned: what it was given and what it decided. */
       readonly kind: "cycle";
@@ -29,12 +40,12 @@ export type Frame =
 /** Version of the frames' encoding; raised with every change of it. */
 export const recordingFormat = 1;
 
-const kinds = { cycle: 1, change: 2, policy: 3 } as const;
+const kinds = { cycle: 1, change: 2, policy: 3, beginning: 4 } as const;
 /** How a part of the state is told. */
 const parts = { kept: 0, value: 1, list: 2 } as const;
 
 /**
- * Writes the frames of one planner's life. The first holds the whole state, each later one what has changed; whatever
+ * Writes the frames of one planner's life. The first state is told whole, of each later one what has changed; whatever
  * fields the planner is given are written, so that none is forgotten. Trace contexts are left out: nothing is decided
  * by them.
  */
@@ -43,6 +54,13 @@ export class FrameWriter {
   private readonly lists = new Map<string, ListWriter>();
   private state: Readonly<Record<string, unknown>> = {};
   private nowMs = 0;
+
+  /** The first frame. */
+  beginning(beginning: Beginning): Uint8Array {
+    this.values.sink.byte(kinds.beginning);
+    this.values.write(beginning);
+    return this.values.sink.take();
+  }
 
   /** A cycle with its plan, or a change of the state without one. The state's objects must not change afterwards. */
   cycle(state: PlanState, nowMs: number, plan: Plan | undefined): Uint8Array {
@@ -55,6 +73,7 @@ export class FrameWriter {
     return sink.take();
   }
 
+  /** Another policy. */
   policy(policy: SchedulingPolicy): Uint8Array {
     this.values.sink.byte(kinds.policy);
     this.values.write(policy);
@@ -107,6 +126,9 @@ export class FrameReader {
     // What is read has the form that the same engine once wrote; reading is where it gets its types back.
     if (kind === kinds.policy) {
       return { kind: "policy", policy: this.values.read(source) as SchedulingPolicy };
+    }
+    if (kind === kinds.beginning) {
+      return { kind: "beginning", beginning: this.values.read(source) as Beginning };
     }
     if (kind !== kinds.cycle && kind !== kinds.change) {
       throw new RangeError(`the recording has an unknown frame ${kind}`);

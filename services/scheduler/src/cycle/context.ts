@@ -1,12 +1,12 @@
 import type { Clock } from "@fastgpu/domain/clock";
 import type { AttemptId, NodeId, TaskId } from "@fastgpu/domain/ids";
 import type { Pool } from "@fastgpu/postgres/pool";
-import type { Planner } from "@fastgpu/scheduling/planner";
 import type { Logger } from "@fastgpu/telemetry/log";
 import type { Dirty } from "./dirty.ts";
 import type { Looked } from "./looked.ts";
 import type { Mirror } from "./mirror.ts";
 import type { FundingTimes, HoldAnswer, HoldRequest } from "./money.ts";
+import type { Planning } from "./planning.ts";
 
 /** What the cycle asks of billing. */
 export interface Holds {
@@ -30,8 +30,8 @@ export interface CycleContext {
   readonly dirty: Dirty;
   readonly holds: Holds;
   readonly times: FundingTimes;
-  /** The placement engine, with this term's picture of the fleet. */
-  readonly planner: Planner;
+  /** The engine, with this term's picture of the fleet. */
+  readonly planner: Planning;
   /** Opens the span of a lease below a task's trace and answers its trace context. */
   startLeaseSpan(traceparent: string, attributes: Record<string, string>): string;
   /** Tells sessions and watchers what has changed. */

@@ -35,8 +35,11 @@ export async function runCycle(c: CycleContext): Promise<LoopNext> {
     queuesChanged = await c.mirror.refreshQueues(c.core);
     await timeDriven(c, nowMs);
   }
-  if (c.mirror.waiting.size === 0) return marked.more ? "again" : "idle";
   const news = queuesChanged || marked.tasks.length > 0 || marked.nodes.length > 0;
+  if (c.mirror.waiting.size === 0) {
+    if (news) c.planner.note(c.mirror.planState(), nowMs);
+    return marked.more ? "again" : "idle";
+  }
   if (!news && nowMs < c.timers.nextBackoffMs) return "idle";
   if (!timeIsKnown(c)) return "idle";
   // 4. Decide, as data.

@@ -1,4 +1,3 @@
-import { randomBytes } from "node:crypto";
 import type { Clock } from "@fastgpu/domain/clock";
 import { parseId, type AttemptId, type NodeId, type TaskId } from "@fastgpu/domain/ids";
 import { startLoop } from "@fastgpu/lifecycle/loop";
@@ -9,8 +8,8 @@ import type { Pool } from "@fastgpu/postgres/pool";
 import type { Logger } from "@fastgpu/telemetry/log";
 import { contextFromTraceparent, formatTraceparent } from "@fastgpu/telemetry/trace-context";
 import type { Tracing } from "@fastgpu/telemetry/tracing";
-import { createPlanner } from "@fastgpu/scheduling/planner";
 import { defaultSchedulingPolicy } from "@fastgpu/scheduling/scheduling-policy";
+import type { Recorder } from "../recording/recorder.ts";
 import { readAttempts } from "../store/attempts.ts";
 import type { CycleContext, Holds } from "./context.ts";
 import { runCycle } from "./cycle.ts";
@@ -18,6 +17,7 @@ import type { Dirty } from "./dirty.ts";
 import { createLooked } from "./looked.ts";
 import { createMirror } from "./mirror.ts";
 import type { FundingTimes } from "./money.ts";
+import { createPlanning } from "./planning.ts";
 
 /** What a term of leadership needs. */
 export interface LeadOptions {
@@ -28,6 +28,8 @@ export interface LeadOptions {
   readonly dirty: Dirty;
   readonly holds: Holds;
   readonly times: FundingTimes;
+  /** What records a term; undefined: nothing is recorded. */
+  recorder(epoch: bigint): Promise<Recorder | undefined>;
   changed(what: { tasks: Iterable<TaskId>; nodes: Iterable<NodeId> }): void;
 }
 
@@ -43,6 +45,7 @@ export async function lead(options: LeadOptions, term: Term): Promise<void> {
   const cancelled = await mirror.rebuild(core);
   await voidOrphanedHolds(options, term.epoch);
   log.info({ waiting: mirror.waiting.size, nodes: mirror.nodes.size }, "picture rebuilt");
+  await using recorder = await options.recorder(term.epoch);
   const context: CycleContext = {
     core,
     clock: options.clock,
@@ -52,10 +55,7 @@ export async function lead(options: LeadOptions, term: Term): Promise<void> {
     dirty,
     holds: options.holds,
     times: options.times,
-    planner: createPlanner({
-      policy: defaultSchedulingPolicy,
-      rng: seededRng(randomBytes(4).readUInt32LE()),
-    }),
+    planner: createPlanning(defaultSchedulingPolicy, recorder),
     startLeaseSpan: (traceparent, attributes) =>
       leaseSpan(options.tracing, traceparent, attributes),
     changed: options.changed,
@@ -97,15 +97,4 @@ function leaseSpan(
   const span = tracing.tracer.startSpan("lease", { attributes }, parent);
   span.end();
   return formatTraceparent(span.spanContext());
-}
-
-/** mulberry32, a public-domain generator: small, seedable, good enough to break ties. */
-function seededRng(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296;
-  };
 }
