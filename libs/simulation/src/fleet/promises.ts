@@ -1,0 +1,153 @@
+import type { NodeId } from "@fastgpu/domain/ids";
+import type { Placement } from "@fastgpu/scheduling/plan";
+import type { GpuRun, NodeRun } from "./node-run.ts";
+import type { TaskRun } from "./task-run.ts";
+
+/** A promise of the scheduler that a run has seen broken; the seed and the time make it happen again. */
+export class BrokenPromise extends Error {
+  override readonly name = "BrokenPromise";
+  readonly promise: string;
+  readonly seed: number;
+  readonly atMs: number;
+
+  constructor(promise: string, detail: string, of: { seed: number; atMs: number }) {
+    super(`${promise}: ${detail} (seed ${of.seed}, at ${of.atMs} ms of virtual time)`);
+    this.promise = promise;
+    this.seed = of.seed;
+    this.atMs = of.atMs;
+  }
+}
+
+/** A promise by name, and how it was broken. */
+export interface Breach {
+  readonly promise: string;
+  readonly detail: string;
+}
+
+/** Where a member goes, resolved. */
+export interface MemberPlaces {
+  readonly node: NodeRun;
+  readonly gpus: readonly number[];
+}
+
+/**
+ * What a placement takes, or the promise that it breaks: it is of a task that waits, whole, on nodes that accept work, on
+ * GPUs that are free, fitting and not kept for others, within the capacity, and as the gang wants to lie. The nodes are
+ * as placements before it have left them.
+ */
+export function checkPlacement(
+  placement: Placement,
+  task: TaskRun | undefined,
+  nodeOf: (id: NodeId) => NodeRun | undefined,
+): { readonly places: readonly MemberPlaces[] } | Breach {
+  const waiting = checkWaiting(placement, task);
+  if (waiting !== undefined) return waiting;
+  const { members } = placement;
+  if (task === undefined || members.length !== task.spec.replicas) {
+    const detail = `${members.length} of ${task?.spec.replicas} members of ${placement.task.id}`;
+    return { promise: "a gang is whole or absent", detail };
+  }
+  const places: MemberPlaces[] = [];
+  for (const { node: id, gpus } of members) {
+    const node = nodeOf(id);
+    if (node === undefined || !node.acceptsWork) {
+      return { promise: "work goes to nodes that accept it", detail: `${id} gets ${task.id}` };
+    }
+    places.push({ node, gpus: gpus.map((gpu) => node.gpus.findIndex((own) => own.id === gpu)) });
+  }
+  return (
+    checkGpus(places, task) ??
+    checkCapacity(places, task) ??
+    checkTopology(places, task) ?? { places }
+  );
+}
+
+function checkWaiting(placement: Placement, task: TaskRun | undefined): Breach | undefined {
+  const promise = "only what waits is placed";
+  if (task === undefined) return { promise, detail: `${placement.task.id} is not known` };
+  if (!task.arrived || task.endMs !== undefined || task.leasesLeft === 0) {
+    return { promise, detail: `${task.id} does not wait` };
+  }
+  const least = task.spec.array === undefined ? 1 : placement.elements;
+  if (task.spec.array !== undefined && !(least >= 1 && least <= task.pending)) {
+    return { promise, detail: `${placement.elements} of ${task.pending} elements of ${task.id}` };
+  }
+  return undefined;
+}
+
+function checkGpus(places: readonly MemberPlaces[], task: TaskRun): Breach | undefined {
+  const { demand } = task.spec;
+  const used = new Set<GpuRun>();
+  for (const { node, gpus } of places) {
+    if (gpus.length !== demand.gpuCount) {
+      const detail = `${gpus.length} of ${demand.gpuCount} for ${task.id}`;
+      return { promise: "a member gets the GPUs that it asks for", detail };
+    }
+    const { model, gpuMemoryMib } = node.spec;
+    if (gpus.length > 0 && demand.gpuModels.length > 0 && !demand.gpuModels.includes(model)) {
+      return { promise: "a task gets the models that it allows", detail: `${task.id} on ${model}` };
+    }
+    if (gpus.length > 0 && gpuMemoryMib < demand.gpuMinMemoryMib) {
+      return {
+        promise: "a task gets the memory that it asks for",
+        detail: `${task.id} on ${model}`,
+      };
+    }
+    for (const at of gpus) {
+      const gpu = node.gpus[at];
+      if (gpu === undefined || gpu.attempt !== undefined || used.has(gpu)) {
+        return { promise: "no GPU is leased twice", detail: `${gpu?.id ?? node.id} to ${task.id}` };
+      }
+      used.add(gpu);
+      if (gpu.broken > 0 || task.excludedGpus.includes(gpu.id)) {
+        return { promise: "no GPU out of bounds is leased", detail: `${gpu.id} to ${task.id}` };
+      }
+      if (gpu.reservedFor !== undefined && gpu.reservedFor !== task.id) {
+        const detail = `${gpu.id} of ${gpu.reservedFor} to ${task.id}`;
+        return { promise: "what a preemption frees goes to the preemptor", detail };
+      }
+    }
+  }
+  return undefined;
+}
+
+function checkCapacity(places: readonly MemberPlaces[], task: TaskRun): Breach | undefined {
+  const { cpuMillis, memoryMib, diskMib } = task.spec.demand;
+  for (const [node, members] of Map.groupBy(places, (place) => place.node)) {
+    const count = members.length;
+    if (
+      count * cpuMillis > node.freeCpuMillis ||
+      count * memoryMib > node.freeMemoryMib ||
+      count * diskMib > node.freeDiskMib
+    ) {
+      return { promise: "capacity is never exceeded", detail: `${node.id} by ${task.id}` };
+    }
+  }
+  return undefined;
+}
+
+function checkTopology(places: readonly MemberPlaces[], task: TaskRun): Breach | undefined {
+  const { within, spreadOver } = task.spec.topology;
+  const promise = "a gang lies as it wants to";
+  if (within !== undefined) {
+    const held = new Set(places.map(({ node }) => placeOf(node, within)));
+    if (held.size > 1 || held.has(undefined))
+      return { promise, detail: `${task.id} within ${within}` };
+  }
+  if (spreadOver !== undefined) {
+    const held = new Set(places.map(({ node }) => placeOf(node, spreadOver)));
+    if (held.size < places.length) return { promise, detail: `${task.id} over ${spreadOver}` };
+  }
+  return undefined;
+}
+
+function placeOf(node: NodeRun, kind: "node" | "nvlink" | "rack"): string | undefined {
+  switch (kind) {
+    case "node":
+      return node.id;
+    case "nvlink":
+      return node.spec.nvlink;
+    case "rack":
+      return node.spec.rack;
+  }
+}
