@@ -28,7 +28,7 @@ export const usualSettings: FleetSettings = {
 };
 
 /** Most plans that a run over a span should need, were one made at each turn. */
-const plansWanted = 40_000;
+const plansWanted = 20_000;
 
 /**
  * Settings for a workload of this span: the longer it is, the further plans are apart (at most two minutes), so that a

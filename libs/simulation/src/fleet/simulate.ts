@@ -4,7 +4,7 @@ import { named } from "./names.ts";
 import { dollarPrices, type Prices } from "./prices.ts";
 import { reportOf, type FleetReport } from "./report.ts";
 import { settingsForSpan, type FleetSettings } from "./settings.ts";
-import { FleetSimulation } from "./simulation.ts";
+import { FleetSimulation, type SimulationOptions } from "./simulation.ts";
 import type { SchedulingPolicy } from "@fastgpu/scheduling/scheduling-policy";
 import type { FleetWorkload } from "./workload.ts";
 
@@ -23,6 +23,8 @@ export interface Scenario {
   readonly prices?: Prices | undefined;
   /** Virtual time at which the run is cut off, in the workload's own time. */
   readonly untilMs?: number | undefined;
+  /** Who plans; default: the service's planner under the policy. */
+  readonly planner?: SimulationOptions["planner"];
 }
 
 /** A policy, and what the report calls it. */
@@ -53,7 +55,16 @@ export function prepare(scenario: Scenario, { name, policy }: NamedPolicy): Run 
   const faults = [...drawn, ...(scenario.injected ?? [])].toSorted((a, b) => a.atMs - b.atMs);
   const settings = { ...settingsForSpan(spanMs), ...scenario.settings };
   const sim = new FleetSimulation(
-    { nodes, workload, policy, faults, settings, seed, untilMs: scenario.untilMs },
+    {
+      nodes,
+      workload,
+      policy,
+      faults,
+      settings,
+      seed,
+      untilMs: scenario.untilMs,
+      planner: scenario.planner,
+    },
     bucketFor(spanMs),
   );
   return {

@@ -2,7 +2,6 @@ import type { AttemptId, NodeId, TaskId } from "@fastgpu/domain/ids";
 import type { ExitClass } from "@fastgpu/domain/states";
 import type {
   Placement,
-  Plan,
   PlanQueue,
   PlanReservation,
   Preemption,
@@ -38,8 +37,8 @@ export interface SimulationOptions {
   readonly seed: number;
   /** Virtual time at which the run is cut off; default: when nothing can change any more. */
   readonly untilMs?: number | undefined;
-  /** Called with each plan, for tests. */
-  readonly onPlan?: (plan: Plan, nowMs: number) => void;
+  /** Who plans; default: the service's planner under the policy. */
+  readonly planner?: Pick<Planner, "plan"> | undefined;
 }
 
 /** What happens in virtual time. */
@@ -65,7 +64,7 @@ export class FleetSimulation {
   readonly quotas: QuotaCount;
   /** Why each task that waits did so at the last plan. */
   reasons: ReadonlyMap<TaskId, WaitReason> = new Map();
-  private readonly planner: Planner;
+  private readonly planner: Pick<Planner, "plan">;
   private readonly queues: readonly PlanQueue[];
   private readonly reservations: readonly PlanReservation[];
   private readonly byTask: ReadonlyMap<TaskId, TaskRun>;
@@ -97,7 +96,7 @@ export class FleetSimulation {
     this.quotas = new QuotaCount(names.queues);
     this.usage = new UsageMeter(policy.usage.halfLifeMs);
     this.record = new FleetRecord({ startMs, bucketMs, tenants: names.tenants });
-    this.planner = createPlanner({ policy, rng: seededRandom(seed) });
+    this.planner = options.planner ?? createPlanner({ policy, rng: seededRandom(seed) });
     this.unended = this.tasks.length;
     for (const node of this.nodes) this.record.capacity.change(startMs, node.inService);
     for (const task of this.tasks) this.events.add(task.spec.atMs, { kind: "arrive", task });
@@ -329,7 +328,6 @@ export class FleetSimulation {
       },
       nowMs,
     );
-    this.options.onPlan?.(plan, nowMs);
     this.reasons = plan.reasons;
     this.lastPlanIdle = plan.placements.length === 0 && plan.preemptions.length === 0;
     for (const preemption of plan.preemptions) this.preempt(preemption);

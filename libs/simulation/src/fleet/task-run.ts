@@ -3,7 +3,7 @@ import type { ExitClass } from "@fastgpu/domain/states";
 import type { PlanLease, PlanTask } from "@fastgpu/scheduling/plan";
 import type { EventHandle } from "../event-heap.ts";
 import type { NodeRun } from "./node-run.ts";
-import type { FleetTask } from "./workload.ts";
+import { gpusOfTask, type FleetTask } from "./workload.ts";
 
 /** Reads the virtual time. */
 export type NowMs = () => number;
@@ -57,7 +57,7 @@ export class TaskRun {
     this.project = of.project;
     this.tenant = of.tenant;
     this.now = of.now;
-    this.gpus = spec.replicas * spec.demand.gpuCount;
+    this.gpus = gpusOfTask(spec);
   }
 
   /** Attempts that could start beside those that run, each one lease. */
