@@ -12,7 +12,7 @@ export interface RetryPolicy {
 export interface RetryCounts {
   /** Retries already spent against `maxRetries`. */
   retries: number;
-  /** Ends that cost no retry (preempted, node_lost). */
+  /** Ends that cost no retry but could be the task's doing (node_lost). Preemptions are counted apart. */
   freeRequeues: number;
 }
 
@@ -50,6 +50,8 @@ export function decideRetry(
     case "cancelled":
       return { kind: "cancel" };
     case "preempted":
+      // The platform's own doing: its planner bounds how often, and the task is not to blame.
+      return { kind: "requeue", costsRetry: false, excludeGpu: false, delayMs: 0 };
     case "node_lost":
     case "gang_stopped":
       if (counts.freeRequeues >= maxFreeRequeues) return { kind: "fail" };

@@ -133,8 +133,16 @@ async function submit(
   });
   await insertTasks(core, [
     {
-      ...{ id, ...tenant, task: parseTask(given, tenant.project), state: "QUEUED" },
-      ...{ waitingFor: 0, nowMs: startMs, traceparent: "", request: undefined, events: [] },
+      ...{ id, ...tenant, task: parseTask(given, { ...tenant, nowMs: startMs }) },
+      ...{
+        state: "QUEUED",
+        user: "key-1",
+        waitingFor: 0,
+        nowMs: startMs,
+        traceparent: "",
+        request: undefined,
+        events: [],
+      },
     },
   ]);
   return id;

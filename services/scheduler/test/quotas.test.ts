@@ -53,7 +53,10 @@ test("64 racing commits never pass the limit of an organisation, whatever its pr
   });
   const org = id("org");
   const projects = [id("proj"), id("proj"), id("proj")] as const;
-  const limited = { org, project: undefined, weight: 1, guaranteedGpus: 0, limitGpus: 10 };
+  const limited = {
+    ...{ org, project: undefined, user: undefined },
+    ...{ weight: 1, guaranteedGpus: 0, limitGpus: 10, models: {} },
+  };
   await transaction(pools.core, async (tx) => {
     await lockQueue(tx, limited, 0);
     await storeQueue(tx, limited, 0);
@@ -61,14 +64,14 @@ test("64 racing commits never pass the limit of an organisation, whatever its pr
   const outcomes = await Promise.all(
     Array.from({ length: 64 }, (_, at) =>
       transaction(pools.core, async (tx) => {
-        const task = { org, project: projects[at % 3]!, demand };
+        const task = { org, project: projects[at % 3]!, user: "key-1", demand };
         const quotas = await quotasLeft(tx, [task]);
-        if (!spend(quotas, task, 1)) return false;
+        if (!spend(quotas, task, ["m"])) return false;
         await tx.query(hold, [idToUuid(org), idToUuid(task.project)]);
         return true;
       }),
     ),
   );
   expect(outcomes.filter(Boolean)).toHaveLength(10);
-  expect(await countHeldGpus(pools.core, limited)).toBe(10);
+  expect(await countHeldGpus(pools.core, [limited])).toEqual([{ total: 10, models: { m: 10 } }]);
 });

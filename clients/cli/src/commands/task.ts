@@ -5,6 +5,7 @@ import {
   keyValue,
   memoryMib,
   repeated,
+  timeMs,
   wholeNumber,
 } from "../parse/quantities.ts";
 import type { Runner } from "./define.ts";
@@ -156,5 +157,8 @@ function addSpecOptions(command: Command): Command {
       "wait until it has succeeded, failed or ended; repeatable",
       repeated,
     )
-    .option("--priority <n>", "higher goes first, -100 to 100", wholeNumber(-100, 100));
+    .option("--priority <n>", "higher goes first, -100 to 100", wholeNumber(-100, 100))
+    .option("--start-after <when>", "not before this time, or so long from now", timeMs)
+    .option("--preemptible", "may be stopped for others and goes on from its checkpoint")
+    .option("--no-preemptible", "overrides the spec file");
 }

@@ -34,6 +34,22 @@ export function durationMs(text: string): number {
   return Math.round(total);
 }
 
+/** `2026-05-01T08:00:00Z` or, as a duration, so long from now; in milliseconds since the epoch. */
+export function timeMs(text: string): number {
+  const trimmed = text.trim();
+  if (/^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:\d{2})$/i.test(trimmed)) {
+    const ms = Date.parse(trimmed);
+    if (!Number.isNaN(ms)) return ms;
+  }
+  try {
+    return Date.now() + durationMs(trimmed);
+  } catch {
+    throw new InvalidArgumentError(
+      "A time or a duration from now is wanted, for example 2026-05-01T08:00:00Z or 90m.",
+    );
+  }
+}
+
 /** `512` and `512Mi` (MiB), `16Gi`, `1.5GiB`, `1Ti`, in whole MiB. */
 export function memoryMib(text: string): bigint {
   const match = /^(\d+(?:\.\d+)?)\s*([a-z]*)$/.exec(text.trim().toLowerCase());

@@ -1,5 +1,9 @@
 import { toJson } from "@bufbuild/protobuf";
-import { type Queue, QueueSchema } from "@fastgpu/contracts/fastgpu/scheduler/v1/queue_service_pb";
+import {
+  type ModelShare,
+  type Queue,
+  QueueSchema,
+} from "@fastgpu/contracts/fastgpu/scheduler/v1/queue_service_pb";
 import { type Api, withApi } from "../api/connect.ts";
 import { collectPages } from "../api/pages.ts";
 import type { CliContext, CommonOptions } from "../context.ts";
@@ -14,12 +18,24 @@ const view: View<Queue> = {
     { header: "weight", value: (queue) => String(queue.weight), align: "right" },
     { header: "guaranteed", value: (queue) => String(queue.guaranteedGpus), align: "right" },
     { header: "limit", value: (queue) => String(queue.limitGpus ?? "none"), align: "right" },
+    { header: "models", value: modelsText },
     { header: "holds", value: (queue) => String(queue.heldGpus), align: "right" },
     { header: "changed", value: (queue) => isoTime(queue.updateTime), wide: true },
   ],
   id: (queue) => queue.name,
   json: (queue) => toJson(QueueSchema, queue),
 };
+
+/** `NVIDIA H200: 2 guaranteed, limit 4, holds 1`. */
+function modelsText({ models }: Queue): string {
+  return models
+    .map(({ model, guaranteedGpus, limitGpus, heldGpus }) => {
+      const guaranteed = guaranteedGpus > 0 ? [`${guaranteedGpus} guaranteed`] : [];
+      const limit = limitGpus === undefined ? [] : [`limit ${limitGpus}`];
+      return `${model}: ${[...guaranteed, ...limit, `holds ${heldGpus}`].join(", ")}`;
+    })
+    .join("; ");
+}
 
 /** `queue list` */
 export async function listQueues(context: CliContext, options: CommonOptions): Promise<void> {
@@ -50,30 +66,45 @@ export async function getQueue(
   });
 }
 
-/** `queue set [QUEUE] --weight N --guaranteed N --limit N` */
+/** Options of `queue set`. */
+export interface SetQueueOptions extends CommonOptions {
+  user?: string;
+  weight?: number;
+  guaranteed?: number;
+  limit?: number | "none";
+  modelLimit?: Record<string, number | "none">;
+  modelGuaranteed?: Record<string, number>;
+}
+
+/** `queue set [QUEUE] --weight N --guaranteed N --limit N --model-limit MODEL=N` */
 export async function setQueue(
   context: CliContext,
-  options: CommonOptions & { weight?: number; guaranteed?: number; limit?: number | "none" },
+  options: SetQueueOptions,
   typed: string | undefined,
 ): Promise<void> {
-  const { weight, guaranteed, limit } = options;
+  const { weight, guaranteed, limit, modelLimit, modelGuaranteed } = options;
+  const ofModels = modelLimit !== undefined || modelGuaranteed !== undefined;
   const paths = [
     ...(weight === undefined ? [] : ["weight"]),
     ...(guaranteed === undefined ? [] : ["guaranteed_gpus"]),
     ...(limit === undefined ? [] : ["limit_gpus"]),
+    ...(ofModels ? ["models"] : []),
   ];
   if (paths.length === 0) {
     throw new CliError("there is nothing to change", {
-      hint: "--weight N, --guaranteed GPUS, --limit GPUS or --limit none",
+      hint: '--weight N, --guaranteed GPUS, --limit GPUS or --limit none, --model-limit "NVIDIA H200=4"',
     });
   }
   await withApi(context, options, async (api) => {
+    const name = await queueName(api, typed, options.user);
+    const before = ofModels ? (await api.queues.getQueue({ name })).models : [];
     const queue = await api.queues.updateQueue({
       queue: {
-        name: await queueName(api, typed),
+        name,
         weight: weight ?? 0,
         guaranteedGpus: guaranteed ?? 0,
         ...(typeof limit === "number" ? { limitGpus: limit } : {}),
+        models: changedModels(before, options),
       },
       updateMask: { paths },
     });
@@ -81,7 +112,23 @@ export async function setQueue(
   });
 }
 
-async function queueName(api: Api, typed: string | undefined): Promise<string> {
+/** The models of a queue with the named ones changed; one without guarantee and limit is left out. */
+function changedModels(
+  before: readonly Pick<ModelShare, "model" | "guaranteedGpus" | "limitGpus">[],
+  { modelLimit = {}, modelGuaranteed = {} }: SetQueueOptions,
+) {
+  const known = new Map(before.map((share) => [share.model, share]));
+  const named = [...known.keys(), ...Object.keys(modelLimit), ...Object.keys(modelGuaranteed)];
+  return [...new Set(named)].flatMap((model) => {
+    const limit = modelLimit[model] ?? known.get(model)?.limitGpus ?? "none";
+    const guaranteedGpus = modelGuaranteed[model] ?? known.get(model)?.guaranteedGpus ?? 0;
+    if (limit === "none" && guaranteedGpus === 0) return [];
+    return [{ model, guaranteedGpus, ...(limit === "none" ? {} : { limitGpus: limit }) }];
+  });
+}
+
+async function queueName(api: Api, typed: string | undefined, user?: string): Promise<string> {
   const owner = typed ?? (await api.project());
-  return owner.endsWith("/queue") ? owner : `${owner}/queue`;
+  if (owner.endsWith("/queue")) return owner;
+  return user === undefined ? `${owner}/queue` : `${owner}/users/${user}/queue`;
 }

@@ -1,4 +1,5 @@
 import { toJson } from "@bufbuild/protobuf";
+import { durationMs } from "@bufbuild/protobuf/wkt";
 import {
   type Attempt,
   AttemptSchema,
@@ -131,6 +132,9 @@ function taskFacts(task: Task, nowMs: number): [string, string][] {
     ["gpus", gpuText(task)],
     ["node", task.node],
     ["attempts", String(task.attemptCount)],
+    ["preemptions", task.preemptions === 0 ? "" : String(task.preemptions)],
+    ["gpu time", task.gpuTime === undefined ? "" : shortDuration(durationMs(task.gpuTime))],
+    ["starts after", isoTime(task.spec?.startAfter)],
     ["labels", labelsText(task)],
     ["created", isoTime(task.createTime)],
     ["started", isoTime(task.startTime)],
@@ -154,6 +158,11 @@ export const attemptView: View<Attempt> = {
     },
     { header: "code", value: (attempt) => attempt.exitCode?.toString() ?? "", align: "right" },
     { header: "node", value: (attempt) => lastPart(attempt.node) },
+    {
+      header: "checkpoint",
+      value: (attempt) =>
+        attempt.checkpointTime === undefined ? "" : isoTime(attempt.checkpointTime),
+    },
     { header: "leased", value: (attempt) => isoTime(attempt.leaseTime) },
     { header: "ended", value: (attempt) => isoTime(attempt.endTime) },
     { header: "message", value: (attempt) => attempt.message },

@@ -1,6 +1,6 @@
 import { resolve } from "node:path";
 import { create } from "@bufbuild/protobuf";
-import { durationFromMs } from "@bufbuild/protobuf/wkt";
+import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import {
   ArraySpecSchema,
   ContainerSpecSchema,
@@ -42,6 +42,9 @@ export interface SpecOptions {
   input?: string[];
   dependsOn?: string[];
   priority?: number;
+  /** Milliseconds since the epoch. */
+  startAfter?: number;
+  preemptible?: boolean;
 }
 
 const CONDITIONS: Record<string, DependencyCondition> = {
@@ -89,6 +92,8 @@ export function taskFromOptions(
     spec.retry.maxRetries = options.retries;
   }
   if (options.priority !== undefined) spec.priority = options.priority;
+  if (options.startAfter !== undefined) spec.startAfter = timestampFromMs(options.startAfter);
+  if (options.preemptible !== undefined) spec.preemptible = options.preemptible;
   spec.outputs.push(...(options.output ?? []));
   spec.inputs.push(...(options.input ?? []).map((text) => inputOf(text, nameOf)));
   spec.dependsOn.push(...(options.dependsOn ?? []).map((text) => dependencyOf(text, nameOf)));

@@ -62,6 +62,8 @@ describe("a task from options", () => {
       input: ["art-1:data/in.csv"],
       dependsOn: ["task-1", "task-2:ended"],
       priority: -5,
+      startAfter: Date.parse("2026-05-01T08:00:00Z"),
+      preemptible: true,
     };
     expect(fromOptions(options, ["python", "train.py"])).toEqual({
       displayName: "n",
@@ -87,6 +89,8 @@ describe("a task from options", () => {
         outputs: ["*.json"],
         inputs: [{ artifact: "projects/p/artifacts/art-1", path: "data/in.csv" }],
         priority: -5,
+        startAfter: "2026-05-01T08:00:00Z",
+        preemptible: true,
       },
     });
   });

@@ -41,6 +41,7 @@ export function attemptToWire(
       leaseTime: at(first.leaseMs),
       startTime: at(latest(members.map(({ runningMs }) => runningMs))),
       endTime: at(latest(members.map(({ endedMs }) => endedMs))),
+      checkpointTime: at(first.savedMs),
     }),
     members:
       members.length === 1 ? [] : placed.map(({ member, gpus }) => memberToWire(member, gpus)),

@@ -15,6 +15,7 @@ import { openWorkerSession, type OpenedSession } from "../session/open-session.t
 import { createSendQueue } from "../session/queue.ts";
 import { stamped, toEvents } from "../session/reports.ts";
 import { fencedFault, type Session } from "../session/sessions.ts";
+import { storeSaved } from "../store/attempts.ts";
 import { storeNodeState } from "../store/nodes.ts";
 import { storeProgress } from "../store/tasks.ts";
 
@@ -154,6 +155,18 @@ async function answerHeartbeat(
       },
     ];
   });
-  if (progress.length === 0) return;
-  s.watchers.notify(await storeProgress(s.core, session.node, progress));
+  if (progress.length > 0) {
+    s.watchers.notify(await storeProgress(s.core, session.node, progress));
+  }
+  const saved = savedOf(heartbeat, receivedMs);
+  if (saved.length > 0) await storeSaved(s.core, session.node, saved);
+}
+
+/** Checkpoints that a heartbeat tells of, in the server's time. */
+function savedOf(heartbeat: Heartbeat, receivedMs: number) {
+  return heartbeat.progress.flatMap(({ attempt: name, epoch, savedAgoMs }) => {
+    const member = parseMemberName(name);
+    if (member === undefined || savedAgoMs === undefined) return [];
+    return [{ ...member, epoch: Number(epoch), savedMs: receivedMs - Number(savedAgoMs) }];
+  });
 }

@@ -7,7 +7,7 @@ import type { CallContext } from "@fastgpu/rpc/context";
 import { newId } from "../new-id.ts";
 import type { Scheduler } from "../scheduler.ts";
 import { parseTask } from "../spec/task-spec.ts";
-import type { NewTask } from "../store/submits.ts";
+import { firstReason, type NewTask } from "../store/submits.ts";
 import { readTasks } from "../store/tasks.ts";
 import { conflictFault } from "../submit/writer.ts";
 import { auditRecorded, taskStateChanged } from "../transition/events.ts";
@@ -51,8 +51,9 @@ export function buildTask(
   const { context, state } = at;
   if (of.task === undefined) throw Fault.invalid("task", "is required");
   const { org, project } = tenantOf(context);
-  const parsed = parseTask(of.task, project);
   const nowMs = s.clock.nowMs();
+  const parsed = parseTask(of.task, { project, nowMs });
+  const user = context.principal.onBehalfOf ?? context.principal.id;
   const id = newId("task", nowMs);
   const origin = { org, project, traceparent: context.traceparent };
   const resource = `projects/${project}/tasks/${id}`;
@@ -66,6 +67,7 @@ export function buildTask(
     id,
     org,
     project,
+    user,
     task: parsed,
     state,
     waitingFor: parsed.dependencies.length,
@@ -95,6 +97,7 @@ export function newTaskToWire(of: NewTask): Task {
       id: of.id,
       org: of.org,
       project: of.project,
+      user: of.user,
       displayName: task.displayName,
       labels: task.labels,
       spec: task.spec,
@@ -105,16 +108,20 @@ export function newTaskToWire(of: NewTask): Task {
       retry: task.retry,
       maxRuntimeMs: task.maxRuntimeMs,
       stopGraceMs: task.stopGraceMs,
+      preemptible: task.preemptible,
+      preemptions: 0,
+      lineage: undefined,
+      carried: { gpuMs: 0, preemptions: 0 },
       state: of.state,
       epoch: 0,
       revision: 1,
-      queueReason: of.waitingFor > 0 ? "DEPENDENCY" : "PENDING",
+      queueReason: firstReason(of),
       statusMessage: "",
       exitClass: undefined,
       exitCode: undefined,
       attemptCount: 0,
       counts: { retries: 0, freeRequeues: 0 },
-      notBeforeMs: 0,
+      notBeforeMs: task.startAfterMs,
       excludedGpus: [],
       waitingFor: of.waitingFor,
       cancelRequested: false,

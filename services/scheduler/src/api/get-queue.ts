@@ -18,6 +18,7 @@ export async function getQueue(
   return transaction(s.api, async (tx) => {
     await withTenant(tx, { org: owner.org, project: owner.project ?? "all" });
     const queue = (await readQueue(tx, owner)) ?? unchangedQueue(owner);
-    return queueMessage(queue, await countHeldGpus(tx, owner));
+    const [held] = await countHeldGpus(tx, [owner]);
+    return queueMessage(queue, held);
   });
 }

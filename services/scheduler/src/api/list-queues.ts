@@ -26,8 +26,8 @@ export async function listQueues(
     const rows = await readPage(tx, org, { after, limit: size + 1 });
     const tokens = s.pageTokens;
     const page = cutPage(rows, { size, tokens, query, cursorOf: cursorOfQueue });
-    const queues = [];
-    for (const row of page.rows) queues.push(queueMessage(row, await countHeldGpus(tx, row)));
+    const held = await countHeldGpus(tx, page.rows);
+    const queues = page.rows.map((row, at) => queueMessage(row, held[at]));
     return { queues, nextPageToken: page.nextPageToken };
   });
 }

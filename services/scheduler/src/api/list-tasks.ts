@@ -11,7 +11,7 @@ import type { Scheduler } from "../scheduler.ts";
 import { listTasks as readPage, type StoredTask } from "../store/tasks.ts";
 import { parseFilter } from "./filter.ts";
 import { tenantOf } from "./names.ts";
-import { inTenant, readCosts } from "./read-task.ts";
+import { inTenant, readCosts, readGpuTimes } from "./read-task.ts";
 import { noPlace, readPlaces, taskToWire } from "./task-wire.ts";
 
 const defaultPageSize = 50;
@@ -51,11 +51,13 @@ export async function listTasks(
     page.rows.flatMap((task) => task.attempt ?? []),
   );
   const costs = await readCosts(s, page.rows, context);
+  const gpuTimes = await readGpuTimes(s, page.rows);
   return {
     tasks: page.rows.map((task) =>
       taskToWire(task, {
         ...((task.attempt === undefined ? undefined : places.get(task.attempt)) ?? noPlace),
         cost: costs.get(task.id),
+        gpuMs: gpuTimes.get(task.id),
       }),
     ),
     nextPageToken: page.nextPageToken,

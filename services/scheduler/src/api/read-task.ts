@@ -5,6 +5,7 @@ import type { TaskId } from "@fastgpu/domain/ids";
 import { transaction, withTenant, type Tenant } from "@fastgpu/postgres/transaction";
 import type { CallContext } from "@fastgpu/rpc/context";
 import type { Scheduler } from "../scheduler.ts";
+import { readAttained } from "../store/lineages.ts";
 import { readTask, type StoredTask } from "../store/tasks.ts";
 import { tenantOf } from "./names.ts";
 import { readAttempts } from "../store/attempts.ts";
@@ -48,11 +49,25 @@ export async function describeTask(
 ): Promise<Task> {
   const places = await readPlaces(s.core, task.attempt === undefined ? [] : [task.attempt]);
   const place = (task.attempt === undefined ? undefined : places.get(task.attempt)) ?? noPlace;
-  const [cost, files] = await Promise.all([
+  const [cost, files, attained] = await Promise.all([
     readCost(s, task, context),
     readFiles(s, task, context),
+    readGpuTimes(s, [task]),
   ]);
-  return taskToWire(task, { ...place, cost, files });
+  return taskToWire(task, { ...place, cost, files, gpuMs: attained.get(task.id) });
+}
+
+/** GPU-milliseconds of tasks that ask for GPUs and had an attempt. */
+export async function readGpuTimes(
+  s: Scheduler,
+  tasks: readonly StoredTask[],
+): Promise<ReadonlyMap<TaskId, number>> {
+  const had = tasks.filter((task) => task.demand.gpuCount > 0 && task.attempt !== undefined);
+  const attained = await readAttained(
+    s.core,
+    had.map((task) => task.id),
+  );
+  return new Map(Array.from(attained, ([id, { gpuMs }]) => [id, gpuMs]));
 }
 
 /** What billing knows. A bill that cannot be had leaves the field out: the task's state does not depend on it. */

@@ -66,7 +66,8 @@ async function submit(
       id,
       prevState: "DRAFT",
       state: "QUEUED",
-      queueReason: task.waitingFor > 0 ? "DEPENDENCY" : "PENDING",
+      queueReason:
+        task.waitingFor > 0 ? "DEPENDENCY" : task.notBeforeMs > nowMs ? "START_AFTER" : "PENDING",
       submittedMs: nowMs,
     },
   ]);

@@ -1,5 +1,5 @@
 import { create, fromBinary, type MessageInitShape } from "@bufbuild/protobuf";
-import { timestampFromMs, type Timestamp } from "@bufbuild/protobuf/wkt";
+import { durationFromMs, timestampFromMs, type Timestamp } from "@bufbuild/protobuf/wkt";
 import {
   ProgressSchema,
   TaskSchema,
@@ -28,6 +28,8 @@ export interface TaskExtras {
     artifact: string;
   }[];
   readonly cost?: Money | undefined;
+  /** GPU-milliseconds of its attempts. */
+  readonly gpuMs?: number | undefined;
 }
 
 export type LeasedGpuInit = Pick<LeasedGpu, "gpu" | "model" | "simulated">;
@@ -55,6 +57,7 @@ export function taskToWire(task: StoredTask, extras: TaskExtras): Task {
     state: taskStateToWire(task.state),
     statusMessage: task.statusMessage,
     attemptCount: task.attemptCount,
+    preemptions: task.preemptions,
     revision: BigInt(task.revision),
     traceId: task.traceparent.split("-")[1] ?? "",
     node: extras.node,
@@ -71,6 +74,7 @@ export function taskToWire(task: StoredTask, extras: TaskExtras): Task {
       startTime: at(task.startedMs),
       endTime: at(task.endedMs),
       cost: extras.cost,
+      gpuTime: extras.gpuMs === undefined ? undefined : durationFromMs(extras.gpuMs),
     }),
     ...(task.array === undefined ? {} : { arrayStatus: arrayStatus(task.array) }),
     ...(task.state === "SUCCEEDED"

@@ -1,8 +1,10 @@
 import type {
+  ModelShare,
   Queue,
   UpdateQueueRequest,
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/queue_service_pb";
 import { Fault } from "@fastgpu/domain/fault";
+import { plainText } from "@fastgpu/domain/text";
 import { newEvent, topics } from "@fastgpu/events/topics";
 import { appendEvents, type NewEvent } from "@fastgpu/postgres/outbox";
 import { transaction } from "@fastgpu/postgres/transaction";
@@ -34,7 +36,8 @@ export async function updateQueue(
     const after = { ...changed(before, request), updatedMs: nowMs };
     await storeQueue(tx, after, nowMs);
     await appendEvents(tx, [auditEvent(after, name, context)]);
-    return queueMessage(after, await countHeldGpus(tx, owner));
+    const [held] = await countHeldGpus(tx, [owner]);
+    return queueMessage(after, held);
   });
   s.changed({ tasks: [], nodes: [] });
   return updated;
@@ -45,7 +48,7 @@ function changed(before: StoredQueue, request: UpdateQueueRequest): StoredQueue 
   const { queue, updateMask } = request;
   const paths = new Set(updateMask?.paths ?? []);
   if (paths.size === 0) {
-    throw Fault.invalid("update_mask", "must name weight, guaranteed_gpus or limit_gpus");
+    throw Fault.invalid("update_mask", "must name weight, guaranteed_gpus, limit_gpus or models");
   }
   let after = before;
   for (const path of paths) {
@@ -53,6 +56,7 @@ function changed(before: StoredQueue, request: UpdateQueueRequest): StoredQueue 
     else if (path === "guaranteed_gpus") {
       after = { ...after, guaranteedGpus: queue?.guaranteedGpus ?? 0 };
     } else if (path === "limit_gpus") after = { ...after, limitGpus: queue?.limitGpus };
+    else if (path === "models") after = { ...after, models: modelsOf(queue?.models ?? []) };
     else throw Fault.invalid("update_mask", `has no field ${path} to change`);
   }
   const { weight, guaranteedGpus, limitGpus } = after;
@@ -62,7 +66,35 @@ function changed(before: StoredQueue, request: UpdateQueueRequest): StoredQueue 
   if (limitGpus !== undefined && limitGpus < guaranteedGpus) {
     throw Fault.invalid("queue.limit_gpus", `must be at least the ${guaranteedGpus} guaranteed`);
   }
+  checkModels(after);
   return after;
+}
+
+function modelsOf(shares: readonly ModelShare[]): StoredQueue["models"] {
+  const models = new Map<string, StoredQueue["models"][string]>();
+  for (const [at, { model, guaranteedGpus, limitGpus }] of shares.entries()) {
+    const field = `queue.models[${at}]`;
+    if (models.has(model)) throw Fault.invalid(`${field}.model`, "is named twice");
+    plainText(`${field}.model`, model);
+    inRange(`${field}.guaranteed_gpus`, guaranteedGpus, 0);
+    if (limitGpus !== undefined) inRange(`${field}.limit_gpus`, limitGpus, 0);
+    if (limitGpus !== undefined && limitGpus < guaranteedGpus) {
+      throw Fault.invalid(
+        `${field}.limit_gpus`,
+        `must be at least the ${guaranteedGpus} guaranteed`,
+      );
+    }
+    models.set(model, { guaranteedGpus, limitGpus });
+  }
+  return Object.fromEntries(models);
+}
+
+/** What is promised of single models must not pass the limit over all. */
+function checkModels({ models, limitGpus }: StoredQueue): void {
+  const promised = Object.values(models).reduce((sum, share) => sum + share.guaranteedGpus, 0);
+  if (limitGpus === undefined || promised <= limitGpus) return;
+  const description = `guarantees ${promised} GPUs, more than the queue's limit of ${limitGpus}`;
+  throw Fault.invalid("queue.models", description);
 }
 
 function inRange(field: string, value: number, least: number): void {

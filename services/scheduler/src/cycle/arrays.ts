@@ -26,6 +26,7 @@ import {
   type TaskChange,
 } from "../store/tasks.ts";
 import { taskStateChanged } from "../transition/events.ts";
+import { wasPreempted } from "../transition/fold.ts";
 import { cycleLeader } from "./commit.ts";
 
 const readRetries = statement<{ task_id: string; index: number; retries: number }>(
@@ -95,7 +96,9 @@ async function foldArray(
   if (task.cancelRequested) {
     sets = { ...sets, cancelled: unionIndices(sets.cancelled, sets.pending), pending: [] };
   }
-  return finish(task, { sets, lastClass, nowMs });
+  const preempted = attempts.filter((each) => wasPreempted(each, each.exitClass)).length;
+  const change = finish(task, { sets, lastClass, nowMs });
+  return preempted === 0 ? change : { ...change, preemptions: task.preemptions + preempted };
 }
 
 const emptySets: Sets = { pending: [], leased: [], succeeded: [], failed: [], cancelled: [] };

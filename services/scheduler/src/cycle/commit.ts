@@ -14,9 +14,12 @@ import {
   lockFreeGpus,
   readReadyNodes,
   storeScheduled,
+  type FreeGpu,
   type NewLease,
   type ScheduledTask,
 } from "../store/leases.ts";
+import { takeOverUnfinished } from "../store/lineages.ts";
+import { releaseReservations } from "../store/reservations.ts";
 import { lockTasks, type StoredTask } from "../store/tasks.ts";
 import { spend, quotasLeft, type QuotasLeft } from "./quotas.ts";
 import { taskStateChanged } from "../transition/events.ts";
@@ -78,6 +81,7 @@ export async function commitLeases(
     await lockFreeGpus(
       tx,
       placements.flatMap(({ placement }) => gpusOfPlacement(placement)),
+      at.nowMs,
     ),
   );
 
@@ -97,8 +101,27 @@ export async function commitLeases(
     const moved = [...tasks.values()].filter((each) => each.last !== undefined);
     await storeScheduled(tx, moved.map(toScheduled));
     await appendEvents(tx, scheduledEvents(moved, at.nowMs));
+    await takeOverUnfinished(tx, firstLeases(leased, tasks), at.nowMs);
+    const plain = moved.filter(({ task }) => task.array === undefined);
+    await releaseReservations(
+      tx,
+      plain.map(({ task }) => task.id),
+    );
   }
   return { leased, rejected };
+}
+
+/** Tasks leased for the first time of whose lineage the plan knew something. */
+function firstLeases(
+  leased: readonly FundedPlacement[],
+  tasks: ReadonlyMap<TaskId, TaskLeases>,
+): { id: TaskId; lineage: string }[] {
+  return leased.flatMap(({ placement }) => {
+    const { id, attainedGpuMs, preemptions } = placement.task;
+    const { lineage, attemptCount } = tasks.get(id)?.task ?? {};
+    const news = attemptCount === 0 && attainedGpuMs + preemptions > 0;
+    return news && lineage !== undefined ? [{ id, lineage }] : [];
+  });
 }
 
 function startLeases(task: StoredTask): TaskLeases {
@@ -118,7 +141,7 @@ function tryLease(
     tasks: ReadonlyMap<TaskId, TaskLeases>;
     ready: ReadonlySet<NodeId>;
     quotas: QuotasLeft;
-    free: Map<GpuId, NodeId>;
+    free: Map<GpuId, FreeGpu>;
   },
 ): NewLease | undefined {
   const { placement } = funded;
@@ -130,7 +153,8 @@ function tryLease(
     task.array === undefined ? undefined : takeIndices(leases.pending, placement.elements);
   const gpus = gpusOfPlacement(placement);
   if (elements !== undefined && countIndices(elements) === 0) return undefined;
-  if (!spend(state.quotas, task, gpus.length)) return undefined;
+  const models = gpus.flatMap((id) => state.free.get(id)?.model ?? []);
+  if (!spend(state.quotas, task, models)) return undefined;
 
   for (const gpu of gpus) state.free.delete(gpu);
   leases.epoch += 1;
@@ -155,6 +179,15 @@ function tryLease(
     fundedMs: funded.fundedMs,
     members: funded.members,
     traceparent: funded.traceparent,
+    atLease: {
+      user: task.user,
+      preemptible: task.preemptible,
+      priority: task.priority,
+      submittedMs: task.submittedMs ?? task.createdMs,
+      maxRuntimeMs: task.maxRuntimeMs,
+      attainedGpuMs: placement.task.attainedGpuMs,
+      preemptions: placement.task.preemptions,
+    },
   };
 }
 
@@ -162,7 +195,7 @@ function tryLease(
 function mayTake(
   placement: Placement,
   task: StoredTask,
-  state: { ready: ReadonlySet<NodeId>; free: ReadonlyMap<GpuId, NodeId> },
+  state: { ready: ReadonlySet<NodeId>; free: ReadonlyMap<GpuId, FreeGpu> },
 ): boolean {
   const gpus = gpusOfPlacement(placement);
   return (
@@ -172,7 +205,10 @@ function mayTake(
       (place) =>
         state.ready.has(place.node) &&
         place.gpus.length === task.demand.gpuCount &&
-        place.gpus.every((gpu) => state.free.get(gpu) === place.node),
+        place.gpus.every((id) => {
+          const gpu = state.free.get(id);
+          return gpu?.node === place.node && (gpu.reservedFor ?? task.id) === task.id;
+        }),
     )
   );
 }

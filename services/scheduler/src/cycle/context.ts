@@ -38,7 +38,16 @@ export interface CycleContext {
   changed(what: { tasks: Iterable<TaskId>; nodes: Iterable<NodeId> }): void;
   /** Arrays whose cancel the leader has not folded yet. */
   readonly cancelledArrays: Set<TaskId>;
-  readonly timers: { lastSweepMs: number; nextBackoffMs: number; nextMissedMs: number };
+  readonly timers: {
+    lastSweepMs: number;
+    nextBackoffMs: number;
+    nextMissedMs: number;
+    nextChargeMs: number;
+    /** Checkpoints saved until then are in the mirror. */
+    savedMs: number;
+  };
+  /** Preemptions of this term: done, and refused by what the database had become. */
+  readonly counts: { preempted: number; preemptionsRejected: number };
   /** The last event of our own log that was looked at. */
   readonly position: { seq: bigint };
   /** Revisions of tasks that were acted upon. */

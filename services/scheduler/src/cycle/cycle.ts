@@ -5,6 +5,7 @@ import { listEvents } from "@fastgpu/postgres/outbox";
 import type { CycleContext } from "./context.ts";
 import { foldEnded, noteCancelled } from "./fold-ended.ts";
 import { lease } from "./lease.ts";
+import { makeRoom } from "./make-room.ts";
 import { writeReasons } from "./reasons.ts";
 import { timeDriven } from "./time-driven.ts";
 
@@ -45,9 +46,11 @@ export async function runCycle(c: CycleContext): Promise<LoopNext> {
   // 4. Decide, as data.
   const decided = c.planner.plan(c.mirror.planState(), nowMs);
   // 5. Set money aside, 6. commit by compare-and-set, 7. give back what was not used.
-  const blocked = await lease(c, decided.placements, nowMs);
-  // 8. Say why the others wait.
-  await writeReasons(c, decided, blocked);
+  const unfunded = await lease(c, decided.placements, nowMs);
+  // 8. Make room for those that others have to give way to.
+  const poor = await makeRoom(c, decided.preemptions, nowMs);
+  // 9. Say why the others wait.
+  await writeReasons(c, decided, new Map([...unfunded, ...poor]));
   c.timers.nextBackoffMs = nextTry(c, nowMs);
   return marked.more ? "again" : "idle";
 }

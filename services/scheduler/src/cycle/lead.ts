@@ -39,7 +39,7 @@ const idleMs = 1_000;
 /** Leads for one term: rebuilds the picture from the database, then runs the cycle until the term is over. */
 export async function lead(options: LeadOptions, term: Term): Promise<void> {
   const { core, dirty, log } = options;
-  const mirror = createMirror();
+  const mirror = createMirror(options.clock);
   dirty.clear();
   const head = await readEventHead(core);
   const cancelled = await mirror.rebuild(core);
@@ -60,7 +60,8 @@ export async function lead(options: LeadOptions, term: Term): Promise<void> {
       leaseSpan(options.tracing, traceparent, attributes),
     changed: options.changed,
     cancelledArrays: new Set(cancelled),
-    timers: { lastSweepMs: 0, nextBackoffMs: 0, nextMissedMs: 0 },
+    timers: { lastSweepMs: 0, nextBackoffMs: 0, nextMissedMs: 0, nextChargeMs: 0, savedMs: 0 },
+    counts: { preempted: 0, preemptionsRejected: 0 },
     position: { seq: head.headSeq },
     looked: createLooked(),
   };

@@ -83,7 +83,8 @@ async function noteLeases(
   c.changed({ tasks, nodes });
 }
 
-function gpusOf(mirror: Mirror): ReadonlyMap<GpuId, StoredGpu> {
+/** Every GPU of the fleet, by id. */
+export function gpusOf(mirror: Mirror): ReadonlyMap<GpuId, StoredGpu> {
   const all = new Map<GpuId, StoredGpu>();
   for (const { gpus } of mirror.nodes.values()) for (const gpu of gpus) all.set(gpu.id, gpu);
   return all;

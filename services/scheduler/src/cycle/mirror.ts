@@ -1,8 +1,8 @@
 import { countIndices } from "@fastgpu/domain/index-set";
+import type { Clock } from "@fastgpu/domain/clock";
 import type { NodeId, TaskId } from "@fastgpu/domain/ids";
 import type { Querier } from "@fastgpu/postgres/pool";
 import {
-  plainTask,
   type PlanLease,
   type PlanNode,
   type PlanQueue,
@@ -17,8 +17,10 @@ import {
   type StoredGpu,
   type StoredNode,
 } from "../store/nodes.ts";
-import { readAttained, readQueues } from "../store/queues.ts";
+import { readPastUsage, type PastUsage } from "../store/past-usage.ts";
+import { readQueues } from "../store/queues.ts";
 import { readLiveTasks, readTasks, type StoredTask } from "../store/tasks.ts";
+import { createUsageBook, readPast, type Past } from "./past.ts";
 
 /** A node with its GPUs and what runs on it. */
 export interface MirroredNode {
@@ -32,6 +34,10 @@ export interface MirroredNode {
 /** What the planner and the reason writer keep of a waiting task. */
 export interface Waiting {
   readonly plan: PlanTask;
+  /** As of when the plan's `queuedMs` is. */
+  readonly asOfMs: number;
+  /** False before its first attempt: what it still waits for is its asked start. */
+  readonly tried: boolean;
   readonly reason: string | undefined;
   readonly message: string;
 }
@@ -50,6 +56,8 @@ export interface Mirror {
   ): Promise<readonly StoredTask[]>;
   /** Reads the queues again; answers whether one has changed. */
   refreshQueues(db: Querier): Promise<boolean>;
+  /** Takes in what was charged to users; what all have had is as of `nowMs` after it. */
+  noteUsage(charged: readonly PastUsage[], at: { nowMs: number; halfLifeMs: number }): void;
   /** The planner's view of it. */
   planState(): PlanState;
   /** These tasks were leased: they wait no more. */
@@ -59,25 +67,34 @@ export interface Mirror {
 }
 
 const pageSize = 5_000;
+/** How old a waiting task's `queuedMs` may become: orders tell hours apart, not minutes. */
+const queuedAgeMs = 600_000;
 
 /** An empty mirror; call `rebuild` first. */
-export function createMirror(): Mirror {
+export function createMirror(clock: Clock): Mirror {
   const waiting = new Map<TaskId, Waiting>();
   const nodes = new Map<NodeId, MirroredNode>();
   let queues: readonly PlanQueue[] = [];
   /** Tells a changed list of queues from the same one. */
   let queuesRead = "";
+  const usage = createUsageBook();
 
   const put = async (db: Querier, tasks: readonly StoredTask[]): Promise<void> => {
-    const again = tasks.filter((task) => task.state === "QUEUED" && task.attemptCount > 0);
-    const attained = await readAttained(
-      db,
-      again.filter((task) => task.array === undefined).map((task) => task.id),
-    );
+    const nowMs = clock.nowMs();
+    const past = await readPast(db, tasks, nowMs);
     for (const task of tasks) {
-      const plan = toPlanTask(task, attained.get(task.id) ?? 0);
+      const plan = toPlanTask(task, past(task), nowMs);
       if (plan === undefined) waiting.delete(task.id);
-      else waiting.set(task.id, { plan, reason: task.queueReason, message: task.statusMessage });
+      else {
+        const { queueReason: reason, statusMessage: message } = task;
+        waiting.set(task.id, {
+          plan,
+          asOfMs: nowMs,
+          tried: task.attemptCount > 0,
+          reason,
+          message,
+        });
+      }
     }
   };
   const refreshQueues = async (db: Querier): Promise<boolean> => {
@@ -116,6 +133,7 @@ export function createMirror(): Mirror {
         if (page.length < pageSize) break;
       }
       await refreshQueues(db);
+      usage.restart(await readPastUsage(db), clock.nowMs());
       const stored = await readAllNodes(db);
       const ids = stored.map((node) => node.id);
       putNodes(stored, await readGpusOf(db, ids), await readLiveAttempts(db));
@@ -132,7 +150,9 @@ export function createMirror(): Mirror {
       return tasks;
     },
     refreshQueues,
+    noteUsage: (charged, at) => usage.note(charged, at),
     planState() {
+      growOlder(waiting, clock.nowMs());
       const running = leasesByTask(nodes.values());
       return {
         nodes: Array.from(nodes.values(), (mirrored) => mirrored.plan),
@@ -140,7 +160,7 @@ export function createMirror(): Mirror {
           limitLeases(plan, running.get(plan.id) ?? 0),
         ),
         queues,
-        usage: [],
+        usage: usage.plan(),
         reservations: [],
       };
     },
@@ -154,28 +174,43 @@ export function createMirror(): Mirror {
   };
 }
 
+/** Brings up to date how long tasks have queued, where that is old. */
+function growOlder(waiting: Map<TaskId, Waiting>, nowMs: number): void {
+  for (const [id, each] of waiting) {
+    const olderMs = nowMs - each.asOfMs;
+    if (olderMs < queuedAgeMs) continue;
+    const plan = { ...each.plan, queuedMs: each.plan.queuedMs + olderMs };
+    waiting.set(id, { ...each, plan, asOfMs: nowMs });
+  }
+}
+
 /** The task for the planner, or undefined where nothing of it can be placed. */
-function toPlanTask(task: StoredTask, attainedGpuMs: number): PlanTask | undefined {
+function toPlanTask(task: StoredTask, past: Past, nowMs: number): PlanTask | undefined {
   if (task.cancelRequested || task.waitingFor > 0) return undefined;
   const live =
     task.array === undefined ? ["QUEUED"] : ["QUEUED", "SCHEDULED", "STARTING", "RUNNING"];
   if (!live.includes(task.state)) return undefined;
   const pending = task.array === undefined ? 1 : countIndices(task.array.pending);
   if (pending === 0) return undefined;
+  const submittedMs = task.submittedMs ?? task.createdMs;
   return {
-    ...plainTask,
     id: task.id,
     org: task.org,
     project: task.project,
+    user: task.user,
     epoch: task.epoch,
     priority: task.priority,
-    submittedMs: task.submittedMs ?? task.createdMs,
+    submittedMs,
     notBeforeMs: task.notBeforeMs,
     demand: task.demand,
     replicas: task.replicas,
     topology: task.topology,
+    preemptible: task.preemptible,
+    preemptions: past.preemptions,
     stopGraceMs: task.stopGraceMs,
-    attainedGpuMs,
+    attainedGpuMs: past.gpuMs,
+    queuedMs: Math.max(0, nowMs - submittedMs - past.heldMs),
+    maxRuntimeMs: task.maxRuntimeMs,
     excludedGpus: task.excludedGpus,
     traceparent: task.traceparent,
     array: task.array === undefined ? undefined : { pending, leasesLeft: task.array.parallelism },
@@ -216,13 +251,13 @@ function toPlanNode(
     diskMib: node.diskMib,
     gpus: gpus
       .filter((gpu) => gpu.present)
-      .map(({ id, model, memoryMib, simulated, state }) => ({
+      .map(({ id, model, memoryMib, simulated, state, reserved }) => ({
         id,
         model,
         memoryMib,
         simulated,
         free: state === "IDLE",
-        reservedFor: undefined,
+        reservedFor: reserved?.for,
       })),
     topology: node.topology,
     running: holding.map((attempt) => toPlanLease(attempt, gpus)),
@@ -230,20 +265,28 @@ function toPlanNode(
 }
 
 function toPlanLease(attempt: StoredAttempt, gpus: readonly StoredGpu[]): PlanLease {
-  const { id, member, task, org, project, cpuMillis, memoryMib, diskMib } = attempt;
+  const { id, member, task, org, project, cpuMillis, memoryMib, diskMib, atLease } = attempt;
+  const elements = attempt.elements === undefined ? 1 : countIndices(attempt.elements);
+  const turns = Math.ceil(elements / Math.max(1, attempt.slots));
+  const turnMs = atLease.maxRuntimeMs + attempt.stopGraceMs;
   return {
-    ...{ attempt: id, member, task, org, project, user: "", cpuMillis, memoryMib, diskMib },
+    ...{ attempt: id, member, task, org, project, cpuMillis, memoryMib, diskMib },
+    user: atLease.user,
     gpus: gpus.filter((gpu) => gpu.attempt === id && gpu.member === member).map((gpu) => gpu.id),
-    priority: 0,
-    submittedMs: attempt.leaseMs,
+    priority: atLease.priority,
+    submittedMs: atLease.submittedMs,
     heldSinceMs: attempt.leaseMs,
     runningSinceMs: attempt.runningMs,
-    savedMs: undefined,
-    attainedGpuMs: 0,
-    preemptions: 0,
-    preemptible: false,
+    savedMs: attempt.savedMs,
+    attainedGpuMs: atLease.attainedGpuMs,
+    preemptions: atLease.preemptions,
+    preemptible: atLease.preemptible,
     stopping: attempt.stopMs !== undefined,
-    endsByMs: Number.POSITIVE_INFINITY,
+    // What still starts is taken to run from now on its lease.
+    endsByMs:
+      attempt.stopMs === undefined
+        ? (attempt.runningMs ?? attempt.leaseMs) + turns * turnMs
+        : attempt.stopMs + attempt.stopGraceMs,
   };
 }
 

@@ -1,15 +1,19 @@
 import { assertLeader } from "@fastgpu/postgres/leader";
 import { appendEvents } from "@fastgpu/postgres/outbox";
 import { transaction } from "@fastgpu/postgres/transaction";
+import { defaultSchedulingPolicy } from "@fastgpu/scheduling/scheduling-policy";
 import { lockOpenAllocations, readAttemptsDueForCut, storeCuts } from "../store/allocations.ts";
 import {
   lockAttempts,
+  readNodesSavedSince,
   storeFunded,
   updateAttempts,
   type StoredAttempt,
 } from "../store/attempts.ts";
 import { memberName } from "@fastgpu/domain/member-name";
 import { readMissedDependencies } from "../store/dependencies.ts";
+import { chargeUsage } from "../store/past-usage.ts";
+import { releaseStaleReservations } from "../store/reservations.ts";
 import { lockTasks, updateTasks } from "../store/tasks.ts";
 import { cutAllocations, type Applied } from "../transition/apply.ts";
 import { taskStateChanged } from "../transition/events.ts";
@@ -25,6 +29,10 @@ import { mustStopForBudget, needsExtension } from "./money.ts";
 const cutEveryMs = 60_000;
 /** How often dependencies are looked over for what a crash left. */
 const missedEveryMs = 10_000;
+/** How often cut GPU time is charged to its users. */
+const chargeEveryMs = 10_000;
+/** How often checkpoints that were told of are read. */
+const checkpointsEveryMs = 5_000;
 
 /** Lost nodes, missed dependencies, money and usage: work that time brings, not news. */
 export async function timeDriven(c: CycleContext, nowMs: number): Promise<void> {
@@ -33,6 +41,43 @@ export async function timeDriven(c: CycleContext, nowMs: number): Promise<void> 
   await extendHolds(c, nowMs);
   await stopUnfunded(c, nowMs);
   await cutUsage(c, nowMs);
+  await chargeUsers(c, nowMs);
+  await readCheckpoints(c, nowMs);
+  await releaseStale(c, nowMs);
+}
+
+/** Past service counts in the shares: what was cut is charged to who had it. */
+async function chargeUsers(c: CycleContext, nowMs: number): Promise<void> {
+  if (nowMs < c.timers.nextChargeMs) return;
+  c.timers.nextChargeMs = nowMs + chargeEveryMs;
+  const { halfLifeMs } = defaultSchedulingPolicy.usage;
+  const charged = await transaction(c.core, async (tx) => {
+    await assertLeader(tx, cycleLeader, c.leaderEpoch);
+    return chargeUsage(tx, { nowMs, halfLifeMs });
+  });
+  c.mirror.noteUsage(charged, { nowMs, halfLifeMs });
+}
+
+/** Checkpoints that any replica has heard of: the plan gives up what loses least. */
+async function readCheckpoints(c: CycleContext, nowMs: number): Promise<void> {
+  if (nowMs - c.timers.savedMs < checkpointsEveryMs) return;
+  // Another replica's clock may be a little behind: what it wrote is looked at twice rather than never.
+  const nodes = await readNodesSavedSince(c.core, c.timers.savedMs - checkpointsEveryMs);
+  c.timers.savedMs = nowMs;
+  await c.mirror.refresh(c.core, { tasks: [], nodes });
+}
+
+/** What was kept for a task that does not come for it any more is everybody's again. */
+async function releaseStale(c: CycleContext, nowMs: number): Promise<void> {
+  const reserved = [...c.mirror.nodes.values()].some(({ gpus }) =>
+    gpus.some((gpu) => gpu.reserved !== undefined),
+  );
+  if (!reserved) return;
+  const nodes = await transaction(c.core, async (tx) => {
+    await assertLeader(tx, cycleLeader, c.leaderEpoch);
+    return releaseStaleReservations(tx, nowMs);
+  });
+  if (nodes.length > 0) c.dirty.mark({ nodes });
 }
 
 async function expireNodes(c: CycleContext, nowMs: number): Promise<void> {

@@ -1,11 +1,9 @@
-import { countIndices } from "@fastgpu/domain/index-set";
 import type { Clock } from "@fastgpu/domain/clock";
-import { uuidToId, type AttemptId, type TaskId } from "@fastgpu/domain/ids";
+import { uuidToId, type AttemptId } from "@fastgpu/domain/ids";
 import { statement, type Pool, type Querier } from "@fastgpu/postgres/pool";
 import { transaction } from "@fastgpu/postgres/transaction";
-import type { PlanNode, PlanState, PlanTask } from "@fastgpu/scheduling/plan";
-import { createMirror, type Mirror } from "../cycle/mirror.ts";
-import type { StoredAttempt } from "../store/attempts.ts";
+import type { PlanState } from "@fastgpu/scheduling/plan";
+import { createMirror } from "../cycle/mirror.ts";
 import type { StoredGpu } from "../store/nodes.ts";
 import { readHistory, type RunHistory } from "./history.ts";
 
@@ -35,7 +33,7 @@ export function createSnapshots(core: Pool, clock: Clock): Snapshots {
   const start = (): Promise<Snapshot> => {
     const startedMs = clock.nowMs();
     staleMs = Infinity;
-    const reading = transaction(core, readSnapshot, {
+    const reading = transaction(core, (tx) => readSnapshot(tx, clock), {
       isolation: "REPEATABLE READ",
       readOnly: true,
     });
@@ -57,35 +55,17 @@ export function createSnapshots(core: Pool, clock: Clock): Snapshots {
   };
 }
 
-const selectTasks = statement<{
-  id: string;
-  display_name: string;
-  max_runtime_ms: bigint;
-  stop_grace_ms: bigint;
-}>(
-  "tasks_run_times",
-  `select id, display_name, max_runtime_ms, stop_grace_ms from tasks
+const selectTasks = statement<{ id: string; display_name: string }>(
+  "tasks_names",
+  `select id, display_name from tasks
    where state not in ('DRAFT', 'SUCCEEDED', 'FAILED', 'CANCELLED')`,
 );
 
-/** Longest time that one attempt (of an array: one element) of a live task may run, and then take to end, in ms. */
-interface RunTime {
-  readonly maxRuntimeMs: number;
-  readonly stopGraceMs: number;
-}
-
-async function readSnapshot(db: Querier): Promise<Snapshot> {
-  const mirror = createMirror();
+async function readSnapshot(db: Querier, clock: Clock): Promise<Snapshot> {
+  const mirror = createMirror(clock);
   await mirror.rebuild(db);
   const rows = await db.query(selectTasks);
-  const runTimes = new Map<TaskId, RunTime>();
-  const names = new Map<TaskId, string>();
-  for (const row of rows) {
-    const id = uuidToId("task", row.id);
-    names.set(id, row.display_name);
-    const [maxRuntimeMs, stopGraceMs] = [Number(row.max_runtime_ms), Number(row.stop_grace_ms)];
-    runTimes.set(id, { maxRuntimeMs, stopGraceMs });
-  }
+  const names = new Map(rows.map((row) => [uuidToId("task", row.id), row.display_name]));
   const gpus = new Map<string, StoredGpu>();
   const stopGraceMs = new Map<AttemptId, number>();
   for (const mirrored of mirror.nodes.values()) {
@@ -93,36 +73,5 @@ async function readSnapshot(db: Querier): Promise<Snapshot> {
     for (const attempt of mirrored.attempts) stopGraceMs.set(attempt.id, attempt.stopGraceMs);
   }
   const history = await readHistory(db, names);
-  return { state: stateOf(mirror, runTimes), history, stopGraceMs, gpus };
-}
-
-/** The planner's state, with the ends of everything. */
-function stateOf(mirror: Mirror, runTimes: ReadonlyMap<TaskId, RunTime>): PlanState {
-  const state = mirror.planState();
-  const attempts = new Map<AttemptId, StoredAttempt>();
-  for (const mirrored of mirror.nodes.values()) {
-    for (const attempt of mirrored.attempts) attempts.set(attempt.id, attempt);
-  }
-  const withEnds = (node: PlanNode): PlanNode => ({
-    ...node,
-    running: node.running.map((lease) => {
-      const attempt = attempts.get(lease.attempt);
-      const runTime = runTimes.get(lease.task);
-      if (attempt === undefined || runTime === undefined) return lease;
-      return { ...lease, endsByMs: latestEndMs(attempt, runTime) };
-    }),
-  });
-  const withRunTime = (task: PlanTask): PlanTask => ({
-    ...task,
-    maxRuntimeMs: runTimes.get(task.id)?.maxRuntimeMs ?? task.maxRuntimeMs,
-  });
-  return { ...state, nodes: state.nodes.map(withEnds), tasks: state.tasks.map(withRunTime) };
-}
-
-/** Until when an attempt may run at most; one that still starts is taken to run from now on its lease. */
-function latestEndMs(attempt: StoredAttempt, { maxRuntimeMs, stopGraceMs }: RunTime): number {
-  if (attempt.stopMs !== undefined) return attempt.stopMs + attempt.stopGraceMs;
-  const elements = attempt.elements === undefined ? 1 : countIndices(attempt.elements);
-  const turns = Math.ceil(elements / Math.max(1, attempt.slots));
-  return (attempt.runningMs ?? attempt.leaseMs) + turns * (maxRuntimeMs + stopGraceMs);
+  return { state: mirror.planState(), history, stopGraceMs, gpus };
 }

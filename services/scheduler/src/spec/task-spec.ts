@@ -1,5 +1,5 @@
 import { create, toBinary } from "@bufbuild/protobuf";
-import { durationFromMs, durationMs } from "@bufbuild/protobuf/wkt";
+import { durationFromMs, durationMs, timestampMs } from "@bufbuild/protobuf/wkt";
 import {
   ArraySpecSchema,
   ResourcesSchema,
@@ -24,6 +24,8 @@ export const specLimits = {
   specBytes: 256 * 1024,
   /** Names and values of the environment together, in bytes. */
   envBytes: 128 * 1024,
+  /** How far ahead a start may be asked for, in days. */
+  startAfterDays: 366,
 } as const;
 
 const defaults = {
@@ -59,13 +61,18 @@ export interface ParsedTask {
   readonly stopGraceMs: number;
   readonly array: { readonly count: number; readonly parallelism: number } | undefined;
   readonly dependencies: readonly ParsedDependency[];
+  /** Whether it may be stopped in favour of others. */
+  readonly preemptible: boolean;
+  /** Not started before; 0 where it may start at once. */
+  readonly startAfterMs: number;
 }
 
 /**
  * Checks what protovalidate's rules cannot and fills in the defaults.
  * Throws a Fault that names the field: INVALID_FIELD or LIMIT_EXCEEDED.
  */
-export function parseTask(task: Task, project: ProjectId): ParsedTask {
+export function parseTask(task: Task, at: { project: ProjectId; nowMs: number }): ParsedTask {
+  const { project } = at;
   const spec = task.spec;
   if (spec === undefined) throw Fault.invalid("task.spec", "is required");
   checkEnv(spec.env);
@@ -94,8 +101,20 @@ export function parseTask(task: Task, project: ProjectId): ParsedTask {
       array === undefined
         ? undefined
         : { count: array.count, parallelism: array.parallelism || array.count },
-    dependencies: spec.dependsOn.map((dependency, at) => parseDependency(dependency, project, at)),
+    dependencies: spec.dependsOn.map((dependency, n) => parseDependency(dependency, project, n)),
+    preemptible: filled.preemptible,
+    startAfterMs: startAfterMs(spec, at.nowMs),
   };
+}
+
+function startAfterMs({ startAfter }: TaskSpec, nowMs: number): number {
+  if (startAfter === undefined) return 0;
+  const ms = timestampMs(startAfter);
+  if (!(ms <= nowMs + specLimits.startAfterDays * 86_400_000)) {
+    const field = "task.spec.start_after";
+    throw Fault.invalid(field, `must be within ${specLimits.startAfterDays} days from now`);
+  }
+  return ms > nowMs ? ms : 0;
 }
 
 function withDefaults(spec: TaskSpec): TaskSpec {
@@ -122,6 +141,7 @@ function withDefaults(spec: TaskSpec): TaskSpec {
 
 function demandOf(spec: TaskSpec): Demand {
   const gpu = spec.resources?.gpu;
+  checkModels(gpu?.models ?? []);
   if (gpu !== undefined && gpu.count === 0 && (gpu.models.length > 0 || gpu.minMemoryMib > 0n)) {
     throw Fault.invalid(
       "task.spec.resources.gpu.count",
@@ -138,6 +158,16 @@ function demandOf(spec: TaskSpec): Demand {
     memoryMib: Number(spec.resources?.memoryMib ?? 0n),
     diskMib: Number(spec.resources?.diskMib ?? 0n),
   };
+}
+
+function checkModels(models: readonly string[]): void {
+  for (const [at, model] of models.entries()) {
+    const field = `task.spec.resources.gpu.models[${at}]`;
+    if (model.trim() !== model || /\p{Cc}/u.test(model)) {
+      throw Fault.invalid(field, "must be a model as `fastgpu gpu list` shows it");
+    }
+    if (models.indexOf(model) !== at) throw Fault.invalid(field, "is named twice");
+  }
 }
 
 function checkEnv(env: Readonly<Record<string, string>>): void {

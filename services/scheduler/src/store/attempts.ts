@@ -8,6 +8,7 @@ import {
   type ProjectId,
   type TaskId,
 } from "@fastgpu/domain/ids";
+import type { Member } from "@fastgpu/domain/member-name";
 import type { AttemptState, ExitClass } from "@fastgpu/domain/states";
 import { statement, type Querier } from "@fastgpu/postgres/pool";
 
@@ -57,6 +58,25 @@ export interface StoredAttempt {
   readonly traceparent: string;
   /** True for the member whose end is the attempt's. */
   readonly cause: boolean;
+  /** What the plan needs of its task, as it was at the lease. */
+  readonly atLease: AtLease;
+  /** When it last told of a saved checkpoint. */
+  readonly savedMs: number | undefined;
+}
+
+/** What the plan needs of a running attempt's task: none of it changes while the attempt runs. */
+export interface AtLease {
+  /** The principal who submitted it. */
+  readonly user: string;
+  readonly preemptible: boolean;
+  readonly priority: number;
+  readonly submittedMs: number;
+  /** Longest run of the attempt, or of each of its elements; Infinity for what was leased before this was kept. */
+  readonly maxRuntimeMs: number;
+  /** GPU-milliseconds of its lineage before it. */
+  readonly attainedGpuMs: number;
+  /** Preemptions of its lineage before it. */
+  readonly preemptions: number;
 }
 
 interface AttemptRow {
@@ -92,6 +112,14 @@ interface AttemptRow {
   log_artifact: string | null;
   element_results: Partial<Record<ExitClass, string>> | null;
   traceparent: string;
+  principal: string;
+  preemptible: boolean;
+  priority: number;
+  submitted_ms: bigint | null;
+  max_runtime_ms: bigint | null;
+  attained_gpu_ms: bigint;
+  preemptions: number;
+  saved_ms: bigint | null;
 }
 
 const optional = (value: bigint | null): number | undefined =>
@@ -131,6 +159,16 @@ function toAttempt(row: AttemptRow): StoredAttempt {
     logArtifact: row.log_artifact ?? undefined,
     elementResults: row.element_results === null ? undefined : toResults(row.element_results),
     traceparent: row.traceparent,
+    atLease: {
+      user: row.principal,
+      preemptible: row.preemptible,
+      priority: row.priority,
+      submittedMs: Number(row.submitted_ms ?? row.lease_ms),
+      maxRuntimeMs: optional(row.max_runtime_ms) ?? Number.POSITIVE_INFINITY,
+      attainedGpuMs: Number(row.attained_gpu_ms),
+      preemptions: row.preemptions,
+    },
+    savedMs: optional(row.saved_ms),
   };
 }
 
@@ -345,4 +383,43 @@ export async function storeFunded(
     items.map((item) => item.fundedMs),
     items.map((item) => item.n),
   ]);
+}
+
+const setSaved = statement<{ id: string }>(
+  "attempts_set_saved",
+  `update attempts a set saved_ms = greatest(a.running_ms, c.saved_ms)
+   from unnest($1::uuid[], $2::int[], $3::bigint[], $4::bigint[]) as c(id, member, epoch, saved_ms)
+     join attempts m on m.id = c.id and m.member = c.member and m.node_id = $5
+   where a.id = c.id and a.epoch = c.epoch and a.running_ms is not null and a.state in ('RUNNING', 'STOPPING') and c.saved_ms > coalesce(a.saved_ms, 0)
+   returning a.id`,
+);
+
+/**
+ * Stores when attempts of a node told of their newest checkpoint, never before they ran; answers how many rows are news.
+ * A gang's checkpoint is that of all members, whichever tells of it.
+ */
+export async function storeSaved(
+  db: Querier,
+  node: NodeId,
+  items: readonly (Member & { epoch: number; savedMs: number })[],
+): Promise<number> {
+  const rows = await db.query(setSaved, [
+    items.map((item) => idToUuid(item.attempt)),
+    items.map((item) => item.member),
+    items.map((item) => item.epoch),
+    items.map((item) => item.savedMs),
+    idToUuid(node),
+  ]);
+  return rows.length;
+}
+
+const selectSavedNodes = statement<{ node_id: string }>(
+  "attempts_saved_nodes",
+  "select distinct node_id from attempts where state <> 'ENDED' and saved_ms > $1",
+);
+
+/** Nodes with a running attempt that has saved a checkpoint after a time. */
+export async function readNodesSavedSince(db: Querier, afterMs: number): Promise<NodeId[]> {
+  const rows = await db.query(selectSavedNodes, [afterMs]);
+  return rows.map((row) => uuidToId("node", row.node_id));
 }

@@ -10,6 +10,7 @@ import {
   type TaskId,
 } from "@fastgpu/domain/ids";
 import { statement, type Querier } from "@fastgpu/postgres/pool";
+import type { AtLease } from "./attempts.ts";
 
 /** What one member of an attempt gets. */
 export interface LeasedMember {
@@ -39,12 +40,18 @@ export interface NewLease {
   /** By rank. */
   readonly members: readonly LeasedMember[];
   readonly traceparent: string;
+  readonly atLease: AtLease;
 }
 
-const lockGpus = statement<{ id: string; node_id: string }>(
+const lockGpus = statement<{
+  id: string;
+  node_id: string;
+  model: string;
+  reserved_task_id: string | null;
+}>(
   "leases_lock_gpus",
-  `select id, node_id from gpus where id = any($1::uuid[]) and state = 'IDLE' and present
-   order by id for update`,
+  `select id, node_id, model, case when reserved_until_ms > $2 then reserved_task_id end as reserved_task_id
+   from gpus where id = any($1::uuid[]) and state = 'IDLE' and present order by id for update`,
 );
 const readyNodes = statement<{ id: string }>(
   "leases_ready_nodes",
@@ -53,28 +60,32 @@ const readyNodes = statement<{ id: string }>(
 const insertAttempts = statement(
   "leases_insert_attempts",
   `insert into attempts (id, member, org_id, project_id, task_id, node_id, epoch, leader_epoch, number, state, cpu_millis,
-     memory_mib, disk_mib, stop_grace_ms, elements, lease_ms, funded_ms, traceparent)
+     memory_mib, disk_mib, stop_grace_ms, elements, lease_ms, funded_ms, traceparent, principal, preemptible, priority,
+     submitted_ms, max_runtime_ms, attained_gpu_ms, preemptions)
    select c.id, c.member, c.org_id, c.project_id, c.task_id, c.node_id, c.epoch, $2, c.number, 'LEASED', c.cpu_millis,
-     c.memory_mib, c.disk_mib, c.stop_grace_ms, c.elements, $3, c.funded_ms, c.traceparent
+     c.memory_mib, c.disk_mib, c.stop_grace_ms, c.elements, $3, c.funded_ms, c.traceparent, c.principal, c.preemptible,
+     c.priority, c.submitted_ms, c.max_runtime_ms, c.attained_gpu_ms, c.preemptions
    from json_to_recordset($1::json) as c(id uuid, member int, org_id uuid, project_id uuid, task_id uuid, node_id uuid,
      epoch bigint, number int, cpu_millis bigint, memory_mib bigint, disk_mib bigint, stop_grace_ms bigint, elements int4multirange,
-     funded_ms bigint, traceparent text)`,
+     funded_ms bigint, traceparent text, principal text, preemptible boolean, priority int, submitted_ms bigint,
+     max_runtime_ms bigint, attained_gpu_ms bigint, preemptions int)`,
 );
 const insertAllocations = statement(
   "leases_insert_allocations",
   `insert into allocations (attempt_id, member, gpu_id, org_id, project_id, task_id, sku, price_version, simulated,
-     from_ms, cut_ms)
+     principal, from_ms, cut_ms)
    select c.attempt_id, c.member, c.gpu_id, c.org_id, c.project_id, c.task_id, c.sku, c.price_version, c.simulated,
-     free.from_ms, free.from_ms
+     c.principal, free.from_ms, free.from_ms
    from json_to_recordset($1::json) as c(attempt_id uuid, member int, gpu_id uuid, org_id uuid, project_id uuid, task_id uuid,
-     sku text, price_version int, simulated boolean),
+     sku text, price_version int, simulated boolean, principal text),
      -- Another replica's clock may be a little ahead: a GPU's time never begins before it was given back.
      lateral (select greatest($2::bigint, max(a.released_ms)) as from_ms
               from allocations a where a.gpu_id = c.gpu_id) free`,
 );
 const takeGpus = statement(
   "leases_take_gpus",
-  `update gpus g set state = 'LEASED', attempt_id = c.attempt_id, last_org = c.org_id, member = c.member
+  `update gpus g set state = 'LEASED', attempt_id = c.attempt_id, last_org = c.org_id, member = c.member,
+     reserved_task_id = null, reserved_until_ms = null
    from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::int[]) as c(gpu_id, attempt_id, org_id, member) where g.id = c.gpu_id`,
 );
 const scheduleTasks = statement(
@@ -88,14 +99,33 @@ const scheduleTasks = statement(
    where t.id = c.id`,
 );
 
-/** Locks those of the GPUs that are free, and answers them with their nodes. */
+/** A GPU that a lease may take. */
+export interface FreeGpu {
+  readonly node: NodeId;
+  readonly model: string;
+  /** The one task that may take it, where a preemption has freed it. */
+  readonly reservedFor: TaskId | undefined;
+}
+
+/** Locks those of the GPUs that are free. */
 export async function lockFreeGpus(
   tx: Querier,
   gpus: readonly GpuId[],
-): Promise<ReadonlyMap<GpuId, NodeId>> {
+  nowMs: number,
+): Promise<ReadonlyMap<GpuId, FreeGpu>> {
   if (gpus.length === 0) return new Map();
-  const rows = await tx.query(lockGpus, [gpus.map(idToUuid)]);
-  return new Map(rows.map((row) => [uuidToId("gpu", row.id), uuidToId("node", row.node_id)]));
+  const rows = await tx.query(lockGpus, [gpus.map(idToUuid), nowMs]);
+  return new Map(
+    rows.map((row) => [
+      uuidToId("gpu", row.id),
+      {
+        node: uuidToId("node", row.node_id),
+        model: row.model,
+        reservedFor:
+          row.reserved_task_id === null ? undefined : uuidToId("task", row.reserved_task_id),
+      },
+    ]),
+  );
 }
 
 /** Those of the nodes that take work and whose lease stands. */
@@ -133,6 +163,7 @@ export async function insertLeases(
     elements: lease.elements === undefined ? null : formatMultirange(lease.elements),
     funded_ms: lease.fundedMs ?? null,
     traceparent: lease.traceparent,
+    ...atLeaseColumns(lease.atLease),
   }));
   await tx.query(insertAttempts, [JSON.stringify(attempts), at.leaderEpoch, at.nowMs]);
   const held = members.flatMap(({ lease, member, gpus }) =>
@@ -149,6 +180,7 @@ export async function insertLeases(
     sku: gpu.sku,
     price_version: gpu.priceVersion,
     simulated: gpu.simulated,
+    principal: lease.atLease.user,
   }));
   await tx.query(insertAllocations, [JSON.stringify(allocations), at.nowMs]);
   await tx.query(takeGpus, [
@@ -157,6 +189,18 @@ export async function insertLeases(
     held.map(({ lease }) => idToUuid(lease.org)),
     held.map(({ member }) => member),
   ]);
+}
+
+function atLeaseColumns(at: AtLease) {
+  return {
+    principal: at.user,
+    preemptible: at.preemptible,
+    priority: at.priority,
+    submitted_ms: at.submittedMs,
+    max_runtime_ms: Number.isFinite(at.maxRuntimeMs) ? at.maxRuntimeMs : null,
+    attained_gpu_ms: Math.round(at.attainedGpuMs),
+    preemptions: at.preemptions,
+  };
 }
 
 /** How a task stands after its leases were written. */

@@ -5,6 +5,7 @@ import {
   type GpuId,
   type NodeId,
   type OrgId,
+  type TaskId,
 } from "@fastgpu/domain/ids";
 import { statement, type Querier } from "@fastgpu/postgres/pool";
 import type { GpuStateName, NodeStateName } from "../api/wire-states.ts";
@@ -46,6 +47,8 @@ export interface StoredGpu {
   /** The rank of the member that holds it. */
   readonly member: number;
   readonly lastOrg: OrgId | undefined;
+  /** The one task that may take it once it is free, and until when. */
+  readonly reserved: { readonly for: TaskId; readonly untilMs: number } | undefined;
 }
 
 interface NodeRow {
@@ -78,6 +81,8 @@ interface GpuRow {
   attempt_id: string | null;
   member: number;
   last_org: string | null;
+  reserved_task_id: string | null;
+  reserved_until_ms: bigint | null;
 }
 
 const toNode = (row: NodeRow): StoredNode => ({
@@ -110,6 +115,10 @@ const toGpu = (row: GpuRow): StoredGpu => ({
   attempt: row.attempt_id === null ? undefined : uuidToId("att", row.attempt_id),
   member: row.member,
   lastOrg: row.last_org === null ? undefined : uuidToId("org", row.last_org),
+  reserved:
+    row.reserved_task_id === null
+      ? undefined
+      : { for: uuidToId("task", row.reserved_task_id), untilMs: Number(row.reserved_until_ms) },
 });
 
 const nil = "00000000-0000-0000-0000-000000000000";

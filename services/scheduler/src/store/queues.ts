@@ -1,11 +1,13 @@
-import { idToUuid, uuidToId, type OrgId, type ProjectId, type TaskId } from "@fastgpu/domain/ids";
+import { idToUuid, uuidToId, type OrgId, type ProjectId } from "@fastgpu/domain/ids";
 import { statement, type Querier } from "@fastgpu/postgres/pool";
 import type { PlanQueue } from "@fastgpu/scheduling/plan";
 
-/** Whose queue it is: a project's, or the organisation's own where there is no project. */
+/** Whose queue it is: a user's in a project, a project's, or the organisation's own where there is no project. */
 export interface QueueOwner {
   readonly org: OrgId;
   readonly project: ProjectId | undefined;
+  /** Only with a project. */
+  readonly user: string | undefined;
 }
 
 /** A queue as the database has it. */
@@ -18,6 +20,8 @@ export interface StoredQueue extends PlanQueue {
 interface QueueRow {
   org_id: string;
   project_id: string;
+  principal: string;
+  models: Record<string, { guaranteed: number; limit?: number }>;
   weight: number;
   guaranteed_gpus: number;
   limit_gpus: number | null;
@@ -28,11 +32,16 @@ interface QueueRow {
 const toQueue = (row: QueueRow): StoredQueue => ({
   org: uuidToId("org", row.org_id),
   project: row.project_id === row.org_id ? undefined : uuidToId("proj", row.project_id),
-  user: undefined,
-  models: {},
+  user: row.principal === "" ? undefined : row.principal,
   weight: row.weight,
   guaranteedGpus: row.guaranteed_gpus,
   limitGpus: row.limit_gpus ?? undefined,
+  models: Object.fromEntries(
+    Object.entries(row.models).map(([model, { guaranteed, limit }]) => [
+      model,
+      { guaranteedGpus: guaranteed, limitGpus: limit },
+    ]),
+  ),
   revision: Number(row.revision),
   updatedMs: Number(row.updated_ms),
 });
@@ -40,65 +49,73 @@ const toQueue = (row: QueueRow): StoredQueue => ({
 /** What who has no row is due. */
 export const unchangedQueue = (owner: QueueOwner): StoredQueue => ({
   ...owner,
-  user: undefined,
-  models: {},
   weight: 1,
   guaranteedGpus: 0,
   limitGpus: undefined,
+  models: {},
   revision: 0,
   updatedMs: undefined,
 });
 
 /** The organisation's uuid stands where it has no project. */
-const keyOf = ({ org, project }: QueueOwner): [string, string] => [
+const keyOf = ({ org, project, user }: QueueOwner): [string, string, string] => [
   idToUuid(org),
   idToUuid(project ?? org),
+  user ?? "",
 ];
 
 /** Where a page of queues goes on: after this row. */
-export const cursorOfQueue = (queue: QueueOwner): string => keyOf(queue)[1];
+export const cursorOfQueue = (queue: QueueOwner): string => keyOf(queue).slice(1).join(" ");
 
 const selectAll = statement<QueueRow>(
   "queues_all",
-  "select * from queues order by org_id, project_id",
+  "select * from queues order by org_id, project_id, principal",
 );
 const selectOne = statement<QueueRow>(
   "queues_one",
-  "select * from queues where org_id = $1 and project_id = $2",
+  "select * from queues where org_id = $1 and project_id = $2 and principal = $3",
 );
 const selectPage = statement<QueueRow>(
   "queues_page",
-  "select * from queues where org_id = $1 and project_id > $2 order by project_id limit $3",
+  `select * from queues where org_id = $1 and (project_id, principal) > ($2, $3)
+   order by project_id, principal limit $4`,
 );
 const insertOne = statement(
   "queues_insert",
-  `insert into queues (org_id, project_id, weight, guaranteed_gpus, limit_gpus, updated_ms)
-   values ($1, $2, 1, 0, null, $3) on conflict do nothing`,
+  `insert into queues (org_id, project_id, principal, weight, guaranteed_gpus, limit_gpus, updated_ms)
+   values ($1, $2, $3, 1, 0, null, $4) on conflict do nothing`,
 );
 const lockOne = statement<QueueRow>(
   "queues_lock_one",
-  "select * from queues where org_id = $1 and project_id = $2 for update",
+  "select * from queues where org_id = $1 and project_id = $2 and principal = $3 for update",
 );
 const lockLimited = statement<QueueRow>(
   "queues_lock_limited",
-  `select * from queues where project_id = any($1::uuid[]) and limit_gpus is not null
-   order by org_id, project_id for update`,
+  `select q.* from queues q
+     join unnest($1::uuid[], $2::text[]) as c(project_id, principal) using (project_id, principal)
+   where q.limit_gpus is not null or jsonb_path_exists(q.models, '$.*.limit')
+   order by q.org_id, q.project_id, q.principal for update of q`,
 );
 const updateOne = statement(
   "queues_update",
-  `update queues set weight = $3, guaranteed_gpus = $4, limit_gpus = $5, revision = revision + 1, updated_ms = $6
-   where org_id = $1 and project_id = $2`,
+  `update queues set weight = $4, guaranteed_gpus = $5, limit_gpus = $6, models = $7, revision = revision + 1,
+     updated_ms = $8
+   where org_id = $1 and project_id = $2 and principal = $3`,
 );
-const countHeld = statement<{ held: bigint }>(
+const countHeld = statement<{
+  org_id: string;
+  project_id: string;
+  principal: string;
+  model: string;
+  held: bigint;
+}>(
   "queues_held",
-  `select count(*) as held from allocations
-   where org_id = $1 and ($1::uuid = $2::uuid or project_id = $2) and released_ms is null`,
-);
-const selectAttained = statement<{ task_id: string; gpu_ms: bigint }>(
-  "queues_attained",
-  `select a.task_id, sum(al.cut_ms - al.from_ms)::bigint as gpu_ms
-   from attempts a join allocations al on al.attempt_id = a.id and al.member = a.member
-   where a.task_id = any($1::uuid[]) group by a.task_id`,
+  `select q.org_id, q.project_id, q.principal, g.model, count(*) as held
+   from unnest($1::uuid[], $2::uuid[], $3::text[]) as q(org_id, project_id, principal)
+     join allocations l on l.released_ms is null and l.org_id = q.org_id
+       and (q.project_id = q.org_id or l.project_id = q.project_id) and (q.principal = '' or l.principal = q.principal)
+     join gpus g on g.id = l.gpu_id
+   group by q.org_id, q.project_id, q.principal, g.model`,
 );
 
 /** Every queue that was ever changed. */
@@ -112,14 +129,16 @@ export async function readQueue(db: Querier, owner: QueueOwner): Promise<StoredQ
   return row === undefined ? undefined : toQueue(row);
 }
 
+const nil = "00000000-0000-0000-0000-000000000000";
+
 /** A page of an organisation's queues by id, after a cursor. */
 export async function listQueues(
   db: Querier,
   org: OrgId,
   page: { after: string | undefined; limit: number },
 ): Promise<StoredQueue[]> {
-  const after = page.after ?? "00000000-0000-0000-0000-000000000000";
-  return (await db.query(selectPage, [idToUuid(org), after, page.limit])).map(toQueue);
+  const [project = "", user = ""] = page.after?.split(/ (.*)/s) ?? [nil];
+  return (await db.query(selectPage, [idToUuid(org), project, user, page.limit])).map(toQueue);
 }
 
 /** One queue, its row made where there is none, locked until the transaction ends. */
@@ -138,32 +157,57 @@ export async function lockLimitedQueues(
   tx: Querier,
   owners: readonly QueueOwner[],
 ): Promise<StoredQueue[]> {
-  const keys = [...new Set(owners.map((owner) => keyOf(owner)[1]))];
-  return keys.length === 0 ? [] : (await tx.query(lockLimited, [keys])).map(toQueue);
+  const keys = new Map(owners.map(keyOf).map((key) => [key.join(" "), key]));
+  if (keys.size === 0) return [];
+  const rows = await tx.query(lockLimited, [
+    [...keys.values()].map(([, project]) => project),
+    [...keys.values()].map(([, , user]) => user),
+  ]);
+  return rows.map(toQueue);
 }
 
 /** Writes a queue that the transaction has locked. */
-export async function storeQueue(
-  tx: Querier,
-  queue: Omit<PlanQueue, "user" | "models">,
-  nowMs: number,
-): Promise<void> {
+export async function storeQueue(tx: Querier, queue: PlanQueue, nowMs: number): Promise<void> {
   const { weight, guaranteedGpus, limitGpus } = queue;
-  await tx.query(updateOne, [...keyOf(queue), weight, guaranteedGpus, limitGpus ?? null, nowMs]);
+  const models = Object.fromEntries(
+    Object.entries(queue.models).map(([model, share]) => [
+      model,
+      { guaranteed: share.guaranteedGpus, limit: share.limitGpus },
+    ]),
+  );
+  const values = [weight, guaranteedGpus, limitGpus ?? null, JSON.stringify(models), nowMs];
+  await tx.query(updateOne, [...keyOf(queue), ...values]);
 }
 
 /** GPUs that a queue holds now. */
-export async function countHeldGpus(db: Querier, owner: QueueOwner): Promise<number> {
-  const [row] = await db.query(countHeld, keyOf(owner));
-  return Number(row?.held ?? 0);
+export interface HeldGpus {
+  readonly total: number;
+  readonly models: Readonly<Record<string, number>>;
 }
 
-/** GPU-milliseconds that the attempts of tasks have had; tasks without any are left out. */
-export async function readAttained(
+/** GPUs that each of the queues holds now, in their order. */
+export async function countHeldGpus(
   db: Querier,
-  tasks: readonly TaskId[],
-): Promise<ReadonlyMap<TaskId, number>> {
-  if (tasks.length === 0) return new Map();
-  const rows = await db.query(selectAttained, [tasks.map(idToUuid)]);
-  return new Map(rows.map((row) => [uuidToId("task", row.task_id), Number(row.gpu_ms)]));
+  owners: readonly QueueOwner[],
+): Promise<HeldGpus[]> {
+  if (owners.length === 0) return [];
+  const keys = owners.map(keyOf);
+  const distinct = [...new Map(keys.map((key) => [key.join(" "), key])).values()];
+  const rows = await db.query(
+    countHeld,
+    [0, 1, 2].map((at) => distinct.map((key) => key[at])),
+  );
+  const byOwner = Map.groupBy(
+    rows,
+    ({ org_id, project_id, principal }) => `${org_id} ${project_id} ${principal}`,
+  );
+  return keys.map((key) => {
+    const held = (byOwner.get(key.join(" ")) ?? []).map(
+      ({ model, held: count }) => [model, Number(count)] as const,
+    );
+    return {
+      total: held.reduce((sum, [, count]) => sum + count, 0),
+      models: Object.fromEntries(held),
+    };
+  });
 }

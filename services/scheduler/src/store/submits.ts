@@ -2,6 +2,8 @@ import { idToUuid, uuidToId, type OrgId, type ProjectId, type TaskId } from "@fa
 import { eventArrays, outboxColumns, outboxUnnest, type NewEvent } from "@fastgpu/postgres/outbox";
 import { statement, type Querier } from "@fastgpu/postgres/pool";
 import type { RequestBody, RequestKey } from "@fastgpu/postgres/requests";
+import type { QueueReason } from "../api/wire-states.ts";
+import { lineageOf } from "../spec/lineage.ts";
 import type { ParsedTask } from "../spec/task-spec.ts";
 
 /** A task to store, with everything that goes into the same transaction. */
@@ -9,6 +11,8 @@ export interface NewTask {
   readonly id: TaskId;
   readonly org: OrgId;
   readonly project: ProjectId;
+  /** The principal who submits it. */
+  readonly user: string;
   readonly task: ParsedTask;
   readonly state: "DRAFT" | "QUEUED";
   /** Dependencies that are not met yet. */
@@ -20,6 +24,12 @@ export interface NewTask {
   readonly events: readonly NewEvent[];
 }
 
+/** Why a task waits when it is stored. */
+export function firstReason({ waitingFor, task, nowMs }: NewTask): QueueReason {
+  if (waitingFor > 0) return "DEPENDENCY";
+  return task.startAfterMs > nowMs ? "START_AFTER" : "PENDING";
+}
+
 const insert = statement<{ id: string }>(
   "submits_insert",
   `with input as (
@@ -28,8 +38,8 @@ const insert = statement<{ id: string }>(
        gpu_count int, gpu_models text[], gpu_min_memory_mib bigint, simulated_ok boolean, cpu_millis bigint,
        memory_mib bigint, disk_mib bigint, max_retries int, retry_on text[], max_runtime_ms bigint,
        stop_grace_ms bigint, state text, queue_reason text, waiting_for int, array_count int, array_parallelism int,
-       traceparent text, created_ms bigint, submitted_ms bigint, replicas int, topology jsonb,
-       method text, request_id uuid, body_sha256 text, body text)
+       traceparent text, created_ms bigint, submitted_ms bigint, replicas int, topology jsonb, not_before_ms bigint,
+       preemptible boolean, principal text, lineage uuid, method text, request_id uuid, body_sha256 text, body text)
    ), claimed as (
      insert into requests (org_id, project_id, method, request_id, body_sha256, body, response, created_ms)
      select org_id, project_id, method, request_id, decode(body_sha256, 'hex'), body, uuid_send(id), created_ms
@@ -41,7 +51,8 @@ const insert = statement<{ id: string }>(
      insert into tasks (id, org_id, project_id, display_name, labels, spec, runtime, priority, gpu_count, gpu_models,
        gpu_min_memory_mib, simulated_ok, cpu_millis, memory_mib, disk_mib, max_retries, retry_on, max_runtime_ms,
        stop_grace_ms, state, queue_reason, waiting_for, array_count, array_parallelism, idx_pending, idx_leased,
-       idx_succeeded, idx_failed, idx_cancelled, traceparent, created_ms, submitted_ms, replicas, topology)
+       idx_succeeded, idx_failed, idx_cancelled, traceparent, created_ms, submitted_ms, replicas, topology,
+       not_before_ms, preemptible, principal, lineage)
      select id, org_id, project_id, display_name, labels, decode(spec, 'base64'), runtime, priority, gpu_count,
        gpu_models, gpu_min_memory_mib, simulated_ok, cpu_millis, memory_mib, disk_mib, max_retries, retry_on,
        max_runtime_ms, stop_grace_ms, state, queue_reason, waiting_for, array_count, array_parallelism,
@@ -50,7 +61,7 @@ const insert = statement<{ id: string }>(
        case when array_count is not null then '{}'::int4multirange end,
        case when array_count is not null then '{}'::int4multirange end,
        case when array_count is not null then '{}'::int4multirange end,
-       traceparent, created_ms, submitted_ms, replicas, topology
+       traceparent, created_ms, submitted_ms, replicas, topology, not_before_ms, preemptible, principal, lineage
      from fresh returning id
    ), told as (
      insert into outbox (${outboxColumns})
@@ -101,7 +112,7 @@ function toRow(of: NewTask) {
     max_runtime_ms: task.maxRuntimeMs,
     stop_grace_ms: task.stopGraceMs,
     state: of.state,
-    queue_reason: of.state === "DRAFT" ? null : of.waitingFor > 0 ? "DEPENDENCY" : "PENDING",
+    queue_reason: of.state === "DRAFT" ? null : firstReason(of),
     waiting_for: of.waitingFor,
     replicas: task.replicas,
     topology: task.topology,
@@ -110,6 +121,10 @@ function toRow(of: NewTask) {
     traceparent: of.traceparent,
     created_ms: of.nowMs,
     submitted_ms: of.state === "DRAFT" ? null : of.nowMs,
+    not_before_ms: task.startAfterMs,
+    preemptible: task.preemptible,
+    principal: of.user,
+    lineage: lineageOf(of),
     method: of.request?.key.method ?? null,
     request_id: of.request?.key.requestId ?? null,
     body_sha256: of.request?.body.sha256.toString("hex") ?? null,

@@ -32,6 +32,8 @@ export interface StoredTask {
   readonly id: TaskId;
   readonly org: OrgId;
   readonly project: ProjectId;
+  /** The principal who submitted it; "" for tasks of before that was kept. */
+  readonly user: string;
   readonly displayName: string;
   readonly labels: Readonly<Record<string, string>>;
   /** TaskSpec with defaults, serialized. */
@@ -44,6 +46,14 @@ export interface StoredTask {
   readonly retry: RetryPolicy;
   readonly maxRuntimeMs: number;
   readonly stopGraceMs: number;
+  /** Whether it may be stopped in favour of others. */
+  readonly preemptible: boolean;
+  /** How often it was. */
+  readonly preemptions: number;
+  /** The same for tasks that run the same thing for the same user (spec/lineage.ts); undefined without GPUs. */
+  readonly lineage: string | undefined;
+  /** What its first lease took over from tasks of its lineage that had ended without success. */
+  readonly carried: { readonly gpuMs: number; readonly preemptions: number };
   readonly state: TaskState;
   readonly epoch: number;
   readonly revision: number;
@@ -75,6 +85,12 @@ interface TaskRow {
   id: string;
   org_id: string;
   project_id: string;
+  principal: string;
+  preemptible: boolean;
+  preemptions: number;
+  lineage: string | null;
+  carried_gpu_ms: bigint;
+  carried_preemptions: number;
   display_name: string;
   labels: Record<string, string>;
   spec: Buffer;
@@ -145,6 +161,7 @@ function toTask(row: TaskRow): StoredTask {
     id: uuidToId("task", row.id),
     org: uuidToId("org", row.org_id),
     project: uuidToId("proj", row.project_id),
+    user: row.principal,
     displayName: row.display_name,
     labels: row.labels,
     spec: row.spec,
@@ -164,6 +181,10 @@ function toTask(row: TaskRow): StoredTask {
     retry: { maxRetries: row.max_retries, retryOn: row.retry_on },
     maxRuntimeMs: Number(row.max_runtime_ms),
     stopGraceMs: Number(row.stop_grace_ms),
+    preemptible: row.preemptible,
+    preemptions: row.preemptions,
+    lineage: row.lineage ?? undefined,
+    carried: { gpuMs: Number(row.carried_gpu_ms), preemptions: row.carried_preemptions },
     state: row.state,
     epoch: Number(row.epoch),
     revision: Number(row.revision),
@@ -275,6 +296,8 @@ export interface TaskChange {
   readonly exitCode?: number | null;
   readonly retries?: number;
   readonly freeRequeues?: number;
+  /** Preemptions in all. */
+  readonly preemptions?: number;
   readonly notBeforeMs?: number;
   readonly excludeGpus?: readonly GpuId[];
   readonly waitingFor?: number;
@@ -301,6 +324,7 @@ const update = statement(
      exit_code = case when c.exit_class is null then t.exit_code else c.exit_code end,
      retries = coalesce(c.retries, t.retries),
      free_requeues = coalesce(c.free_requeues, t.free_requeues),
+     preemptions = coalesce(c.preemptions, t.preemptions),
      not_before_ms = coalesce(c.not_before_ms, t.not_before_ms),
      excluded_gpus = coalesce(c.excluded_gpus, t.excluded_gpus),
      waiting_for = coalesce(c.waiting_for, t.waiting_for),
@@ -317,7 +341,7 @@ const update = statement(
      idx_cancelled = coalesce(c.idx_cancelled, t.idx_cancelled)
    from json_to_recordset($1::json) as c(
      id uuid, prev_state text, state text, queue_reason text, status_message text, exit_class text, exit_code int,
-     retries int, free_requeues int, not_before_ms bigint, excluded_gpus uuid[], waiting_for int,
+     retries int, free_requeues int, preemptions int, not_before_ms bigint, excluded_gpus uuid[], waiting_for int,
      cancel_requested boolean, manifest_digest text, progress text, submitted_ms bigint, started_ms bigint, ended_ms bigint,
      idx_pending int4multirange, idx_leased int4multirange, idx_succeeded int4multirange,
      idx_failed int4multirange, idx_cancelled int4multirange)
@@ -337,6 +361,7 @@ export async function updateTasks(tx: Querier, changes: readonly TaskChange[]): 
     exit_code: change.exitCode,
     retries: change.retries,
     free_requeues: change.freeRequeues,
+    preemptions: change.preemptions,
     not_before_ms: change.notBeforeMs,
     excluded_gpus: change.excludeGpus?.map(idToUuid),
     waiting_for: change.waitingFor,

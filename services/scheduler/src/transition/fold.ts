@@ -202,7 +202,7 @@ function endMember(
     ...draft.attemptChange,
     endedMs: event.atMs,
     exitClass: end.exitClass,
-    message: end.message,
+    message: endMessage(draft.attempt, end),
     ...(end.exitCode === undefined ? {} : { exitCode: end.exitCode }),
     ...(end.manifestDigest === undefined ? {} : { manifestDigest: end.manifestDigest }),
     ...(end.logArtifact === undefined ? {} : { logArtifact: end.logArtifact }),
@@ -247,7 +247,17 @@ interface WholeEnd {
   readonly manifestDigest: string | undefined;
   /** GPUs of the member that ended so. */
   readonly gpus: readonly GpuId[];
+  /** True where the scheduler stopped it in favour of another task. */
+  readonly preempted: boolean;
 }
+
+/** Whether the scheduler stopped it in favour of another task: a worker that drains says preempted too. */
+export const wasPreempted = (attempt: StoredAttempt, exitClass: ExitClass | undefined): boolean =>
+  exitClass === "preempted" && attempt.stopClass === "preempted";
+
+/** In favour of whom it was stopped says more than that it was. */
+const endMessage = (attempt: StoredAttempt, end: AttemptEnd): string =>
+  wasPreempted(attempt, end.exitClass) ? attempt.message : end.message;
 
 function wholeEnd(of: AttemptDraft): WholeEnd {
   const { members, gpusOf } = of;
@@ -256,8 +266,10 @@ function wholeEnd(of: AttemptDraft): WholeEnd {
   const draft = first ?? (members[0] as Draft);
   const { member } = draft.attempt;
   const message = now(draft, "message");
-  const whose = members.length > 1 && first !== undefined ? `rank ${member}: ` : "";
+  const preempted = wasPreempted(draft.attempt, now(draft, "exitClass"));
+  const whose = members.length > 1 && first !== undefined && !preempted ? `rank ${member}: ` : "";
   return {
+    preempted,
     exitClass: now(draft, "exitClass") ?? "node_lost",
     exitCode: now(draft, "exitCode"),
     message: message === "" ? "" : `${whose}${message}`,
@@ -269,6 +281,7 @@ function wholeEnd(of: AttemptDraft): WholeEnd {
 function endPlainTask(draft: TaskDraft, of: AttemptDraft, atMs: number): void {
   const { task } = draft;
   const end = wholeEnd(of);
+  const counted = end.preempted ? { preemptions: task.preemptions + 1 } : {};
   const decision = decideRetry(end.exitClass, task.counts, task.retry);
   const ended = {
     exitClass: end.exitClass,
@@ -298,17 +311,26 @@ function endPlainTask(draft: TaskDraft, of: AttemptDraft, atMs: number): void {
     case "fail":
       return step(task.cancelRequested ? "CANCELLED" : "FAILED", ended);
     case "requeue":
-      if (task.cancelRequested) return step("CANCELLED", ended);
+      if (task.cancelRequested) return step("CANCELLED", { ...ended, ...counted });
       return step("QUEUED", {
         exitClass: end.exitClass,
         exitCode: end.exitCode ?? null,
         statusMessage: `attempt ${task.attemptCount} ended with ${end.exitClass}: ${end.message || "tried again"}`,
         queueReason: decision.delayMs > 0 ? "RETRY_BACKOFF" : "PENDING",
         notBeforeMs: atMs + decision.delayMs,
-        ...(decision.costsRetry
-          ? { retries: task.counts.retries + 1 }
-          : { freeRequeues: task.counts.freeRequeues + 1 }),
+        ...counted,
+        ...requeueCost(decision, { task, preempted: end.preempted }),
         ...(decision.excludeGpu ? { excludeGpus: [...task.excludedGpus, ...end.gpus] } : {}),
       });
   }
+}
+
+/** Being stopped for others is no sign of a task that takes its nodes down: it counts as a preemption only. */
+function requeueCost(
+  { costsRetry }: { readonly costsRetry: boolean },
+  { task, preempted }: { task: StoredTask; preempted: boolean },
+): Partial<TaskChange> {
+  const { retries, freeRequeues } = task.counts;
+  if (costsRetry) return { retries: retries + 1 };
+  return preempted ? {} : { freeRequeues: freeRequeues + 1 };
 }

@@ -16,7 +16,7 @@ import type { LeaseBook } from "../lease/book.ts";
 import type { Runtime, RuntimeEvent } from "../runtime/port.ts";
 import { exitClassFromWire, stateToWire } from "../session/wire.ts";
 import type { Life } from "./machine.ts";
-import { parseProgress } from "./progress.ts";
+import { parseProgress, tellsOfCheckpoint } from "./progress.ts";
 import type { AttemptRecord, Records } from "./records.ts";
 import { journalReport } from "./reporter.ts";
 import { type AttemptContext, type RunningAttempt, createRunningAttempt } from "./running.ts";
@@ -69,6 +69,8 @@ class Manager implements Attempts {
   readonly #progress = new Map<string, AttemptProgress>();
   /** What each attempt wrote last: it goes with its end, whenever the last heartbeat was. */
   readonly #lastProgress = new Map<string, Progress>();
+  /** When attempts told of a checkpoint that no heartbeat has carried yet, on the boot clock. */
+  readonly #saved = new Map<string, number>();
   readonly #stoppedEarly = new Set<string>();
   readonly #overdue = new Set<string>();
   #ended: { readonly id: bigint; readonly attempt: RunningAttempt }[] = [];
@@ -137,6 +139,7 @@ class Manager implements Attempts {
         onForgotten: () => {
           this.#running.delete(lease.attempt);
           this.#progress.delete(lease.attempt);
+          this.#saved.delete(lease.attempt);
           this.#lastProgress.delete(lease.attempt);
           this.#overdue.delete(lease.attempt);
           leases.remove(lease.attempt);
@@ -217,6 +220,16 @@ class Manager implements Attempts {
   }
 
   takeProgress(): AttemptProgress[] {
+    for (const [attempt, atMs] of this.#saved) {
+      const lease = this.#running.get(attempt)?.lease;
+      if (lease === undefined) continue;
+      const { epoch } = lease;
+      const message =
+        this.#progress.get(attempt) ?? create(AttemptProgressSchema, { attempt, epoch });
+      message.savedAgoMs = BigInt(bootMs() - atMs);
+      this.#progress.set(attempt, message);
+    }
+    this.#saved.clear();
     const newest = [...this.#progress.values()];
     this.#progress.clear();
     return newest;
@@ -254,6 +267,7 @@ class Manager implements Attempts {
         return;
       case "progress":
       case "elements": {
+        if (tellsOfCheckpoint(event, attempt.lease)) this.#saved.set(event.name, bootMs());
         const progress = parseProgress(event, attempt.lease);
         if (progress === undefined) return;
         const { epoch } = attempt.lease;

@@ -23,15 +23,30 @@ export function parseProgress(
   return lease.elements.length > 0 ? undefined : parseLine(event.line);
 }
 
-function parseLine(line: string): Progress | undefined {
+/**
+ * Whether a task's line says that a checkpoint is saved: `"checkpoint": true`, or an object about it. A task that may be
+ * preempted tells it, so that the one that loses least is stopped.
+ */
+export function tellsOfCheckpoint(event: RuntimeEvent, lease: Lease): boolean {
+  if (event.kind !== "progress" || lease.elements.length > 0) return false;
+  const checkpoint = fieldsOf(event.line)?.["checkpoint"];
+  return checkpoint === true || (typeof checkpoint === "object" && checkpoint !== null);
+}
+
+function fieldsOf(line: string): Record<string, unknown> | undefined {
   let value: unknown;
   try {
     value = JSON.parse(line);
   } catch {
     return undefined;
   }
-  if (typeof value !== "object" || value === null) return undefined;
-  const { step, of, metrics } = value as Record<string, unknown>;
+  return typeof value === "object" && value !== null
+    ? (value as Record<string, unknown>)
+    : undefined;
+}
+
+function parseLine(line: string): Progress | undefined {
+  const { step, of, metrics } = fieldsOf(line) ?? {};
   if (!isCount(step)) return undefined;
   return {
     step: BigInt(step),

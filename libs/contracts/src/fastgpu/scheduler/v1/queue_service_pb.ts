@@ -16,16 +16,17 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file fastgpu/scheduler/v1/queue_service.proto.
  */
 export const file_fastgpu_scheduler_v1_queue_service: GenFile = /*@__PURE__*/
-  fileDesc("CihmYXN0Z3B1L3NjaGVkdWxlci92MS9xdWV1ZV9zZXJ2aWNlLnByb3RvEhRmYXN0Z3B1LnNjaGVkdWxlci52MSLZAQoFUXVldWUSOwoEbmFtZRgBIAEoCUItukgqcigyJl4ocHJvamVjdHN8b3JnYW5pemF0aW9ucykvW14vXSsvcXVldWUkEg4KBndlaWdodBgCIAEoBRIXCg9ndWFyYW50ZWVkX2dwdXMYAyABKAUSFwoKbGltaXRfZ3B1cxgEIAEoBUgAiAEBEhEKCWhlbGRfZ3B1cxgFIAEoBRIvCgt1cGRhdGVfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCDQoLX2xpbWl0X2dwdXMiTgoPR2V0UXVldWVSZXF1ZXN0EjsKBG5hbWUYASABKAlCLbpIKnIoMiZeKHByb2plY3RzfG9yZ2FuaXphdGlvbnMpL1teL10rL3F1ZXVlJCJ+ChFMaXN0UXVldWVzUmVxdWVzdBIsCgZwYXJlbnQYASABKAlCHLpIGXIXMhVeb3JnYW5pemF0aW9ucy9bXi9dKyQSHQoJcGFnZV9zaXplGAIgASgFQgq6SAcaBRjoBygAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDGIAgIloKEkxpc3RRdWV1ZXNSZXNwb25zZRIrCgZxdWV1ZXMYASADKAsyGy5mYXN0Z3B1LnNjaGVkdWxlci52MS5RdWV1ZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkigQEKElVwZGF0ZVF1ZXVlUmVxdWVzdBIyCgVxdWV1ZRgBIAEoCzIbLmZhc3RncHUuc2NoZWR1bGVyLnYxLlF1ZXVlQga6SAPIAQESNwoLdXBkYXRlX21hc2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrQga6SAPIAQEy6gIKDFF1ZXVlU2VydmljZRJnCghHZXRRdWV1ZRIlLmZhc3RncHUuc2NoZWR1bGVyLnYxLkdldFF1ZXVlUmVxdWVzdBobLmZhc3RncHUuc2NoZWR1bGVyLnYxLlF1ZXVlIhfC2hgTCgtxdWV1ZXMucmVhZBIEbmFtZRJ6CgpMaXN0UXVldWVzEicuZmFzdGdwdS5zY2hlZHVsZXIudjEuTGlzdFF1ZXVlc1JlcXVlc3QaKC5mYXN0Z3B1LnNjaGVkdWxlci52MS5MaXN0UXVldWVzUmVzcG9uc2UiGcLaGBUKC3F1ZXVlcy5yZWFkEgZwYXJlbnQSdQoLVXBkYXRlUXVldWUSKC5mYXN0Z3B1LnNjaGVkdWxlci52MS5VcGRhdGVRdWV1ZVJlcXVlc3QaGy5mYXN0Z3B1LnNjaGVkdWxlci52MS5RdWV1ZSIfwtoYGwoNcXVldWVzLm1hbmFnZRIKcXVldWUubmFtZWIGcHJvdG8z", [file_buf_validate_validate, file_fastgpu_options_v1_options, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
+  fileDesc("CihmYXN0Z3B1L3NjaGVkdWxlci92MS9xdWV1ZV9zZXJ2aWNlLnByb3RvEhRmYXN0Z3B1LnNjaGVkdWxlci52MSKqAgoFUXVldWUSUAoEbmFtZRgBIAEoCUJCukg/cj0yO14ob3JnYW5pemF0aW9ucy9bXi9dK3xwcm9qZWN0cy9bXi9dKygvdXNlcnMvW14vXSspPykvcXVldWUkEg4KBndlaWdodBgCIAEoBRIXCg9ndWFyYW50ZWVkX2dwdXMYAyABKAUSFwoKbGltaXRfZ3B1cxgEIAEoBUgAiAEBEhEKCWhlbGRfZ3B1cxgFIAEoBRIvCgt1cGRhdGVfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASOgoGbW9kZWxzGAogAygLMiAuZmFzdGdwdS5zY2hlZHVsZXIudjEuTW9kZWxTaGFyZUIIukgFkgECEEBCDQoLX2xpbWl0X2dwdXMiewoKTW9kZWxTaGFyZRIZCgVtb2RlbBgBIAEoCUIKukgHcgUQARiAARIXCg9ndWFyYW50ZWVkX2dwdXMYAiABKAUSFwoKbGltaXRfZ3B1cxgDIAEoBUgAiAEBEhEKCWhlbGRfZ3B1cxgEIAEoBUINCgtfbGltaXRfZ3B1cyJjCg9HZXRRdWV1ZVJlcXVlc3QSUAoEbmFtZRgBIAEoCUJCukg/cj0yO14ob3JnYW5pemF0aW9ucy9bXi9dK3xwcm9qZWN0cy9bXi9dKygvdXNlcnMvW14vXSspPykvcXVldWUkIn4KEUxpc3RRdWV1ZXNSZXF1ZXN0EiwKBnBhcmVudBgBIAEoCUIcukgZchcyFV5vcmdhbml6YXRpb25zL1teL10rJBIdCglwYWdlX3NpemUYAiABKAVCCrpIBxoFGOgHKAASHAoKcGFnZV90b2tlbhgDIAEoCUIIukgFcgMYgCAiWgoSTGlzdFF1ZXVlc1Jlc3BvbnNlEisKBnF1ZXVlcxgBIAMoCzIbLmZhc3RncHUuc2NoZWR1bGVyLnYxLlF1ZXVlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKBAQoSVXBkYXRlUXVldWVSZXF1ZXN0EjIKBXF1ZXVlGAEgASgLMhsuZmFzdGdwdS5zY2hlZHVsZXIudjEuUXVldWVCBrpIA8gBARI3Cgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2tCBrpIA8gBATLqAgoMUXVldWVTZXJ2aWNlEmcKCEdldFF1ZXVlEiUuZmFzdGdwdS5zY2hlZHVsZXIudjEuR2V0UXVldWVSZXF1ZXN0GhsuZmFzdGdwdS5zY2hlZHVsZXIudjEuUXVldWUiF8LaGBMKC3F1ZXVlcy5yZWFkEgRuYW1lEnoKCkxpc3RRdWV1ZXMSJy5mYXN0Z3B1LnNjaGVkdWxlci52MS5MaXN0UXVldWVzUmVxdWVzdBooLmZhc3RncHUuc2NoZWR1bGVyLnYxLkxpc3RRdWV1ZXNSZXNwb25zZSIZwtoYFQoLcXVldWVzLnJlYWQSBnBhcmVudBJ1CgtVcGRhdGVRdWV1ZRIoLmZhc3RncHUuc2NoZWR1bGVyLnYxLlVwZGF0ZVF1ZXVlUmVxdWVzdBobLmZhc3RncHUuc2NoZWR1bGVyLnYxLlF1ZXVlIh/C2hgbCg1xdWV1ZXMubWFuYWdlEgpxdWV1ZS5uYW1lYgZwcm90bzM", [file_buf_validate_validate, file_fastgpu_options_v1_options, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
 
 /**
- * What an organisation or a project is due of the fleet.
+ * What an organisation, a project or a user of a project is due of the fleet.
  *
  * @generated from message fastgpu.scheduler.v1.Queue
  */
 export type Queue = Message<"fastgpu.scheduler.v1.Queue"> & {
   /**
-   * Resource name, `projects/{project}/queue` or `organizations/{organization}/queue`.
+   * Resource name, `organizations/{organization}/queue`, `projects/{project}/queue` or
+   * `projects/{project}/users/{user}/queue`.
    *
    * @generated from field: string name = 1;
    */
@@ -40,7 +41,8 @@ export type Queue = Message<"fastgpu.scheduler.v1.Queue"> & {
   weight: number;
 
   /**
-   * GPUs that it gets before others whenever it has work for them. 0 to 1,000,000.
+   * GPUs that it gets before others whenever it has work for them. Others may borrow them meanwhile: they are taken back
+   * by stopping preemptible tasks. 0 to 1,000,000.
    *
    * @generated from field: int32 guaranteed_gpus = 3;
    */
@@ -66,6 +68,13 @@ export type Queue = Message<"fastgpu.scheduler.v1.Queue"> & {
    * @generated from field: google.protobuf.Timestamp update_time = 6;
    */
   updateTime?: Timestamp | undefined;
+
+  /**
+   * Guarantees and limits by GPU model, beside those over all models. At most 64.
+   *
+   * @generated from field: repeated fastgpu.scheduler.v1.ModelShare models = 10;
+   */
+  models: ModelShare[];
 };
 
 /**
@@ -76,13 +85,55 @@ export const QueueSchema: GenMessage<Queue> = /*@__PURE__*/
   messageDesc(file_fastgpu_scheduler_v1_queue_service, 0);
 
 /**
+ * What a queue is due of the GPUs of one model.
+ *
+ * @generated from message fastgpu.scheduler.v1.ModelShare
+ */
+export type ModelShare = Message<"fastgpu.scheduler.v1.ModelShare"> & {
+  /**
+   * Model as the nodes name it, for example `NVIDIA H200`; each once in a queue.
+   *
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * GPUs of the model that it gets before others whenever it has work for them. 0 to 1,000,000.
+   *
+   * @generated from field: int32 guaranteed_gpus = 2;
+   */
+  guaranteedGpus: number;
+
+  /**
+   * GPUs of the model that it never holds more of; absent: no limit. Up to 1,000,000, at least `guaranteed_gpus`.
+   *
+   * @generated from field: optional int32 limit_gpus = 3;
+   */
+  limitGpus?: number | undefined;
+
+  /**
+   * GPUs of the model that it holds now. Set by the service.
+   *
+   * @generated from field: int32 held_gpus = 4;
+   */
+  heldGpus: number;
+};
+
+/**
+ * Describes the message fastgpu.scheduler.v1.ModelShare.
+ * Use `create(ModelShareSchema)` to create a new message.
+ */
+export const ModelShareSchema: GenMessage<ModelShare> = /*@__PURE__*/
+  messageDesc(file_fastgpu_scheduler_v1_queue_service, 1);
+
+/**
  * Reads a queue.
  *
  * @generated from message fastgpu.scheduler.v1.GetQueueRequest
  */
 export type GetQueueRequest = Message<"fastgpu.scheduler.v1.GetQueueRequest"> & {
   /**
-   * `projects/{project}/queue` or `organizations/{organization}/queue`.
+   * `organizations/{organization}/queue`, `projects/{project}/queue` or `projects/{project}/users/{user}/queue`.
    *
    * @generated from field: string name = 1;
    */
@@ -94,7 +145,7 @@ export type GetQueueRequest = Message<"fastgpu.scheduler.v1.GetQueueRequest"> & 
  * Use `create(GetQueueRequestSchema)` to create a new message.
  */
 export const GetQueueRequestSchema: GenMessage<GetQueueRequest> = /*@__PURE__*/
-  messageDesc(file_fastgpu_scheduler_v1_queue_service, 1);
+  messageDesc(file_fastgpu_scheduler_v1_queue_service, 2);
 
 /**
  * Lists queues.
@@ -129,7 +180,7 @@ export type ListQueuesRequest = Message<"fastgpu.scheduler.v1.ListQueuesRequest"
  * Use `create(ListQueuesRequestSchema)` to create a new message.
  */
 export const ListQueuesRequestSchema: GenMessage<ListQueuesRequest> = /*@__PURE__*/
-  messageDesc(file_fastgpu_scheduler_v1_queue_service, 2);
+  messageDesc(file_fastgpu_scheduler_v1_queue_service, 3);
 
 /**
  * A page of queues.
@@ -157,7 +208,7 @@ export type ListQueuesResponse = Message<"fastgpu.scheduler.v1.ListQueuesRespons
  * Use `create(ListQueuesResponseSchema)` to create a new message.
  */
 export const ListQueuesResponseSchema: GenMessage<ListQueuesResponse> = /*@__PURE__*/
-  messageDesc(file_fastgpu_scheduler_v1_queue_service, 3);
+  messageDesc(file_fastgpu_scheduler_v1_queue_service, 4);
 
 /**
  * Changes a queue.
@@ -173,7 +224,8 @@ export type UpdateQueueRequest = Message<"fastgpu.scheduler.v1.UpdateQueueReques
   queue?: Queue | undefined;
 
   /**
-   * Fields to change, of `weight`, `guaranteed_gpus` and `limit_gpus`. A named limit that is absent is taken away.
+   * Fields to change, of `weight`, `guaranteed_gpus`, `limit_gpus` and `models`. A named limit that is absent is taken
+   * away; named models are replaced as a whole.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 2;
    */
@@ -185,10 +237,11 @@ export type UpdateQueueRequest = Message<"fastgpu.scheduler.v1.UpdateQueueReques
  * Use `create(UpdateQueueRequestSchema)` to create a new message.
  */
 export const UpdateQueueRequestSchema: GenMessage<UpdateQueueRequest> = /*@__PURE__*/
-  messageDesc(file_fastgpu_scheduler_v1_queue_service, 4);
+  messageDesc(file_fastgpu_scheduler_v1_queue_service, 5);
 
 /**
- * Shares of the fleet: each organisation has a queue among the organisations, each project one within its organisation.
+ * Shares of the fleet: each organisation has a queue among the organisations, each project one within its organisation,
+ * each user one within the project. A user is who submits: an API key, or the principal that a service acts for.
  *
  * @generated from service fastgpu.scheduler.v1.QueueService
  */
@@ -204,7 +257,7 @@ export const QueueService: GenService<{
     output: typeof QueueSchema;
   },
   /**
-   * Lists the queues of an organisation that were ever changed, by id: its own and those of its projects.
+   * Lists the queues of an organisation that were ever changed: its own, those of its projects, and of their users.
    *
    * @generated from rpc fastgpu.scheduler.v1.QueueService.ListQueues
    */

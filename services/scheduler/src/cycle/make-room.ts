@@ -1,0 +1,86 @@
+import type { GpuId, TaskId } from "@fastgpu/domain/ids";
+import { transaction } from "@fastgpu/postgres/transaction";
+import type { Placement, PlanTask, Preemption } from "@fastgpu/scheduling/plan";
+import { newId } from "../new-id.ts";
+import type { StoredGpu } from "../store/nodes.ts";
+import { apply, type CycleContext } from "./context.ts";
+import { gpusOf } from "./lease.ts";
+import { holdRequest } from "./money.ts";
+import { commitPreemptions, nodesOf } from "./preempt.ts";
+
+/**
+ * Stops what the plan gives up for others. Nobody loses work for a task that could not pay: a hold of its size is asked
+ * for first and given back at once. Answers the tasks that wait for money.
+ */
+export async function makeRoom(
+  c: CycleContext,
+  preemptions: readonly Preemption[],
+  nowMs: number,
+): Promise<ReadonlyMap<TaskId, string>> {
+  if (preemptions.length === 0) return new Map();
+  const waiting = preemptions.flatMap((each) => c.mirror.waiting.get(each.reservedFor) ?? []);
+  const preemptors = new Map(waiting.map(({ plan }) => [plan.id, plan]));
+  const blocked = await withoutMoney(c, { preemptors, preemptions, nowMs });
+  const wanted = preemptions.filter(
+    ({ reservedFor }) => preemptors.has(reservedFor) && !blocked.has(reservedFor),
+  );
+  if (wanted.length === 0) return blocked;
+  const epochs = new Map([...preemptors].map(([id, { epoch }]) => [id, epoch]));
+  const at = { leaderEpoch: c.leaderEpoch, nowMs: c.clock.nowMs(), epochs };
+  const done = await transaction(c.core, (tx) => commitPreemptions(tx, wanted, at));
+  c.counts.preempted += wanted.length - done.rejected.length;
+  c.counts.preemptionsRejected += done.rejected.length;
+  const counts = { stopped: done.stopped.length, rejected: done.rejected.length, ...c.counts };
+  c.log.info(counts, "attempts stopped in favour of others");
+  // What was rejected is read again too: the plan saw something that is no longer so.
+  await apply(c, {
+    tasks: [...new Set(wanted.flatMap((each) => [each.victimTask, each.reservedFor]))],
+    nodes: nodesOf(done.stopped),
+  });
+  return blocked;
+}
+
+/** The preemptors whose organisation cannot cover the hold of what they would get. */
+async function withoutMoney(
+  c: CycleContext,
+  of: {
+    preemptors: ReadonlyMap<TaskId, PlanTask>;
+    preemptions: readonly Preemption[];
+    nowMs: number;
+  },
+): Promise<Map<TaskId, string>> {
+  const gpus = gpusOf(c.mirror);
+  const requests = [...of.preemptors.values()].flatMap((task) => {
+    const placement = likelyPlacement(task, of.preemptions, gpus);
+    return holdRequest({ attempt: newId("att", of.nowMs), placement }, gpus, c.times) ?? [];
+  });
+  const blocked = new Map<TaskId, string>();
+  if (requests.length === 0) return blocked;
+  const answers = await c.holds.create(c.leaderEpoch, requests);
+  for (const [at, { placement }] of requests.entries()) {
+    const answer = answers[at];
+    if (answer?.kind === "open") continue;
+    const message = answer?.kind === "refused" ? answer.message : "billing gave no hold";
+    blocked.set(placement.task.id, message);
+  }
+  const open = requests.filter((_, at) => answers[at]?.kind === "open");
+  await c.holds.void(
+    c.leaderEpoch,
+    open.map(({ attempt }) => attempt),
+  );
+  return blocked;
+}
+
+/** As many GPUs as the task wants, of the kinds that are freed for it: what its hold will be of. */
+function likelyPlacement(
+  task: PlanTask,
+  preemptions: readonly Preemption[],
+  fleet: ReadonlyMap<GpuId, StoredGpu>,
+): Placement {
+  const freed = preemptions.flatMap(({ reservedFor, gpus }) =>
+    reservedFor === task.id ? gpus.flatMap((id) => fleet.get(id) ?? []) : [],
+  );
+  const wanted = freed.length === 0 ? 0 : task.demand.gpuCount * task.replicas;
+  const members = Array.from({ length: wanted }, (_, at) => freed[at % freed.length]!);
+  return { task, elements: 1, members: members.map(({ id, node }) => ({ node, gpus: [id] })) };
+}

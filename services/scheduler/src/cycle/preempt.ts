@@ -1,0 +1,178 @@
+import type { AttemptId, NodeId, TaskId } from "@fastgpu/domain/ids";
+import { assertLeader } from "@fastgpu/postgres/leader";
+import { appendEvents } from "@fastgpu/postgres/outbox";
+import type { Tx } from "@fastgpu/postgres/transaction";
+import type { Preemption } from "@fastgpu/scheduling/plan";
+import { lockAttempts, updateAttempts, type StoredAttempt } from "../store/attempts.ts";
+import { lockHeldGpus, storeReservations } from "../store/reservations.ts";
+import { lockTasks, updateTasks, type StoredTask } from "../store/tasks.ts";
+import { taskStateChanged } from "../transition/events.ts";
+import { cycleLeader } from "./commit.ts";
+
+/** What became of a cycle's preemptions. */
+export interface Preempted {
+  readonly stopped: readonly StoredAttempt[];
+  /** Tasks that preempted. */
+  readonly preemptors: readonly TaskId[];
+  /** Preemptions that the present state of the database no longer allows: a normal outcome. */
+  readonly rejected: readonly Preemption[];
+}
+
+/** A reservation outlives the victim's grace by this long, for its end to be told and the next plan to come. */
+const reserveMarginMs = 60_000;
+
+/**
+ * Stops attempts in favour of waiting tasks, by compare-and-set under the leader's epoch: the victims go to STOPPING
+ * and their GPUs are kept for the preemptor in one transaction, so that a crash at any point leaves either nothing or
+ * everything that the next leader needs. What one task preempts goes together: stopping some of its victims alone
+ * would be lost work for nothing.
+ */
+export async function commitPreemptions(
+  tx: Tx,
+  preemptions: readonly Preemption[],
+  at: { leaderEpoch: bigint; nowMs: number; epochs: ReadonlyMap<TaskId, number> },
+): Promise<Preempted> {
+  await assertLeader(tx, cycleLeader, at.leaderEpoch);
+  const ids = preemptions.flatMap(({ victimTask, reservedFor }) => [victimTask, reservedFor]);
+  const tasks = new Map(
+    (await lockTasks(tx, [...new Set(ids)].toSorted())).map((task) => [task.id, task]),
+  );
+  const victims = [...new Set(preemptions.map(({ victim }) => victim))].toSorted();
+  const members = Map.groupBy(await lockAttempts(tx, victims), (attempt) => attempt.id);
+  const held = await lockHeldGpus(
+    tx,
+    preemptions.flatMap(({ gpus }) => gpus),
+    at.nowMs,
+  );
+  const taken = new Set<AttemptId>();
+  const accepted: Preemption[] = [];
+  const rejected: Preemption[] = [];
+  for (const [reservedFor, group] of Map.groupBy(preemptions, (each) => each.reservedFor)) {
+    const preemptor = tasks.get(reservedFor);
+    const allowed =
+      stillWaits(preemptor, at.epochs.get(reservedFor)) &&
+      group.every((each) => mayStop(each, { tasks, members, held, taken }));
+    for (const { victim } of allowed ? group : []) taken.add(victim);
+    (allowed ? accepted : rejected).push(...group);
+  }
+  const stopped = accepted.flatMap(({ victim }) => members.get(victim) ?? []);
+  await stop(tx, accepted, { tasks, members, nowMs: at.nowMs });
+  return { stopped, preemptors: accepted.map(({ reservedFor }) => reservedFor), rejected };
+}
+
+/** Whether a task is still in line as the plan saw it. */
+function stillWaits(task: StoredTask | undefined, epoch: number | undefined): boolean {
+  if (task === undefined || task.cancelRequested || task.waitingFor > 0) return false;
+  if (task.array === undefined) return task.state === "QUEUED" && task.epoch === epoch;
+  const live = ["QUEUED", "SCHEDULED", "STARTING", "RUNNING"].includes(task.state);
+  return live && task.array.pending.length > 0;
+}
+
+/** Whether an attempt can be stopped: every member runs and was not told to stop, and its GPUs wait for nobody. */
+function mayStop(
+  { victim, victimTask, reservedFor, gpus }: Preemption,
+  state: {
+    tasks: ReadonlyMap<TaskId, StoredTask>;
+    members: ReadonlyMap<AttemptId, readonly StoredAttempt[]>;
+    held: Awaited<ReturnType<typeof lockHeldGpus>>;
+    taken: ReadonlySet<AttemptId>;
+  },
+): boolean {
+  const { tasks, members, held, taken } = state;
+  const attempts = members.get(victim) ?? [];
+  const task = tasks.get(victimTask);
+  if (task === undefined || task.cancelRequested || victimTask === reservedFor) return false;
+  if (attempts.length === 0 || taken.has(victim)) return false;
+  const stoppable = attempts.every(
+    (attempt) =>
+      attempt.task === victimTask &&
+      attempt.atLease.preemptible &&
+      attempt.stopClass === undefined &&
+      ["LEASED", "STARTING", "RUNNING"].includes(attempt.state),
+  );
+  return (
+    stoppable &&
+    gpus.every((gpu) => held.get(gpu)?.attempt === victim && held.get(gpu)?.reserved === false)
+  );
+}
+
+async function stop(
+  tx: Tx,
+  accepted: readonly Preemption[],
+  of: {
+    tasks: ReadonlyMap<TaskId, StoredTask>;
+    members: ReadonlyMap<AttemptId, readonly StoredAttempt[]>;
+    nowMs: number;
+  },
+): Promise<void> {
+  const { tasks, members, nowMs } = of;
+  const messages = new Map(accepted.map((each) => [each.victim, inFavour(each, tasks)]));
+  const stopped = accepted.flatMap(({ victim }) => members.get(victim) ?? []);
+  await updateAttempts(
+    tx,
+    stopped.map((attempt) => ({
+      id: attempt.id,
+      member: attempt.member,
+      prevState: attempt.state,
+      state: "STOPPING",
+      stopClass: "preempted",
+      stopMs: nowMs,
+      message: messages.get(attempt.id) ?? "",
+    })),
+  );
+  // An array has no state of its own to stop in: its elements that had not ended go back to those that wait.
+  const moved = accepted.flatMap((each) => {
+    const task = tasks.get(each.victimTask);
+    const here =
+      task?.array === undefined && ["SCHEDULED", "STARTING", "RUNNING"].includes(task?.state ?? "");
+    return here && task !== undefined ? [{ task, message: messages.get(each.victim) ?? "" }] : [];
+  });
+  await updateTasks(
+    tx,
+    moved.map(({ task, message }) => ({
+      id: task.id,
+      prevState: task.state,
+      state: "STOPPING",
+      statusMessage: message,
+    })),
+  );
+  await storeReservations(
+    tx,
+    accepted.flatMap(({ victim, reservedFor, gpus }) => {
+      const graceMs = Math.max(...(members.get(victim) ?? []).map((each) => each.stopGraceMs));
+      const untilMs = nowMs + graceMs + reserveMarginMs;
+      return gpus.map((gpu) => ({ gpu, task: reservedFor, untilMs }));
+    }),
+  );
+  await appendEvents(
+    tx,
+    moved.map(({ task }) =>
+      taskStateChanged(
+        { ...task, revision: task.revision + 1 },
+        { from: task.state, to: "STOPPING" },
+        nowMs,
+      ),
+    ),
+  );
+}
+
+/** In favour of whom, for the victim's owner: no other tenant is named. */
+function inFavour(
+  { victimTask, reservedFor }: Preemption,
+  tasks: ReadonlyMap<TaskId, StoredTask>,
+): string {
+  const victim = tasks.get(victimTask);
+  const preemptor = tasks.get(reservedFor);
+  const whom =
+    preemptor?.project === victim?.project
+      ? reservedFor
+      : preemptor?.org === victim?.org
+        ? "a task of another project"
+        : "a task of another organisation";
+  return `stopped in favour of ${whom}: it queues again and goes on from its checkpoint`;
+}
+
+/** The nodes of attempts, each once. */
+export function nodesOf(attempts: readonly StoredAttempt[]): NodeId[] {
+  return [...new Set(attempts.map((attempt) => attempt.node))];
+}
