@@ -107,7 +107,7 @@ export async function startPeer(): Promise<Peer> {
         ...more,
       });
       send({ case: "leases", value: { leases: [lease] } });
-      return attempt;
+      return lease.attempt;
     },
     stop: (attempt, reason, graceMs) =>
       send({

@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, writeFileSync } from "node:fs";
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -10,6 +11,7 @@ import {
   type TaskSpecSchema,
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import type { Report } from "@fastgpu/contracts/fastgpu/worker/v1/worker_session_pb";
+import { newId } from "@fastgpu/domain/ids";
 import { decodeFrames } from "@fastgpu/domain/log-frame";
 import { expect, test } from "vitest";
 import type { NodeSample } from "@fastgpu/contracts/fastgpu/monitor/v1/monitor_service_pb";
@@ -218,6 +220,47 @@ test("SIGTERM detaches: the task goes on and the next worker has it", async () =
   await using second = await startWorker(peer, first.directory);
   writeFileSync(join(second.directory, "attempts", attempt, "work", "go"), "");
   expect(endOf(await peer.report(attempt, "ended")).exitClass).toBe(ExitClass.OK);
+});
+
+test("members of a gang on one worker know their ranks, keep to their own folders, and are found again", async () => {
+  await using peer = await startPeer();
+  const topology = { rack: "r1", nvlink: "nv0" };
+  const first = await startWorker(peer, freshDirectory(), { topology });
+  expect(peer.hellos[0]?.topology).toEqual(topology);
+  const script =
+    'echo "$RANK $WORLD_SIZE $FASTGPU_GANG_RANK $FASTGPU_GANG_SIZE $FASTGPU_GANG_NODES $FASTGPU_ATTEMPT" > said; ' +
+    'echo "$RANK" > "$FASTGPU_CHECKPOINT_DIR/rank"; while [ ! -e go ]; do sleep 0.02; done';
+  const gang = newId("att", Date.now(), randomBytes(10));
+  const task = newId("task", Date.now(), randomBytes(10));
+  const nodes = ["node-a", "node-b", "node-b"];
+  const names = [gang, `${gang}-2`];
+  for (const [at, attempt] of names.entries()) {
+    peer.lease(shell(script), { attempt, task, gang: { rank: 2 * at, size: 3, nodes } });
+  }
+  const said = (at: number): string =>
+    join(first.directory, "attempts", names[at] ?? "", "work", "said");
+  await Promise.all(names.map((name) => peer.report(name, "running")));
+  await Promise.all([0, 1].map((at) => waitForFile(said(at))));
+  expect([0, 1].map((at) => readFileSync(said(at), "utf8"))).toEqual([
+    `0 3 0 3 node-a,node-b,node-b ${gang}\n`,
+    `2 3 2 3 node-a,node-b,node-b ${gang}\n`,
+  ]);
+  for (const [folder, rank] of [
+    [task, "0"],
+    [`${task}-2`, "2"],
+  ] as const) {
+    const file = join(first.directory, "checkpoints", folder, "rank");
+    await waitForFile(file);
+    expect(readFileSync(file, "utf8")).toBe(`${rank}\n`);
+  }
+  await first.kill("SIGKILL");
+  await using second = await startWorker(peer, first.directory);
+  const listed = peer.hellos[1]?.liveAttempts.map((live) => live.attempt);
+  expect(listed?.toSorted()).toEqual(names.toSorted());
+  for (const name of names) {
+    writeFileSync(join(second.directory, "attempts", name, "work", "go"), "");
+    expect(endOf(await peer.report(name, "ended")).exitClass).toBe(ExitClass.OK);
+  }
 });
 
 test("a cut session is dialled again with what lives; what is not adopted is killed without a word", async () => {

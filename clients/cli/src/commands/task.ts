@@ -15,6 +15,7 @@ Examples:
   fastgpu task run --gpus 1 -- nvidia-smi                              a process on a worker
   fastgpu task run --gpus 1 --image pytorch/pytorch -- python train.py in a container
   fastgpu task run -f examples/digits/task.yaml --name again           a spec file, with a change
+  fastgpu task run --replicas 4 --within rack --gpus 8 -- ./train.sh   a gang: RANK says which
   fastgpu task run --array 10000 --parallel 64 -- ./work.sh            FASTGPU_ARRAY_INDEX says which
 
 Without --detach the log is followed: Ctrl-C detaches and the task goes on. The exit code is the
@@ -67,9 +68,13 @@ export function addTaskCommands(runner: Runner): void {
 }
 
 function addReadCommands(task: ReturnType<Runner["group"]>): void {
-  const get = task.remote("get", "show a task; -o wide with its attempts");
+  const get = task.remote("get", "show a task, a gang with its members; -o wide with its attempts");
   get.command.argument("<task>");
   get.run(async () => ({ run: (await import("../run/task-read.ts")).getTask }));
+
+  const attempts = task.remote("attempts", "list the attempts of a task, oldest first");
+  attempts.command.argument("<task>");
+  attempts.run(async () => ({ run: (await import("../run/task-read.ts")).listAttempts }));
 
   const explain = task.remote("explain", "say what a task waits for and what would start it");
   explain.command.argument("<task>");
@@ -104,6 +109,7 @@ function addFollowCommands(task: ReturnType<Runner["group"]>): void {
     .argument("<task>")
     .option("-f, --follow", "go on until the task has ended; its exit code is this command's")
     .option("--index <n>", "only this element of an array", wholeNumber(0, 999_999))
+    .option("--rank <n>", "only this member of a gang", wholeNumber(0, 1_023))
     .option("--cursor <cursor>", "start after this position")
     .option("--timestamps", "begin each line with the time of its arrival");
   logs.run(async () => ({ run: (await import("../run/task-logs.ts")).taskLogs }));
@@ -131,6 +137,24 @@ function addSpecOptions(command: Command): Command {
     .option("--cpu <cores>", "CPU cores, for example 2 or 500m", cpuMillis)
     .option("--memory <size>", "memory, for example 512Mi or 16Gi", memoryMib)
     .option("--disk <size>", "scratch disk, for example 20Gi", memoryMib)
+    .option(
+      "--replicas <n>",
+      "members of a gang, which start together; RANK and WORLD_SIZE say which",
+      wholeNumber(1, 1_024),
+    )
+    .addOption(
+      new Option("--within <place>", "all members of the gang within one such place").choices([
+        "node",
+        "nvlink",
+        "rack",
+      ]),
+    )
+    .addOption(
+      new Option("--spread-over <place>", "no two members in one such place").choices([
+        "node",
+        "rack",
+      ]),
+    )
     .option("--array <n>", "run n elements of the same task", wholeNumber(1, 1_000_000))
     .option("--parallel <n>", "greatest number of elements at once", wholeNumber(1, 1_000_000))
     .option("--max-runtime <duration>", "longest run of one attempt, for example 2h", durationMs)

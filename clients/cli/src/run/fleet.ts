@@ -17,6 +17,13 @@ import { age, enumName, isoTime, lastPart, mebibytes } from "../output/values.ts
 
 const cores = (millis: bigint): string => String(Number(millis) / 1000);
 
+/** `nvlink=nv0,rack=r1` */
+const topologyText = ({ topology }: Node): string =>
+  Object.entries(topology)
+    .map(([kind, place]) => `${kind}=${place}`)
+    .toSorted((a, b) => (a < b ? -1 : 1))
+    .join(",");
+
 function nodeView(nowMs: number): View<Node> {
   return {
     columns: [
@@ -38,6 +45,7 @@ function nodeView(nowMs: number): View<Node> {
       { header: "runtimes", value: (node) => node.runtimes.join(",") },
       { header: "seen", value: (node) => age(node.lastSeenTime, nowMs), align: "right" },
       { header: "version", value: (node) => node.workerVersion, wide: true },
+      { header: "topology", value: topologyText, wide: true },
       { header: "lease until", value: (node) => isoTime(node.leaseEndTime), wide: true },
     ],
     id: (node) => lastPart(node.name),

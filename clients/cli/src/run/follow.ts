@@ -49,6 +49,8 @@ export interface LogOptions extends FollowOptions {
   follow: boolean;
   /** Only this element of an array. */
   arrayIndex?: number | undefined;
+  /** Only this member of a gang. */
+  rank?: number | undefined;
 }
 
 /** Reads a log from a cursor, over lost connections, and hands each record on in order. */
@@ -56,12 +58,16 @@ export async function readLog(
   options: LogOptions,
   onRecord: (record: LogRecord) => void,
 ): Promise<void> {
-  const { api, terminal, name, signal, follow, arrayIndex } = options;
+  const { api, terminal, name, signal, follow, arrayIndex, rank } = options;
   let cursor = options.cursor ?? "";
   await readResuming({
     open: () =>
       api.tasks.readLogs(
-        { name, cursor, follow, ...(arrayIndex === undefined ? {} : { arrayIndex }) },
+        {
+          ...{ name, cursor, follow },
+          ...(arrayIndex === undefined ? {} : { arrayIndex }),
+          ...(rank === undefined ? {} : { rank }),
+        },
         { signal },
       ),
     take({ records }) {

@@ -13,6 +13,7 @@ import { taskName } from "./task-read.ts";
 export interface LogsOptions extends CommonOptions {
   follow?: boolean;
   index?: number;
+  rank?: number;
   cursor?: string;
   timestamps?: boolean;
 }
@@ -34,6 +35,7 @@ export async function taskLogs(
         ...common,
         follow,
         arrayIndex: options.index,
+        rank: options.rank,
         ...(options.cursor === undefined ? {} : { cursor: options.cursor }),
       },
       await recordWriter(terminal, options),
@@ -74,6 +76,7 @@ function recordForm(record: LogRecord): Record<string, unknown> {
     stream: enumName(LogStreamSchema, record.stream).toLowerCase(),
     attempt: lastPart(record.attempt),
     ...(record.arrayIndex === undefined ? {} : { arrayIndex: record.arrayIndex }),
+    ...(record.rank === undefined ? {} : { rank: record.rank }),
     cursor: record.cursor,
     ...(text.includes("\uFFFD") ? { data: Buffer.from(data).toString("base64") } : { text }),
   };

@@ -1,5 +1,9 @@
 import { randomUUID } from "node:crypto";
-import { type Task, TaskStateSchema } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
+import {
+  type Attempt,
+  type Task,
+  TaskStateSchema,
+} from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import { nearest } from "@fastgpu/lifecycle/nearest";
 import { type Api, withApi } from "../api/connect.ts";
 import { resolveName } from "../api/names.ts";
@@ -10,7 +14,7 @@ import { CliError } from "../errors/cli-error.ts";
 import { effectiveFormat, printList, printOne } from "../output/print.ts";
 import { renderTable } from "../output/table.ts";
 import { watchToEnd } from "./follow.ts";
-import { attemptView, taskView } from "./views.ts";
+import { attemptView, memberView, taskView } from "./views.ts";
 
 /** The resource name of a task as typed. */
 export async function taskName(api: Api, typed: string): Promise<string> {
@@ -49,12 +53,37 @@ export async function getTask(
 ): Promise<void> {
   await withApi(context, options, async (api) => {
     const name = await taskName(api, typed);
-    await printTask(context, options, await api.tasks.getTask({ name }));
+    const task = await api.tasks.getTask({ name });
+    await printTask(context, options, task);
     const print = printOptions(context, options);
-    if (effectiveFormat(print) !== "wide" || print.quiet) return;
-    const { attempts } = await api.tasks.listAttempts({ parent: name });
-    if (attempts.length > 0)
+    const format = effectiveFormat(print);
+    if (print.quiet || (format !== "wide" && format !== "table")) return;
+    if (format === "table" && (task.spec?.replicas ?? 0) < 2) return;
+    const attempts = await attemptsOf(api, name);
+    if (format === "wide" && attempts.length > 0)
       context.terminal.out(`\n${renderTable(attemptView.columns, attempts)}`);
+    const members = attempts.at(-1)?.members ?? [];
+    if (members.length > 0) context.terminal.out(`\n${renderTable(memberView.columns, members)}`);
+  });
+}
+
+async function attemptsOf(api: Api, parent: string): Promise<Attempt[]> {
+  const { items } = await collectPages(0, async (pageSize, pageToken) => {
+    const page = await api.tasks.listAttempts({ parent, pageSize, pageToken });
+    return { items: page.attempts, nextPageToken: page.nextPageToken };
+  });
+  return items;
+}
+
+/** `task attempts TASK` */
+export async function listAttempts(
+  context: CliContext,
+  options: CommonOptions,
+  typed: string,
+): Promise<void> {
+  await withApi(context, options, async (api) => {
+    const attempts = await attemptsOf(api, await taskName(api, typed));
+    await printList(printOptions(context, options), attemptView, attempts, "it was never leased");
   });
 }
 

@@ -2,6 +2,8 @@ import { toJson } from "@bufbuild/protobuf";
 import { durationMs } from "@bufbuild/protobuf/wkt";
 import {
   type Attempt,
+  type AttemptMember,
+  AttemptMemberSchema,
   AttemptSchema,
   AttemptStateSchema,
   ExitClassSchema,
@@ -10,6 +12,8 @@ import {
   TaskSchema,
   TaskState,
   TaskStateSchema,
+  type TopologyLevel,
+  TopologyLevelSchema,
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import type { View } from "../output/print.ts";
 import type { Paint } from "../output/terminal.ts";
@@ -62,9 +66,23 @@ export function progressText(task: Task): string {
 /** `2 × NVIDIA H200` or `1 × … (simulated)`; before a lease, what was asked for. */
 function gpuText(task: Task): string {
   const [first] = task.gpus;
-  if (first === undefined) return String(task.spec?.resources?.gpu?.count ?? 0);
+  const { resources, replicas = 1 } = task.spec ?? {};
+  if (first === undefined) return String((resources?.gpu?.count ?? 0) * Math.max(1, replicas));
   const simulated = task.gpus.some((gpu) => gpu.simulated) ? " (simulated)" : "";
   return `${task.gpus.length} × ${first.model}${simulated}`;
+}
+
+/** `4 members within one rack, no two on one node` */
+function gangText({ spec }: Task): string {
+  if (spec === undefined || spec.replicas < 2) return "";
+  const place = (level: TopologyLevel): string =>
+    enumName(TopologyLevelSchema, level).toLowerCase();
+  const { within = 0, spreadOver = 0 } = spec.topology ?? {};
+  const wishes = [
+    ...(within === 0 ? [] : [` within one ${place(within)}`]),
+    ...(spreadOver === 0 ? [] : [`no two in one ${place(spreadOver)}`]),
+  ];
+  return `${spec.replicas} members${within === 0 && spreadOver !== 0 ? ", " : ""}${wishes.join(", ")}`;
 }
 
 function ranFor(task: Task, nowMs: number): string {
@@ -130,6 +148,7 @@ function taskFacts(task: Task, nowMs: number): [string, string][] {
     ["image", image],
     ["command", runtime?.value?.command.join(" ") ?? ""],
     ["gpus", gpuText(task)],
+    ["gang", gangText(task)],
     ["node", task.node],
     ["attempts", String(task.attemptCount)],
     ["preemptions", task.preemptions === 0 ? "" : String(task.preemptions)],
@@ -146,6 +165,14 @@ function taskFacts(task: Task, nowMs: number): [string, string][] {
   ];
 }
 
+/** The node, or how many a gang's members are on. */
+function nodesText({ node, members }: Attempt): string {
+  const nodes = new Set(members.map((member) => member.node));
+  return members.length === 0
+    ? lastPart(node)
+    : `${members.length} members on ${nodes.size} node${nodes.size === 1 ? "" : "s"}`;
+}
+
 /** How attempts are shown. */
 export const attemptView: View<Attempt> = {
   columns: [
@@ -157,7 +184,7 @@ export const attemptView: View<Attempt> = {
         attempt.exitClass === 0 ? "" : enumName(ExitClassSchema, attempt.exitClass),
     },
     { header: "code", value: (attempt) => attempt.exitCode?.toString() ?? "", align: "right" },
-    { header: "node", value: (attempt) => lastPart(attempt.node) },
+    { header: "node", value: nodesText },
     {
       header: "checkpoint",
       value: (attempt) =>
@@ -169,4 +196,25 @@ export const attemptView: View<Attempt> = {
   ],
   id: (attempt) => lastPart(attempt.name),
   json: (attempt) => toJson(AttemptSchema, attempt),
+};
+
+/** How the members of a gang are shown. */
+export const memberView: View<AttemptMember> = {
+  columns: [
+    { header: "rank", value: (member) => String(member.rank), align: "right" },
+    { header: "state", value: (member) => enumName(AttemptStateSchema, member.state) },
+    {
+      header: "class",
+      value: (member) =>
+        member.exitClass === 0 ? "" : enumName(ExitClassSchema, member.exitClass),
+    },
+    { header: "code", value: (member) => member.exitCode?.toString() ?? "", align: "right" },
+    { header: "node", value: (member) => lastPart(member.node) },
+    { header: "gpus", value: (member) => member.gpus.map((gpu) => lastPart(gpu.gpu)).join(",") },
+    { header: "started", value: (member) => isoTime(member.startTime) },
+    { header: "ended", value: (member) => isoTime(member.endTime) },
+    { header: "message", value: (member) => member.message },
+  ],
+  id: (member) => String(member.rank),
+  json: (member) => toJson(AttemptMemberSchema, member),
 };

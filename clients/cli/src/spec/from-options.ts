@@ -15,6 +15,8 @@ import {
   type Task,
   TaskSchema,
   TaskSpecSchema,
+  TopologyLevel,
+  TopologySchema,
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import { CliError } from "../errors/cli-error.ts";
 
@@ -32,6 +34,9 @@ export interface SpecOptions {
   cpu?: bigint;
   memory?: bigint;
   disk?: bigint;
+  replicas?: number;
+  within?: "node" | "nvlink" | "rack";
+  spreadOver?: "node" | "rack";
   array?: number;
   parallel?: number;
   maxRuntime?: number;
@@ -74,6 +79,7 @@ export function taskFromOptions(
 
   applyRuntime(spec, options, command);
   applyResources(spec, options);
+  applyGang(spec, options);
   if (options.array !== undefined || options.parallel !== undefined) {
     const array = (spec.array ??= create(ArraySpecSchema, {}));
     if (options.array !== undefined) array.count = options.array;
@@ -122,6 +128,24 @@ function applyRuntime(spec: Spec, options: SpecOptions, command: readonly string
   if (workdir === undefined) return;
   // A container's directory is its own; a process's is on this machine, where there is but one.
   spec.runtime.value.workingDir = spec.runtime.case === "process" ? resolve(workdir) : workdir;
+}
+
+const PLACES = {
+  node: TopologyLevel.NODE,
+  nvlink: TopologyLevel.NVLINK,
+  rack: TopologyLevel.RACK,
+} as const;
+
+function applyGang(spec: Spec, { replicas, within, spreadOver }: SpecOptions): void {
+  if (replicas !== undefined) spec.replicas = replicas;
+  if (within === undefined && spreadOver === undefined) return;
+  if (spec.replicas < 2) {
+    const option = within === undefined ? "--spread-over" : "--within";
+    throw new CliError(`${option} without a gang`, { hint: `--replicas N ${option} PLACE` });
+  }
+  const topology = (spec.topology ??= create(TopologySchema, {}));
+  if (within !== undefined) topology.within = PLACES[within];
+  if (spreadOver !== undefined) topology.spreadOver = PLACES[spreadOver];
 }
 
 function applyResources(spec: Spec, options: SpecOptions): void {
