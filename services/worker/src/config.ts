@@ -46,6 +46,7 @@ export const workerConfig = z.strictObject({
    */
   topology: z
     .record(z.string().regex(/^[a-z][a-z0-9_-]{0,62}$/), z.string().min(1).max(63))
+    .refine((places) => Object.keys(places).length <= 16, "at most 16 places")
     .default({}),
   /** Interval of samples, in milliseconds. */
   sampleIntervalMs: z.int().min(100).default(2_000),

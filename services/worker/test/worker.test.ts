@@ -261,6 +261,11 @@ test("members of a gang on one worker know their ranks, keep to their own folder
     writeFileSync(join(second.directory, "attempts", name, "work", "go"), "");
     expect(endOf(await peer.report(name, "ended")).exitClass).toBe(ExitClass.OK);
   }
+  // The gang may be tried again as a whole: what its members saved stays.
+  await peer.until(() => readdirSync(join(second.directory, "attempts")).length === 0);
+  expect(readdirSync(join(second.directory, "checkpoints")).toSorted()).toEqual(
+    [task, `${task}-2`].toSorted(),
+  );
 });
 
 test("a cut session is dialled again with what lives; what is not adopted is killed without a word", async () => {

@@ -215,7 +215,9 @@ class Running implements RunningAttempt {
       await checkpoints
         .release(
           this.#ownCheckpoints(),
-          this.#abandoned ? undefined : checkpointUse(this.#life, this.#leased()),
+          this.#abandoned
+            ? undefined
+            : checkpointUse(this.#life, this.#leased(), (this.lease.gang?.size ?? 1) > 1),
         )
         .catch((error: unknown) => {
           this.#trace.log.warn({ err: error }, "checkpoints could not be removed");
