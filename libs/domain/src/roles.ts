@@ -24,6 +24,7 @@ const view = [
   "artifacts.get",
   "artifacts.list",
   "queues.read",
+  "policy.read",
 ] as const;
 
 const edit = ["tasks.create", "tasks.cancel", "artifacts.create", "images.import"] as const;
@@ -44,6 +45,7 @@ const operate = [
   "organizations.list",
   "workers.invite",
   "prices.manage",
+  "policy.manage",
   "billing.credit",
   "events.read",
 ] as const;

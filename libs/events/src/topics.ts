@@ -8,6 +8,7 @@ import {
   ProjectCreatedSchema,
 } from "@fastgpu/contracts/fastgpu/events/v1/auth_events_pb";
 import {
+  SchedulingPolicyChangedSchema,
   TaskStateChangedSchema,
   UsageCutSchema,
 } from "@fastgpu/contracts/fastgpu/events/v1/scheduler_events_pb";
@@ -37,6 +38,7 @@ export const topics = {
   /** By the scheduler. */
   taskStateChanged: topic(TaskStateChangedSchema),
   usageCut: topic(UsageCutSchema),
+  schedulingPolicyChanged: topic(SchedulingPolicyChangedSchema),
   /** By every service. */
   auditRecorded: topic(AuditRecordedSchema),
 } as const;

@@ -14,6 +14,7 @@ import {
 import { EventLogService } from "@fastgpu/contracts/fastgpu/events/v1/events_pb";
 import { MonitorService } from "@fastgpu/contracts/fastgpu/monitor/v1/monitor_service_pb";
 import { NodeService } from "@fastgpu/contracts/fastgpu/scheduler/v1/node_service_pb";
+import { PolicyService } from "@fastgpu/contracts/fastgpu/scheduler/v1/policy_service_pb";
 import { QueueService } from "@fastgpu/contracts/fastgpu/scheduler/v1/queue_service_pb";
 import { TaskService } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
 import {
@@ -37,6 +38,7 @@ export const publicServices: readonly (readonly [DescService, UpstreamName])[] =
   [TaskService, "scheduler"],
   [NodeService, "scheduler"],
   [QueueService, "scheduler"],
+  [PolicyService, "scheduler"],
   [BillingService, "billing"],
   [MonitorService, "monitor"],
   [ArtifactService, "storage"],

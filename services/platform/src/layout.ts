@@ -74,6 +74,7 @@ export function composedSections(backing: Backing): Sections {
       auth: producers.auth,
       billing: address("billing"),
       storage: address("storage"),
+      policyFile: join(data.path, "policy.yaml"),
       recordingDirectory: join(data.path, "recordings"),
     },
     gateway: {

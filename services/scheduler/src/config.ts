@@ -40,6 +40,8 @@ export const schedulerConfig = z.strictObject({
   marginMs: z.number().int().min(0).max(60_000).default(3_000),
   /** Billable time that a hold covers ahead. */
   coverMs: z.number().int().min(1_000).max(86_400_000).default(120_000),
+  /** The scheduling policy, YAML: read while this replica leads, and again whenever it changes. No file: no news. */
+  policyFile: z.string().min(1).optional(),
   /**
    * Directory in which the leader keeps what its planner is given and decides, for `fastgpu scheduler replay`; without
    * one nothing is recorded.

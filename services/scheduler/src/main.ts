@@ -130,6 +130,7 @@ export async function main(config: SchedulerConfig, context: ServiceContext): Pr
       lead(
         {
           ...{ core: db.core, clock, log, tracing, dirty, holds, times, changed: told },
+          policyFile: config.policyFile,
           recorder: (epoch) => recorderOf(config, { clock, log, term: Number(epoch) }),
         },
         term,

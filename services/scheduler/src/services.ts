@@ -1,5 +1,6 @@
 import { EventLogService } from "@fastgpu/contracts/fastgpu/events/v1/events_pb";
 import { NodeService } from "@fastgpu/contracts/fastgpu/scheduler/v1/node_service_pb";
+import { PolicyService } from "@fastgpu/contracts/fastgpu/scheduler/v1/policy_service_pb";
 import { QueueService } from "@fastgpu/contracts/fastgpu/scheduler/v1/queue_service_pb";
 import { TaskService } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
 import { WorkerSessionService } from "@fastgpu/contracts/fastgpu/worker/v1/worker_session_pb";
@@ -12,6 +13,7 @@ import { createTask } from "./api/create-task.ts";
 import { explainTask } from "./api/explain-task.ts";
 import { getNode } from "./api/get-node.ts";
 import { getQueue } from "./api/get-queue.ts";
+import { getSchedulingPolicy } from "./api/get-scheduling-policy.ts";
 import { getTask } from "./api/get-task.ts";
 import { listAttempts } from "./api/list-attempts.ts";
 import { listGpus } from "./api/list-gpus.ts";
@@ -21,6 +23,7 @@ import { listTasks } from "./api/list-tasks.ts";
 import { quoteTask } from "./api/quote-task.ts";
 import { readLogs } from "./api/read-logs.ts";
 import { serveLogs } from "./api/serve-logs.ts";
+import { setSchedulingPolicy } from "./api/set-scheduling-policy.ts";
 import { submitTask } from "./api/submit-task.ts";
 import { updateQueue } from "./api/update-queue.ts";
 import { watchTask } from "./api/watch-task.ts";
@@ -54,6 +57,10 @@ export function schedulerServices(s: Scheduler, desk: ExplainDesk): BoundService
       getQueue: (request, context) => getQueue(s, request, context),
       listQueues: (request) => listQueues(s, request),
       updateQueue: (request, context) => updateQueue(s, request, context),
+    }),
+    service(PolicyService, {
+      getSchedulingPolicy: () => getSchedulingPolicy(s),
+      setSchedulingPolicy: (request, context) => setSchedulingPolicy(s, request, context),
     }),
     service(EventLogService, {
       listEvents: (request, { principal }) => {

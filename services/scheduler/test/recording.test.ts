@@ -14,6 +14,7 @@ import { expect, test } from "vitest";
 import { createPlanning } from "../src/cycle/planning.ts";
 import { engineVersion } from "../src/recording/engine-version.ts";
 import { createRecorder, type Recorder } from "../src/recording/recorder.ts";
+import { readSegment } from "../src/recording/read-segment.ts";
 import { listSegments } from "../src/recording/ring.ts";
 import { replaySegments } from "../src/replay/replay.ts";
 
@@ -238,17 +239,27 @@ test("a disk that refuses ends the recording, never the cycle", async () => {
   expect(recorder.wantsBeginning()).toBe(false);
 });
 
-test("a planner that throws begins anew, and keeps what it learned", async () => {
+test("a planner that throws begins anew, with what was learned through all changes of the policy", async () => {
   const directory = await newDirectory();
   {
     await using recorder = await recorderIn(directory);
     const planning = createPlanning(defaultSchedulingPolicy, recorder);
     planning.plan(stateOf(0), startMs);
+    planning.setPolicy(spreading);
+    planning.plan(stateOf(2), startMs + 1);
     const broken = { ...stateOf(1), tasks: undefined } as unknown as PlanState;
-    expect(() => planning.plan(broken, startMs + 1)).toThrow();
-    planning.plan(stateOf(2), startMs + 2);
+    expect(() => planning.plan(broken, startMs + 2)).toThrow();
+    planning.plan(stateOf(4), startMs + 3);
   }
-  const report = await replaySegments(await listSegments(directory));
-  expect(report).toMatchObject({ cycles: 2, mismatches: 0 });
+  const paths = await listSegments(directory);
+  const report = await replaySegments(paths);
+  expect(report).toMatchObject({ cycles: 3, mismatches: 0 });
   expect(report.segments).toHaveLength(2);
+  const second = await readSegment(paths[1] ?? "");
+  const [frame] = second.header === undefined ? [] : second.frames();
+  // Six tasks in each of the first two cycles, all of them different.
+  expect(frame).toMatchObject({
+    kind: "beginning",
+    beginning: { policy: spreading, learned: { mix: { arrivals: 12 } } },
+  });
 });

@@ -6,6 +6,7 @@ import {
 } from "@fastgpu/contracts/fastgpu/auth/v1/auth_service_pb";
 import { BillingService } from "@fastgpu/contracts/fastgpu/billing/v1/billing_service_pb";
 import { NodeService } from "@fastgpu/contracts/fastgpu/scheduler/v1/node_service_pb";
+import { PolicyService } from "@fastgpu/contracts/fastgpu/scheduler/v1/policy_service_pb";
 import { QueueService } from "@fastgpu/contracts/fastgpu/scheduler/v1/queue_service_pb";
 import { TaskService } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
 import { ArtifactService } from "@fastgpu/contracts/fastgpu/storage/v1/storage_service_pb";
@@ -23,6 +24,7 @@ import { openSession } from "./session.ts";
 export interface Api {
   readonly tasks: Client<typeof TaskService>;
   readonly nodes: Client<typeof NodeService>;
+  readonly policies: Client<typeof PolicyService>;
   readonly queues: Client<typeof QueueService>;
   readonly artifacts: Client<typeof ArtifactService>;
   readonly billing: Client<typeof BillingService>;
@@ -55,6 +57,7 @@ export async function withApi<T>(
     return await use({
       tasks: client(TaskService),
       nodes: client(NodeService),
+      policies: client(PolicyService),
       queues: client(QueueService),
       artifacts: client(ArtifactService),
       billing: client(BillingService),

@@ -22,6 +22,8 @@ export interface Group {
   remote(name: string, description: string): Definition;
   /** A command that does not. */
   local(name: string, description: string): Definition;
+  /** A group below this one. */
+  group(name: string, description: string): Group;
 }
 
 /** A command whose arguments and options are being declared; `run` ends the declaration. */
@@ -49,19 +51,21 @@ export function addRunner(program: Command, context: CliContext, outcome: Outcom
       },
     };
   };
+  const groupOf = (parent: Command, name: string, description: string): Group => {
+    const group = parent.command(name).description(description).helpCommand(false);
+    return {
+      local: (child, text) => define(group, child, text),
+      remote(child, text) {
+        const definition = define(group, child, text);
+        addCommonOptions(definition.command);
+        return definition;
+      },
+      group: (child, text) => groupOf(group, child, text),
+    };
+  };
   return {
     local: (name, description) => define(program, name, description),
-    group(name, description) {
-      const group = program.command(name).description(description).helpCommand(false);
-      return {
-        local: (child, text) => define(group, child, text),
-        remote(child, text) {
-          const definition = define(group, child, text);
-          addCommonOptions(definition.command);
-          return definition;
-        },
-      };
-    },
+    group: (name, description) => groupOf(program, name, description),
   };
 }
 

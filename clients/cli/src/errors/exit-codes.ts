@@ -65,6 +65,8 @@ export const EXIT_CODES_HELP = `Exit codes
   78   the configuration file is wrong
   130  interrupted by Ctrl-C; a task that was followed goes on
 
+scheduler replay ends with 1 where a decision comes out otherwise than recorded.
+
 task run, task watch, task logs --follow and task result --wait end with the task's own code:
 
   0          it succeeded

@@ -2,6 +2,7 @@ import type { Clock } from "@fastgpu/domain/clock";
 import type { AttemptId, NodeId, TaskId } from "@fastgpu/domain/ids";
 import type { Pool } from "@fastgpu/postgres/pool";
 import type { Logger } from "@fastgpu/telemetry/log";
+import type { PolicyFollower } from "../policy/follow.ts";
 import type { Dirty } from "./dirty.ts";
 import type { Looked } from "./looked.ts";
 import type { Mirror } from "./mirror.ts";
@@ -32,6 +33,8 @@ export interface CycleContext {
   readonly times: FundingTimes;
   /** The engine, with this term's picture of the fleet. */
   readonly planner: Planning;
+  /** The policy that is in force. */
+  readonly policy: PolicyFollower;
   /** Opens the span of a lease below a task's trace and answers its trace context. */
   startLeaseSpan(traceparent: string, attributes: Record<string, string>): string;
   /** Tells sessions and watchers what has changed. */

@@ -31,12 +31,16 @@ export async function runCycle(c: CycleContext): Promise<LoopNext> {
   for (const task of tasks) c.looked.note(task.id, task.revision);
   // 3. Time-driven work: lost nodes, money, usage.
   let queuesChanged = false;
+  let policyChanged = false;
   if (swept) {
     c.timers.lastSweepMs = nowMs;
     queuesChanged = await c.mirror.refreshQueues(c.core);
+    const policy = await c.policy.look();
+    if (policy !== undefined) c.planner.setPolicy(policy);
+    policyChanged = policy !== undefined;
     await timeDriven(c, nowMs);
   }
-  const news = queuesChanged || marked.tasks.length > 0 || marked.nodes.length > 0;
+  const news = queuesChanged || policyChanged || marked.tasks.length > 0 || marked.nodes.length > 0;
   if (c.mirror.waiting.size === 0) {
     if (news) c.planner.note(c.mirror.planState(), nowMs);
     return marked.more ? "again" : "idle";

@@ -8,7 +8,7 @@ import type { Pool } from "@fastgpu/postgres/pool";
 import type { Logger } from "@fastgpu/telemetry/log";
 import { contextFromTraceparent, formatTraceparent } from "@fastgpu/telemetry/trace-context";
 import type { Tracing } from "@fastgpu/telemetry/tracing";
-import { defaultSchedulingPolicy } from "@fastgpu/scheduling/scheduling-policy";
+import { followPolicy } from "../policy/follow.ts";
 import type { Recorder } from "../recording/recorder.ts";
 import { readAttempts } from "../store/attempts.ts";
 import type { CycleContext, Holds } from "./context.ts";
@@ -28,6 +28,8 @@ export interface LeadOptions {
   readonly dirty: Dirty;
   readonly holds: Holds;
   readonly times: FundingTimes;
+  /** The policy file of this replica; undefined: none. */
+  readonly policyFile: string | undefined;
   /** What records a term; undefined: nothing is recorded. */
   recorder(epoch: bigint): Promise<Recorder | undefined>;
   changed(what: { tasks: Iterable<TaskId>; nodes: Iterable<NodeId> }): void;
@@ -45,6 +47,10 @@ export async function lead(options: LeadOptions, term: Term): Promise<void> {
   const cancelled = await mirror.rebuild(core);
   await voidOrphanedHolds(options, term.epoch);
   log.info({ waiting: mirror.waiting.size, nodes: mirror.nodes.size }, "picture rebuilt");
+  const policy = await followPolicy({
+    ...{ core, log, clock: options.clock, leaderEpoch: term.epoch, file: options.policyFile },
+    written: () => options.changed({ tasks: [], nodes: [] }),
+  });
   await using recorder = await options.recorder(term.epoch);
   const context: CycleContext = {
     core,
@@ -55,7 +61,8 @@ export async function lead(options: LeadOptions, term: Term): Promise<void> {
     dirty,
     holds: options.holds,
     times: options.times,
-    planner: createPlanning(defaultSchedulingPolicy, recorder),
+    planner: createPlanning(policy.current.policy, recorder),
+    policy,
     startLeaseSpan: (traceparent, attributes) =>
       leaseSpan(options.tracing, traceparent, attributes),
     changed: options.changed,

@@ -6,7 +6,6 @@ import {
   type Lengths,
 } from "@fastgpu/scheduling/explain/future";
 import type { PlanTask } from "@fastgpu/scheduling/plan";
-import { defaultSchedulingPolicy } from "@fastgpu/scheduling/scheduling-policy";
 import { expectedLengths } from "./history.ts";
 import type { AnswerTo, Kind, Question, Quoted, Told } from "./question.ts";
 import type { Snapshot } from "./snapshot.ts";
@@ -25,7 +24,7 @@ export function answer<Q extends Question>(
 ): AnswerTo<Q>;
 export function answer(question: Question, snapshot: Snapshot, goOn: () => boolean): Told | Quoted {
   const { nowMs } = question;
-  const { state } = snapshot;
+  const { state, policy } = snapshot;
   const inLine = state.tasks.find(({ id }) => id === question.task.id);
   const task = question.kind === "explain" ? (inLine ?? question.task) : question.task;
   const longest: Lengths = {
@@ -38,7 +37,6 @@ export function answer(question: Question, snapshot: Snapshot, goOn: () => boole
       : snapshot.history.names;
   const history = { ...snapshot.history, names };
   const expected = expectedLengths(history, longest, nowMs);
-  const policy = defaultSchedulingPolicy;
   const input = { state, task, nowMs, longest, expected, policy, rng, goOn };
   const told = explainTask(input);
   const name = names.get(task.id) ?? "";

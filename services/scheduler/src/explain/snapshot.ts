@@ -3,7 +3,9 @@ import { uuidToId, type AttemptId } from "@fastgpu/domain/ids";
 import { statement, type Pool, type Querier } from "@fastgpu/postgres/pool";
 import { transaction } from "@fastgpu/postgres/transaction";
 import type { PlanState } from "@fastgpu/scheduling/plan";
+import type { SchedulingPolicy } from "@fastgpu/scheduling/scheduling-policy";
 import { createMirror } from "../cycle/mirror.ts";
+import { readPolicyInForce } from "../policy/follow.ts";
 import type { StoredGpu } from "../store/nodes.ts";
 import { readHistory, type RunHistory } from "./history.ts";
 
@@ -11,6 +13,8 @@ import { readHistory, type RunHistory } from "./history.ts";
 export interface Snapshot {
   /** Its leases end, and its tasks run, as long as they may. */
   readonly state: PlanState;
+  /** By which the leader plans. */
+  readonly policy: SchedulingPolicy;
   readonly history: RunHistory;
   /** Time between the stop signal of a running attempt and the kill, in milliseconds. */
   readonly stopGraceMs: ReadonlyMap<AttemptId, number>;
@@ -73,5 +77,6 @@ async function readSnapshot(db: Querier, clock: Clock): Promise<Snapshot> {
     for (const attempt of mirrored.attempts) stopGraceMs.set(attempt.id, attempt.stopGraceMs);
   }
   const history = await readHistory(db, names);
-  return { state: mirror.planState(), history, stopGraceMs, gpus };
+  const { policy } = await readPolicyInForce(db);
+  return { state: mirror.planState(), policy, history, stopGraceMs, gpus };
 }

@@ -8,6 +8,8 @@ import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { UsageKind } from "../../billing/v1/billing_service_pb.ts";
 import { file_fastgpu_billing_v1_billing_service } from "../../billing/v1/billing_service_pb.ts";
+import type { PolicyOrigin } from "../../scheduler/v1/policy_service_pb.ts";
+import { file_fastgpu_scheduler_v1_policy_service } from "../../scheduler/v1/policy_service_pb.ts";
 import type { ExitClass, TaskState } from "../../scheduler/v1/task_pb.ts";
 import { file_fastgpu_scheduler_v1_task } from "../../scheduler/v1/task_pb.ts";
 import type { Message } from "@bufbuild/protobuf";
@@ -16,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file fastgpu/events/v1/scheduler_events.proto.
  */
 export const file_fastgpu_events_v1_scheduler_events: GenFile = /*@__PURE__*/
-  fileDesc("CihmYXN0Z3B1L2V2ZW50cy92MS9zY2hlZHVsZXJfZXZlbnRzLnByb3RvEhFmYXN0Z3B1LmV2ZW50cy52MSKxAQoQVGFza1N0YXRlQ2hhbmdlZBIMCgR0YXNrGAEgASgJEi0KBGZyb20YAiABKA4yHy5mYXN0Z3B1LnNjaGVkdWxlci52MS5UYXNrU3RhdGUSKwoCdG8YAyABKA4yHy5mYXN0Z3B1LnNjaGVkdWxlci52MS5UYXNrU3RhdGUSMwoKZXhpdF9jbGFzcxgEIAEoDjIfLmZhc3RncHUuc2NoZWR1bGVyLnYxLkV4aXRDbGFzcyJrCghVc2FnZUN1dBIPCgdhdHRlbXB0GAEgASgJEgwKBHRhc2sYAiABKAkSMQoIc2VnbWVudHMYAyADKAsyHy5mYXN0Z3B1LmV2ZW50cy52MS5Vc2FnZVNlZ21lbnQSDQoFZmluYWwYBCABKAgi8AEKDFVzYWdlU2VnbWVudBIOCgZtZW1iZXIYASABKAUSCwoDZ3B1GAIgASgJEgsKA3NlcRgDIAEoBRIrCgRraW5kGAQgASgOMh0uZmFzdGdwdS5iaWxsaW5nLnYxLlVzYWdlS2luZBILCgNza3UYBSABKAkSFQoNcHJpY2VfdmVyc2lvbhgGIAEoBRIQCghzdGFydF9tcxgHIAEoAxIOCgZlbmRfbXMYCCABKAMSGAoQYmlsbGluZ19zdGFydF9tcxgJIAEoAxIWCg5iaWxsaW5nX2VuZF9tcxgKIAEoAxIRCglzaW11bGF0ZWQYCyABKAhiBnByb3RvMw", [file_fastgpu_billing_v1_billing_service, file_fastgpu_scheduler_v1_task]);
+  fileDesc("CihmYXN0Z3B1L2V2ZW50cy92MS9zY2hlZHVsZXJfZXZlbnRzLnByb3RvEhFmYXN0Z3B1LmV2ZW50cy52MSKxAQoQVGFza1N0YXRlQ2hhbmdlZBIMCgR0YXNrGAEgASgJEi0KBGZyb20YAiABKA4yHy5mYXN0Z3B1LnNjaGVkdWxlci52MS5UYXNrU3RhdGUSKwoCdG8YAyABKA4yHy5mYXN0Z3B1LnNjaGVkdWxlci52MS5UYXNrU3RhdGUSMwoKZXhpdF9jbGFzcxgEIAEoDjIfLmZhc3RncHUuc2NoZWR1bGVyLnYxLkV4aXRDbGFzcyJrCghVc2FnZUN1dBIPCgdhdHRlbXB0GAEgASgJEgwKBHRhc2sYAiABKAkSMQoIc2VnbWVudHMYAyADKAsyHy5mYXN0Z3B1LmV2ZW50cy52MS5Vc2FnZVNlZ21lbnQSDQoFZmluYWwYBCABKAgicwoXU2NoZWR1bGluZ1BvbGljeUNoYW5nZWQSEAoIcmV2aXNpb24YASABKAMSMgoGb3JpZ2luGAIgASgOMiIuZmFzdGdwdS5zY2hlZHVsZXIudjEuUG9saWN5T3JpZ2luEhIKCnVwZGF0ZWRfYnkYAyABKAki8AEKDFVzYWdlU2VnbWVudBIOCgZtZW1iZXIYASABKAUSCwoDZ3B1GAIgASgJEgsKA3NlcRgDIAEoBRIrCgRraW5kGAQgASgOMh0uZmFzdGdwdS5iaWxsaW5nLnYxLlVzYWdlS2luZBILCgNza3UYBSABKAkSFQoNcHJpY2VfdmVyc2lvbhgGIAEoBRIQCghzdGFydF9tcxgHIAEoAxIOCgZlbmRfbXMYCCABKAMSGAoQYmlsbGluZ19zdGFydF9tcxgJIAEoAxIWCg5iaWxsaW5nX2VuZF9tcxgKIAEoAxIRCglzaW11bGF0ZWQYCyABKAhiBnByb3RvMw", [file_fastgpu_billing_v1_billing_service, file_fastgpu_scheduler_v1_policy_service, file_fastgpu_scheduler_v1_task]);
 
 /**
  * A task's state changed. Aggregate: the task.
@@ -101,6 +103,41 @@ export type UsageCut = Message<"fastgpu.events.v1.UsageCut"> & {
  */
 export const UsageCutSchema: GenMessage<UsageCut> = /*@__PURE__*/
   messageDesc(file_fastgpu_events_v1_scheduler_events, 1);
+
+/**
+ * The fleet is planned by another policy. Aggregate: `schedulingPolicy`, its revision.
+ *
+ * @generated from message fastgpu.events.v1.SchedulingPolicyChanged
+ */
+export type SchedulingPolicyChanged = Message<"fastgpu.events.v1.SchedulingPolicyChanged"> & {
+  /**
+   * Number of the change, from 1.
+   *
+   * @generated from field: int64 revision = 1;
+   */
+  revision: bigint;
+
+  /**
+   * How it came in.
+   *
+   * @generated from field: fastgpu.scheduler.v1.PolicyOrigin origin = 2;
+   */
+  origin: PolicyOrigin;
+
+  /**
+   * Who set it; the file's path where it came from one.
+   *
+   * @generated from field: string updated_by = 3;
+   */
+  updatedBy: string;
+};
+
+/**
+ * Describes the message fastgpu.events.v1.SchedulingPolicyChanged.
+ * Use `create(SchedulingPolicyChangedSchema)` to create a new message.
+ */
+export const SchedulingPolicyChangedSchema: GenMessage<SchedulingPolicyChanged> = /*@__PURE__*/
+  messageDesc(file_fastgpu_events_v1_scheduler_events, 2);
 
 /**
  * A stretch of one GPU's time in one attempt. Keyed by (attempt, member, gpu, seq); starts where the one before ended.
@@ -191,5 +228,5 @@ export type UsageSegment = Message<"fastgpu.events.v1.UsageSegment"> & {
  * Use `create(UsageSegmentSchema)` to create a new message.
  */
 export const UsageSegmentSchema: GenMessage<UsageSegment> = /*@__PURE__*/
-  messageDesc(file_fastgpu_events_v1_scheduler_events, 2);
+  messageDesc(file_fastgpu_events_v1_scheduler_events, 3);
 

@@ -1,0 +1,93 @@
+import type { CliContext, CommonOptions } from "../context.ts";
+import { printOptions } from "../context.ts";
+import { exitCodes } from "../errors/exit-codes.ts";
+import { effectiveFormat, printOne } from "../output/print.ts";
+import { progressLine } from "../output/progress-line.ts";
+import { defaultDataDir } from "./data-dir.ts";
+
+/** A decision came out otherwise than it was recorded. */
+const mismatched = 1;
+
+/** `scheduler replay [FILES]` */
+export async function replay(
+  context: CliContext,
+  options: CommonOptions & { data?: string; from?: number; to?: number },
+  files: readonly string[],
+): Promise<number> {
+  const { terminal } = context;
+  const { replayRecordings } = await import("@fastgpu/platform/replay");
+  type Report = Awaited<ReturnType<typeof replayRecordings>>;
+  const run = async (): Promise<Report> => {
+    using line = progressLine(terminal, "replaying");
+    return await replayRecordings({
+      files,
+      dataDir: options.data ?? defaultDataDir(context.env),
+      fromMs: options.from,
+      toMs: options.to,
+      onSegment: (path) => line.say(`replaying ${path}`),
+    });
+  };
+  const report = await run();
+  const replayed = report.segments.filter(({ refused }) => refused === undefined);
+  const view = {
+    columns: [
+      { header: "recordings", value: () => String(replayed.length), align: "right" as const },
+      { header: "cycles", value: () => String(report.cycles), align: "right" as const },
+      { header: "decisions", value: () => String(report.decisions), align: "right" as const },
+      { header: "mismatches", value: () => String(report.mismatches), align: "right" as const },
+    ],
+    id: () => String(report.mismatches),
+    json: () => forJson(report),
+  };
+  await printOne(printOptions(context, options), view, report);
+  for (const { path, refused, damage } of report.segments) {
+    if (refused !== undefined) terminal.err(`${path} is left out: ${refused}\n`);
+    else if (damage !== undefined)
+      terminal.err(`${path} is damaged: ${damage}; replayed up to there\n`);
+  }
+  if (effectiveFormat(printOptions(context, options)) === "table") tellFirst(context, report);
+  if (report.mismatches > 0) return mismatched;
+  return replayed.length === 0 ? exitCodes.refused : exitCodes.ok;
+}
+
+function tellFirst(
+  { terminal }: CliContext,
+  { firstMismatch: first }: { firstMismatch: FirstMismatch | undefined },
+): void {
+  if (first === undefined) return;
+  const time = new Date(first.nowMs).toISOString();
+  terminal.err(`\nfirst mismatch: cycle ${first.cycle} of ${first.path}, at ${time}\n`);
+  for (const { part, recorded, replayed } of first.differences) {
+    terminal.err(
+      `  ${part}\n    recorded: ${shortly(recorded)}\n    replayed: ${shortly(replayed)}\n`,
+    );
+  }
+}
+
+interface FirstMismatch {
+  readonly path: string;
+  readonly cycle: number;
+  readonly nowMs: number;
+  readonly differences: readonly {
+    readonly part: string;
+    readonly recorded: unknown;
+    readonly replayed: unknown;
+  }[];
+}
+
+/** Values as JSON: maps as objects, and endless times as words. */
+function forJson(value: unknown): unknown {
+  return JSON.parse(
+    JSON.stringify(value, (_, each: unknown) => {
+      if (each instanceof Map) return Object.fromEntries(each as ReadonlyMap<string, unknown>);
+      return typeof each === "number" && !Number.isFinite(each) ? String(each) : each;
+    }),
+  );
+}
+
+const longest = 400;
+
+function shortly(value: unknown): string {
+  const text = JSON.stringify(forJson(value)) ?? "nothing";
+  return text.length <= longest ? text : `${text.slice(0, longest)}… (${text.length} characters)`;
+}

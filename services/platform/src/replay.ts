@@ -1,0 +1,32 @@
+import { join } from "node:path";
+import { Fault } from "@fastgpu/domain/fault";
+import { listSegments } from "@fastgpu/scheduler/recording/ring";
+import { type ReplayReport, replaySegments } from "@fastgpu/scheduler/replay/replay";
+
+/** What to replay. */
+export interface ReplayOptions {
+  /** Files named one by one; empty: all recordings of the data directory. */
+  readonly files: readonly string[];
+  readonly dataDir: string;
+  /** Only cycles from this time on, and before that one; undefined: all. */
+  readonly fromMs: number | undefined;
+  readonly toMs: number | undefined;
+  onSegment?(path: string): void;
+}
+
+/** Decides recorded cycles again. Neither a platform nor a database is needed; a running platform is not disturbed. */
+export async function replayRecordings(options: ReplayOptions): Promise<ReplayReport> {
+  const { fromMs = Number.NEGATIVE_INFINITY, toMs = Number.POSITIVE_INFINITY } = options;
+  const paths = await recordingsOf(options);
+  return await replaySegments(paths, { fromMs, toMs }, options.onSegment);
+}
+
+async function recordingsOf({ files, dataDir }: ReplayOptions): Promise<readonly string[]> {
+  if (files.length > 0) return files;
+  const directory = join(dataDir, "recordings");
+  const paths = await listSegments(directory);
+  if (paths.length > 0) return paths;
+  throw new Fault("NOT_FOUND", `there are no recordings in ${directory}`, {
+    hint: "name the data directory with --data DIR, or files; FASTGPU_SCHEDULER__RECORDING_MAX_MIB=0 turns recording off",
+  });
+}
