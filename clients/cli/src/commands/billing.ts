@@ -1,3 +1,4 @@
+import { InvalidArgumentError } from "commander";
 import { wholeNumber } from "../parse/quantities.ts";
 import type { Runner } from "./define.ts";
 
@@ -8,6 +9,15 @@ export function addBillingCommands(runner: Runner): void {
   const balance = billing.remote("balance", "credit, what is held for running work, what is left");
   balance.run(async () => ({ run: (await import("../run/billing.ts")).showBalance }));
 
+  const credit = billing.remote(
+    "credit",
+    "add credit to an organisation's account, as the operator",
+  );
+  credit.command
+    .argument("<amount>", "in USD, exact to nine decimals, for example 25 or 0.010833334", usdNanos)
+    .addHelpText("after", "\nExample:\n  fastgpu billing credit 25 --org ORG\n");
+  credit.run(async () => ({ run: (await import("../run/billing.ts")).grantCredit }));
+
   const usage = billing.remote("usage", "rated usage, newest first");
   usage.command
     .option("--task <task>", "only of this task")
@@ -16,4 +26,13 @@ export function addBillingCommands(runner: Runner): void {
 
   const prices = billing.remote("prices", "the price book as it stands");
   prices.run(async () => ({ run: (await import("../run/billing.ts")).listPrices }));
+}
+
+/** An amount in nano-USD. */
+function usdNanos(text: string): bigint {
+  const match = /^(\d{1,7})(?:\.(\d{1,9}))?$/.exec(text);
+  if (match === null) {
+    throw new InvalidArgumentError("An amount in USD is wanted, for example 25 or 0.010833334.");
+  }
+  return BigInt(`${match[1]}${(match[2] ?? "").padEnd(9, "0")}`);
 }

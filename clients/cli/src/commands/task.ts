@@ -29,6 +29,23 @@ Examples:
   fastgpu task quote -f examples/digits/task.yaml -o json
 `;
 
+const EXPLAIN_EXAMPLES = `
+Examples:
+  fastgpu task explain TASK                              everything that it waits for, and what would start it
+  fastgpu task explain TASK -o json | jq -r '.remedies[].command'
+
+Each remedy was tried on a copy of the present state; the command below it applies it.
+`;
+
+const RERUN_EXAMPLES = `
+Examples:
+  fastgpu task rerun TASK                                the same once more
+  fastgpu task rerun TASK --set spec.resources.gpu.count=2 --set spec.simulated=allow
+  fastgpu task rerun TASK --set spec.topology=null       without this field
+
+A task that still waits is cancelled once the new one is accepted; tasks that depend on it see that.
+`;
+
 /** `task`: submit, read, follow and cancel work. */
 export function addTaskCommands(runner: Runner): void {
   const task = runner.group("task", "submit, follow and read tasks");
@@ -77,8 +94,19 @@ function addReadCommands(task: ReturnType<Runner["group"]>): void {
   attempts.run(async () => ({ run: (await import("../run/task-read.ts")).listAttempts }));
 
   const explain = task.remote("explain", "say what a task waits for and what would start it");
-  explain.command.argument("<task>");
+  explain.command.argument("<task>").addHelpText("after", EXPLAIN_EXAMPLES);
   explain.run(async () => ({ run: (await import("../run/task-explain.ts")).explainTask }));
+
+  const rerun = task.remote("rerun", "submit a task again, with changes");
+  rerun.command
+    .argument("<task>")
+    .option("--set <path=value>", "a field and its value, in JSON or as text; repeatable", repeated)
+    .option(
+      "--keep",
+      "leave the old task in line: without this it is cancelled where it still waits",
+    )
+    .addHelpText("after", RERUN_EXAMPLES);
+  rerun.run(async () => ({ run: (await import("../run/task-rerun.ts")).rerunTask }));
 
   const result = task.remote("result", "list, print or fetch the files that a task left");
   result.command

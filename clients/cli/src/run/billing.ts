@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { toJson } from "@bufbuild/protobuf";
 import {
   type Balance,
@@ -68,6 +69,23 @@ export async function showBalance(context: CliContext, options: CommonOptions): 
   await withApi(context, options, async (api) => {
     const balance = await api.billing.getBalance({ name: `${await api.organization()}/balance` });
     await printOne(printOptions(context, options), balanceView, balance);
+  });
+}
+
+/** `billing credit AMOUNT` */
+export async function grantCredit(
+  context: CliContext,
+  options: CommonOptions,
+  amountNanos: bigint,
+): Promise<void> {
+  await withApi(context, options, async (api) => {
+    const name = `${await api.organization()}/balance`;
+    const request = { name, amountNanos, requestId: randomUUID() };
+    await printOne(
+      printOptions(context, options),
+      balanceView,
+      await api.billing.grantCredit(request),
+    );
   });
 }
 

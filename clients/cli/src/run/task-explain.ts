@@ -2,9 +2,11 @@ import { toJson } from "@bufbuild/protobuf";
 import {
   type ExplainTaskResponse,
   ExplainTaskResponseSchema,
+  type NodeBlocker,
   type QuoteOffer,
   type QuoteTaskResponse,
   QuoteTaskResponseSchema,
+  type QuotaHolder,
   type Remedy,
   type StartEstimate,
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/explain_pb";
@@ -49,43 +51,66 @@ export async function quoteTask(
   });
 }
 
-/** Offers, blockers and remedies below the facts, for people. */
-function printTables(
-  context: CliContext,
-  options: CommonOptions,
-  told: Pick<ExplainTaskResponse, "blockers" | "remedies"> & { offers?: readonly QuoteOffer[] },
-): void {
+/** What both answers tell. */
+type Told = Pick<
+  ExplainTaskResponse,
+  "conditions" | "blockers" | "quotas" | "remedies" | "queues" | "gang"
+> & { readonly offers?: readonly QuoteOffer[] };
+
+/** Offers, all that stands in the way, and remedies below the facts, for people. */
+function printTables(context: CliContext, options: CommonOptions, told: Told): void {
   const print = printOptions(context, options);
   const format = effectiveFormat(print);
   if (print.quiet || (format !== "table" && format !== "wide")) return;
   const nowMs = context.nowMs();
+  const { terminal } = context;
   const table = <T>(columns: readonly Column<T>[], rows: readonly T[]): void => {
-    if (rows.length > 0) context.terminal.out(`\n${renderTable(columns, rows)}`);
+    if (rows.length > 0) terminal.out(`\n${renderTable(columns, rows)}`);
   };
   table(offerColumns(nowMs), told.offers ?? []);
-  table(
-    [
-      { header: "what stands in the way", value: (blocker) => blocker.description },
-      {
-        header: "nodes that fail only this",
-        value: (blocker) => String(blocker.nodesOtherwiseFit),
-        align: "right",
-      },
-    ],
-    told.blockers,
+  table(blockerColumns, told.blockers);
+  const holders = told.quotas.flatMap((quota) =>
+    quota.holders.map((holder) => ({ ...holder, queue: quota.queue })),
   );
-  table(remedyColumns(nowMs), told.remedies);
+  table(holderColumns(nowMs), holders);
+  if (told.remedies.length > 0) terminal.out(remedyList(told.remedies, nowMs, terminal.paint));
 }
 
-const remedyColumns = (nowMs: number): Column<Remedy>[] => [
-  { header: "what would start it", value: (remedy) => remedy.description },
-  { header: "starts by", value: ({ startsByTime }) => soon(startsByTime, nowMs) },
+const blockerColumns: Column<NodeBlocker>[] = [
+  { header: "what nodes lack", value: (blocker) => blocker.description },
   {
-    header: "field",
-    value: ({ changes }) =>
-      changes.map(({ fieldPath, valueJson }) => `${fieldPath} = ${valueJson}`).join(", "),
+    header: "nodes that lack only this",
+    value: (blocker) => String(blocker.nodesOtherwiseFit),
+    align: "right",
   },
 ];
+
+const holderColumns = (nowMs: number): Column<QuotaHolder & { queue: string }>[] => [
+  { header: "holds the limit", value: (holder) => lastPart(holder.task) },
+  { header: "gpus", value: (holder) => String(holder.gpus), align: "right" },
+  { header: "has ended by", value: ({ endsByTime }) => soon(endsByTime, nowMs) },
+  { header: "queue", value: (holder) => holder.queue, wide: true },
+];
+
+/** Numbered, each with the command that applies it on a line of its own, ready to be copied. */
+function remedyList(
+  remedies: readonly Remedy[],
+  nowMs: number,
+  paint: CliContext["terminal"]["paint"],
+): string {
+  const lines = remedies.flatMap(({ description, startsByTime, command }, at) => [
+    `  ${at + 1}. ${description}: ${startText(startsByTime, nowMs)}`,
+    ...(command === "" ? [] : [paint.dim(`     ${command}`)]),
+  ]);
+  return `\n${["WHAT WOULD START IT", ...lines].map((line) => `${line}\n`).join("")}`;
+}
+
+function startText(time: StartEstimate["latestTime"], nowMs: number): string {
+  if (time === undefined) return "it starts once enough of what runs has ended";
+  return timeMs(time) - nowMs < 1_000
+    ? "it starts now"
+    : `it starts ${soon(time, nowMs)} or before`;
+}
 
 const offerColumns = (nowMs: number): Column<QuoteOffer>[] => [
   { header: "offer", value: (offer) => offer.sku },
@@ -104,6 +129,7 @@ function soon(time: StartEstimate["latestTime"], nowMs: number): string {
 
 function startFacts(start: StartEstimate | undefined, nowMs: number): [string, string][] {
   return [
+    ["expected start", soon(start?.expectedTime, nowMs)],
     ["earliest start", soon(start?.earliestTime, nowMs)],
     ["latest start", soon(start?.latestTime, nowMs)],
     ["start rests on", start?.basis ?? ""],
@@ -119,7 +145,9 @@ function explainView(nowMs: number): View<ExplainTaskResponse> {
       ["task", told.name],
       ["state", stateOf(told)],
       ["in short", told.summary],
+      ...conditionFacts(told),
       ["in line", lineOf(told)],
+      ...standingFacts(told),
       [
         "nodes",
         told.nodesTotal > 0 ? `${told.nodesFitting} of ${told.nodesTotal} would take it` : "",
@@ -139,7 +167,42 @@ function stateOf({ state, queueReason }: ExplainTaskResponse): string {
     : name;
 }
 
-const lineOf = ({ queuePosition, queueLength }: ExplainTaskResponse): string =>
+/** Where several things stand in the way, each by itself. */
+function conditionFacts({ conditions }: Told): [string, string][] {
+  if (conditions.length < 2) return [];
+  return conditions.map(({ reason, description }, at) => [
+    `${at + 1} of ${conditions.length}`,
+    reason === 0 ? description : `${enumName(QueueReasonSchema, reason)}: ${description}`,
+  ]);
+}
+
+/** The queues, and how far a gang fits. */
+function standingFacts({ queues, gang }: Told): [string, string][] {
+  return [
+    ...queues.map((queue): [string, string] => [
+      queue.queue.startsWith("projects/") ? "project's queue" : "organisation's",
+      [
+        `holds ${queue.heldGpus} GPUs`,
+        queue.limitGpus === undefined ? "no limit" : `at most ${queue.limitGpus}`,
+        `${queue.guaranteedGpus} guaranteed`,
+        `weight ${queue.weight}`,
+        `${queue.waitingTasks} in line`,
+      ].join(", "),
+    ]),
+    [
+      "gang",
+      gang === undefined
+        ? ""
+        : `${gang.fitting} of ${gang.members} members find a place, ${gang.lacking} lack one; ` +
+          `the largest that would start now has ${gang.largestNow}`,
+    ],
+  ];
+}
+
+const lineOf = ({
+  queuePosition,
+  queueLength,
+}: Pick<ExplainTaskResponse, "queuePosition" | "queueLength">): string =>
   queuePosition > 0 ? `${queuePosition} of ${queueLength}` : "";
 
 function dependencyText(unmet: ExplainTaskResponse["unmetDependencies"][number]): string {
@@ -160,10 +223,12 @@ function quoteView(nowMs: number): View<QuoteTaskResponse> {
     json: (quote) => toJson(QuoteTaskResponseSchema, quote),
     facts: (quote) => [
       ["in short", quote.summary],
+      ...conditionFacts(quote),
       ["price per hour", money(quote.pricePerHour)],
       ["costs at most", money(quote.priceCeiling)],
       ["nodes", `${quote.nodesFitting} of ${quote.nodesTotal} would take it`],
-      ["place in line", String(quote.queuePosition)],
+      ["in line", lineOf(quote)],
+      ...standingFacts(quote),
       ["money", shortfallText(quote)],
       ...startFacts(quote.start, nowMs),
     ],

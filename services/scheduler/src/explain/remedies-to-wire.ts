@@ -5,7 +5,7 @@ import type { OrgId, TaskId } from "@fastgpu/domain/ids";
 import { formatNanos } from "@fastgpu/domain/money";
 import type { Explanation } from "@fastgpu/scheduling/explain/explain";
 import type { Remedy } from "@fastgpu/scheduling/explain/remedies";
-import { describeChange, fieldChanges, gpuText, spanInWords } from "./explain-in-words.ts";
+import { describeChange, fieldChanges, gpuText } from "./explain-in-words.ts";
 import { queueResource, type Shortfall } from "./explanation-to-wire.ts";
 
 type RemedyOnWire = MessageInitShape<typeof RemedySchema>;
@@ -89,10 +89,9 @@ function toWire(remedy: Remedy, of: Subject): RemedyOnWire {
       };
     }
     case "wait": {
-      const { freedOn, atMs } = remedy.forecast;
+      const { freedOn } = remedy.forecast;
       const where = freedOn === undefined ? "" : ` for work on nodes/${freedOn} to end`;
-      const long = atMs > of.nowMs ? `: ${spanInWords(atMs - of.nowMs)} at most` : "";
-      return { description: `wait${where}${long}`, ...start };
+      return { description: `wait${where}`, ...start };
     }
   }
 }

@@ -1,0 +1,187 @@
+import { spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
+import { chmod, mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { timestampMs } from "@bufbuild/protobuf/wkt";
+import type { ExplainTaskResponse } from "@fastgpu/contracts/fastgpu/scheduler/v1/explain_pb";
+import { QueueService } from "@fastgpu/contracts/fastgpu/scheduler/v1/queue_service_pb";
+import {
+  QueueReason,
+  SimulatedPolicy,
+  TaskState,
+  type Task,
+} from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
+import { createChannel } from "@fastgpu/rpc/channel";
+import { createClient } from "@fastgpu/rpc/client";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { endOf, script, testPlatform, withSpec, type TestPlatform } from "./harness.ts";
+
+let p: TestPlatform;
+beforeAll(async () => {
+  p = await testPlatform();
+});
+afterAll(async () => {
+  await p[Symbol.asyncDispose]();
+});
+
+const program = fileURLToPath(new URL("../../../clients/cli/bin/fastgpu.mjs", import.meta.url));
+
+/** Types a command as explain printed it, in a shell with `fastgpu` on its path. */
+async function type(on: TestPlatform, command: string): Promise<string> {
+  const bin = join(on.directory, "bin");
+  await mkdir(bin, { recursive: true });
+  await writeFile(
+    join(bin, "fastgpu"),
+    `#!/bin/sh\nexec "${process.execPath}" "${program}" "$@"\n`,
+  );
+  await chmod(join(bin, "fastgpu"), 0o755);
+  const child = spawn("sh", ["-c", command], {
+    env: {
+      PATH: `${bin}:${process.env["PATH"]}`,
+      HOME: on.directory,
+      FASTGPU_ADDRESS: on.platform.address,
+      FASTGPU_API_KEY: on.key,
+    },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  let out = "";
+  let err = "";
+  child.stdout.on("data", (bytes: Buffer) => (out += bytes.toString()));
+  child.stderr.on("data", (bytes: Buffer) => (err += bytes.toString()));
+  const code = await new Promise<number | null>((resolve) => child.once("close", resolve));
+  expect({ command, code, err: code === 0 ? "" : err }).toEqual({ command, code: 0, err: "" });
+  return out;
+}
+
+const run = (on: TestPlatform, task: Task) =>
+  on.tasks.runTask({ parent: on.parent, requestId: randomUUID(), task }).then(({ name }) => name);
+
+async function reaches(
+  on: TestPlatform,
+  name: string,
+  here: (task: Task) => boolean,
+): Promise<void> {
+  for await (const { task } of on.tasks.watchTask({ name }, { timeoutMs: 30_000 })) {
+    if (task !== undefined && here(task)) return;
+  }
+  throw new Error(`${name} ended before`);
+}
+const runs = (on: TestPlatform, name: string) =>
+  reaches(on, name, ({ state }) => state === TaskState.RUNNING);
+const waitsFor = (on: TestPlatform, name: string, reason: QueueReason) =>
+  reaches(on, name, ({ queueReason }) => queueReason === reason);
+
+/** The remedy whose command matches, typed. */
+async function apply(
+  on: TestPlatform,
+  told: ExplainTaskResponse,
+  pattern: RegExp,
+): Promise<string> {
+  const remedy = told.remedies.find(({ command }) => pattern.test(command));
+  expect(remedy?.command, JSON.stringify(told.remedies.map((each) => each.command))).toBeDefined();
+  const startsBy = remedy?.startsByTime;
+  expect(startsBy && timestampMs(startsBy) - Date.now()).toBeLessThan(1_000);
+  return type(on, remedy?.command ?? "");
+}
+
+/** The task that `task rerun` printed. */
+const rerunOf = (out: string): string => (JSON.parse(out) as { name: string }).name;
+
+test("a task for a model that is full starts with fewer GPUs, and once the project's own work has ended, as the commands say", async () => {
+  const holder = await run(p, script("sleep 600", { gpus: 1 }));
+  await runs(p, holder);
+  const name = await run(p, script("true", { gpus: 2 }));
+  await waitsFor(p, name, QueueReason.NO_CAPACITY);
+  const told = await p.tasks.explainTask({ name });
+  expect(told.conditions).toMatchObject([{ reason: QueueReason.NO_CAPACITY }]);
+  expect(told.queues).toMatchObject([
+    { queue: `${p.parent}/queue`, weight: 1, heldGpus: 1, waitingTasks: 1 },
+    { queue: `organizations/${p.platform.org}/queue`, heldGpus: 1 },
+  ]);
+  const smaller = rerunOf(await apply(p, told, /^fastgpu task rerun .*gpu\.count=1/));
+  expect((await endOf(p, smaller)).state).toBe(TaskState.SUCCEEDED);
+  expect((await endOf(p, name)).state).toBe(TaskState.CANCELLED);
+
+  const again = await run(p, script("true", { gpus: 2 }));
+  await waitsFor(p, again, QueueReason.NO_CAPACITY);
+  await apply(p, await p.tasks.explainTask({ name: again }), /^fastgpu task cancel /);
+  expect((await endOf(p, again)).state).toBe(TaskState.SUCCEEDED);
+  expect((await endOf(p, holder)).state).toBe(TaskState.CANCELLED);
+});
+
+test("a task that needs two changes at once starts with both", async () => {
+  const real = withSpec(script("true", { gpus: 3 }), { simulated: SimulatedPolicy.FORBID });
+  const name = await run(p, real);
+  await waitsFor(p, name, QueueReason.UNSATISFIABLE);
+  const told = await p.tasks.explainTask({ name });
+  const mended = rerunOf(await apply(p, told, /gpu\.count=2.*SIMULATED_POLICY_ALLOW/));
+  expect((await endOf(p, mended)).state).toBe(TaskState.SUCCEEDED);
+});
+
+test("a task behind an exhausted limit hears who holds it and until when, and starts with the limit that it names", async () => {
+  const channel = createChannel({
+    address: p.platform.address,
+    token: () => Promise.resolve(p.key),
+  });
+  const queues = createClient(QueueService, channel);
+  const queue = `${p.parent}/queue`;
+  const limit = (limitGpus: number | undefined) =>
+    queues.updateQueue({
+      queue: { name: queue, ...(limitGpus === undefined ? {} : { limitGpus }) },
+      updateMask: { paths: ["limit_gpus"] },
+    });
+  await limit(1);
+  const holder = await run(p, script("sleep 600", { gpus: 1 }));
+  await runs(p, holder);
+  const name = await run(p, script("true", { gpus: 1 }));
+  await waitsFor(p, name, QueueReason.QUOTA_EXCEEDED);
+  const told = await p.tasks.explainTask({ name });
+  expect(told.quotas).toMatchObject([
+    {
+      queue,
+      ...{ limitGpus: 1, heldGpus: 1, wantedGpus: 1, neededLimitGpus: 2, otherGpus: 0 },
+      holders: [{ task: holder, gpus: 1 }],
+    },
+  ]);
+  expect(told.quotas[0]?.holders[0]?.endsByTime).toBeDefined();
+  expect(told.conditions[0]).toMatchObject({ reason: QueueReason.QUOTA_EXCEEDED });
+  expect(told.remedies.some(({ cancelTask }) => cancelTask === holder)).toBe(true);
+  await apply(p, told, /^fastgpu queue set .* --limit 2$/);
+  expect((await endOf(p, name)).state).toBe(TaskState.SUCCEEDED);
+  await limit(undefined);
+  await p.tasks.cancelTask({ name: holder });
+  await endOf(p, holder);
+  channel.close();
+}, 120_000);
+
+test("a task without money is told how much is missing, and starts once exactly that is added", async () => {
+  await using poor = await testPlatform({ env: { FASTGPU_BILLING__STARTING_CREDIT_USD: "0" } });
+  const name = await run(poor, script("true", { gpus: 1 }));
+  await waitsFor(poor, name, QueueReason.BUDGET_EXHAUSTED);
+  const told = await poor.tasks.explainTask({ name });
+  const { needed, available } = told.budgetShortfall ?? {};
+  expect(told.conditions).toMatchObject([{ reason: QueueReason.BUDGET_EXHAUSTED }]);
+  const [remedy] = told.remedies;
+  expect(remedy?.credit?.nanos).toBe((needed?.nanos ?? 0n) - (available?.nanos ?? 0n));
+  await apply(poor, told, /^fastgpu billing credit /);
+  expect((await endOf(poor, name)).state).toBe(TaskState.SUCCEEDED);
+}, 120_000);
+
+test("the answer reads as facts, what stands in the way, and numbered remedies with their commands", async () => {
+  const holder = await run(p, script("sleep 600", { gpus: 2 }));
+  await runs(p, holder);
+  const name = await run(p, script("true", { gpus: 1 }));
+  await waitsFor(p, name, QueueReason.NO_CAPACITY);
+  const text = await type(p, `fastgpu task explain ${name} -o table`);
+  expect(text).toContain("No node has room for it now: 1 of 1 nodes have their GPUs busy.");
+  expect(text).toMatch(
+    /WHAT WOULD START IT\n {2}1\. end the project's own task-\w+, which holds 2/,
+  );
+  expect(text).toMatch(/\n {5}fastgpu task cancel task-/);
+  const quote = await type(p, "fastgpu task quote --gpus 1 -o table -- true");
+  expect(quote).toMatch(/costs at most: +\d/);
+  await p.tasks.cancelTask({ name });
+  await p.tasks.cancelTask({ name: holder });
+  await endOf(p, holder);
+});
