@@ -129,6 +129,7 @@ function toPlanTask(task: StoredTask): PlanTask {
     ...{ id, org, project, demand, priority, submittedMs, stopGraceMs },
     more: {
       ...{ notBeforeMs, excludedGpus, maxRuntimeMs: task.maxRuntimeMs },
+      ...{ replicas: task.replicas, topology: task.topology },
       array: array === undefined ? undefined : { pending, leasesLeft: array.parallelism },
     },
   });
