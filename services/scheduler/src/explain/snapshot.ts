@@ -26,8 +26,12 @@ export interface Snapshots {
   read(): Promise<Snapshot>;
 }
 
-/** Reading takes at most this part of the time: a snapshot is used again for nine times as long as it took to read. */
-const reuseFactor = 9;
+/**
+ * A small state is read for each question, so that who asks sees what they did last. One with more waiting tasks and
+ * nodes than this is used again for three times as long as it took to read, but not longer than {@link maxReuseMs}.
+ */
+const smallState = 2_000;
+const reuseFactor = 3;
 const maxReuseMs = 5_000;
 
 /** Reads snapshots from the database; calls at the same moment share one. */
@@ -42,9 +46,11 @@ export function createSnapshots(core: Pool, clock: Clock): Snapshots {
       readOnly: true,
     });
     reading.then(
-      () => {
+      ({ state }) => {
         const endedMs = clock.nowMs();
-        staleMs = endedMs + Math.min(maxReuseMs, reuseFactor * (endedMs - startedMs));
+        const reuses = state.tasks.length + state.nodes.length > smallState;
+        const reuseMs = Math.min(maxReuseMs, reuseFactor * (endedMs - startedMs));
+        staleMs = reuses ? endedMs + reuseMs : -Infinity;
       },
       // A failed read is not remembered.
       () => (current = undefined),
