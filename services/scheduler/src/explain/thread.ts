@@ -10,11 +10,14 @@ import { createSnapshots } from "./snapshot.ts";
 const { coreUrl, logLevel } = workerData as ThreadData;
 const log = createLogger({ service: "scheduler", level: logLevel });
 const core = openPool({ url: coreUrl, name: "scheduler explain", log, max: 1 });
-// Only differences of its own readings matter here.
-const snapshots = createSnapshots(core, { nowMs: () => performance.now() });
+/** The service's time less this thread's, as of the last question. */
+let aheadMs = 0;
+const clock = { nowMs: () => Math.floor(aheadMs + performance.now()) };
+const snapshots = createSnapshots(core, clock);
 
 parentPort?.on("message", ({ question, stop, budgetMs }: ThreadRequest) => {
   const untilMs = performance.now() + budgetMs;
+  aheadMs = question.nowMs - performance.now();
   const flag = new Int32Array(stop);
   const goOn = (): boolean => Atomics.load(flag, 0) === 0 && performance.now() < untilMs;
   void snapshots.read().then((snapshot) => {
