@@ -2,6 +2,7 @@ import type { ReplayResult } from "../queueing/replay.ts";
 import type { Sample } from "../queueing/recorder.ts";
 import { linePlot } from "./line-plot.ts";
 import { escapeHtml } from "./escape.ts";
+import { renderPage, renderTable } from "./page.ts";
 
 /** Runs to show beside each other. */
 export interface QueueReport {
@@ -30,12 +31,6 @@ const plots: readonly {
   },
 ];
 
-const style = `body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:62rem;padding:0 1rem;color:#1b1f24}
-table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
-th,td{padding:.35rem .6rem;text-align:right;border-bottom:1px solid #d8dee4}
-th:first-child,td:first-child{text-align:left}
-svg{width:100%;height:auto}h2{margin:2rem 0 .2rem;font-size:1.05rem}p{margin:.2rem 0;color:#57606a}`;
-
 /** One self-contained HTML page: a table of the figures and plots over time, no scripts, nothing fetched. */
 export function renderQueueReport(report: QueueReport): string {
   const figures = plots.map(({ title, unit, value }) => {
@@ -45,11 +40,7 @@ export function renderQueueReport(report: QueueReport): string {
     }));
     return `<h2>${escapeHtml(title)}</h2><p>${escapeHtml(unit)}</p>${linePlot({ title, series })}`;
   });
-  return `<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>${escapeHtml(report.title)}</title><style>${style}</style></head>
-<body><h1>${escapeHtml(report.title)}</h1>${table(report)}${figures.join("\n")}</body></html>
-`;
+  return renderPage(report.title, [table(report), ...figures].join("\n"));
 }
 
 function table(report: QueueReport): string {
@@ -71,7 +62,5 @@ function table(report: QueueReport): string {
     summary.wideMeanHours.toFixed(1),
     String(summary.preemptions),
   ]);
-  const cells = (tag: string, row: readonly string[]): string =>
-    `<tr>${row.map((cell) => `<${tag}>${escapeHtml(cell)}</${tag}>`).join("")}</tr>`;
-  return `<table>${cells("th", head)}${rows.map((row) => cells("td", row)).join("")}</table>`;
+  return renderTable([head, ...rows]);
 }
