@@ -1,9 +1,28 @@
 import { InvalidArgumentError } from "commander";
-import { addOutputOptions, type Runner } from "./define.ts";
+import { durationMs, wholeNumber } from "../parse/quantities.ts";
+import { addOutputOptions, type Group, type Runner } from "./define.ts";
+
+const SIMULATE_EXAMPLES = `
+Fleets:     "8x NVIDIA H200 x 16 nodes, racks of 4", several groups with ";" between them; an openb node
+            list; or a JSON file: [{"name", "cpuMillis", "memoryMib", "gpus", "model", "rack"}, …].
+Workloads:  openb:FILE (a pod list with times), philly:FILE, or synthetic:KEY=VALUE,… with the keys tasks,
+            tenants, weights (1:3), load (wanted over existing GPUs), diurnal, gangs, arrays, preemptible,
+            failing and median-minutes.
+Faults:     "usual", or mean times between faults: node=60d,rack=1y,gpu=300d,flap=30d,drain=30d, and
+            node-repair, rack-repair and gpu-repair.
+
+Examples:
+  fastgpu scheduler simulate --nodes "8x H100 x 16 nodes, racks of 4" \\
+    --workload synthetic:tasks=5000,weights=1:3,load=1.1 --faults usual --html report.html
+  fastgpu scheduler simulate --nodes nodes.csv --workload openb:pods.csv --compare other.yaml
+`;
 
 /** `scheduler`: how the fleet is planned, and what was decided. */
 export function addSchedulerCommands(runner: Runner): void {
-  const scheduler = runner.group("scheduler", "how the fleet is planned: policy and replay");
+  const scheduler = runner.group(
+    "scheduler",
+    "how the fleet is planned: policy, replay, simulation",
+  );
   const policy = scheduler.group("policy", "the policy by which the fleet is planned");
   const show = policy.remote("show", "show the policy that is in force, and where it came from");
   show.run(async () => ({ run: (await import("../run/policy.ts")).showPolicy }));
@@ -29,6 +48,30 @@ export function addSchedulerCommands(runner: Runner): void {
     )
     .option("--to <time>", "only cycles before this time", time);
   replay.run(async () => ({ run: (await import("../run/replay.ts")).replay }));
+  addSimulateCommand(scheduler);
+}
+
+function addSimulateCommand(scheduler: Group): void {
+  const simulate = scheduler.local(
+    "simulate",
+    "play a fleet and a load in virtual time under the scheduler's own decisions",
+  );
+  addOutputOptions(simulate.command)
+    .requiredOption("--nodes <fleet>", "the fleet: a line, an openb node list or a JSON file")
+    .requiredOption("--workload <load>", "openb:FILE, philly:FILE or synthetic:SPEC")
+    .option("--policy <file>", "policy; default: the shipped one")
+    .option("--compare <file>", 'a second policy on the same load; "default" is the shipped one')
+    .option("--faults [model]", "hardware that fails; without a value as it usually does")
+    .option("--seed <n>", "seed of load, faults and placement; default 1", wholeNumber(0, 2 ** 31))
+    .option("--until <duration>", "cut off so long after the first arrival", durationMs)
+    .option("--first <n>", "only so many tasks, the earliest", wholeNumber(1, 1e9))
+    .option("--racks <n>", "nodes of an openb list that make a rack", wholeNumber(1, 1e6))
+    .option("--price <dollars>", "a GPU-hour's: 2.5, or H200=3.2,*=1; default 1")
+    .option("--cycle <duration>", "least time between two plans; default: by the span", durationMs)
+    .option("--json", "the same as --format json")
+    .option("--html <file>", "also write a page with plots over time")
+    .addHelpText("after", SIMULATE_EXAMPLES);
+  simulate.run(async () => ({ run: (await import("../run/simulate.ts")).simulate }));
 }
 
 function revision(text: string): number {

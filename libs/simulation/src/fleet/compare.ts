@@ -63,6 +63,9 @@ const tenantFigures: readonly Figure<TenantReport>[] = [
   ["cost", "dollars", "less", (tenant) => dollars(tenant.costNanos)],
 ];
 
+/** Figures closer than this part of themselves are alike: neither is better. */
+const alikePart = 0.0005;
+
 type WidthReport = FleetReport["byWidth"][number];
 
 const widthFigures: readonly Figure<WidthReport>[] = [
@@ -107,8 +110,8 @@ function eachOf<Of>(
 function changes<Of>(list: readonly Figure<Of>[], before: Of, after: Of): readonly Change[] {
   return list.map(([figure, unit, direction, read]) => {
     const [a, b] = [read(before), read(after)];
-    const better =
-      direction === "neither" || a === b ? undefined : a > b === (direction === "less");
+    const alike = Math.abs(a - b) <= alikePart * Math.max(Math.abs(a), Math.abs(b));
+    const better = direction === "neither" || alike ? undefined : a > b === (direction === "less");
     return {
       figure,
       unit,

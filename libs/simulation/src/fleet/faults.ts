@@ -1,5 +1,5 @@
 import { seededRandom } from "../openb/seeded.ts";
-import type { FleetNode } from "./inventory.ts";
+import type { FleetNode, SpecProblem } from "./inventory.ts";
 
 /** Something that goes wrong with the hardware, or is taken out on purpose. Nodes by their index in the fleet. */
 export type FleetFault =
@@ -186,4 +186,51 @@ class Draw {
   below(count: number): number {
     return Math.floor(this.random() * count);
   }
+}
+
+const unitsMs: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1_000,
+  m: 60_000,
+  h: hourMs,
+  d: 24 * hourMs,
+  y: 365 * 24 * hourMs,
+};
+
+/** What a spec of faults may set: mean time between two faults of one unit, and how long they last. */
+const specKeys = {
+  node: "nodeMtbfMs",
+  "node-repair": "nodeMttrMs",
+  rack: "rackMtbfMs",
+  "rack-repair": "rackMttrMs",
+  gpu: "gpuMtbfMs",
+  "gpu-repair": "gpuMttrMs",
+  flap: "flapMtbfMs",
+  drain: "drainMtbfMs",
+} as const satisfies Record<string, keyof FaultModel>;
+
+/**
+ * Parses `usual`, `none`, or times like `node=60d,gpu=300d,rack=1y,gpu-repair=12h`: how long one node, GPU or rack runs
+ * between two faults in the mean. What is not named does not fail.
+ */
+export function parseFaults(
+  spec: string,
+): { readonly kind: "ok"; readonly model: FaultModel } | SpecProblem {
+  if (spec === "usual") return { kind: "ok", model: usualFaults };
+  if (spec === "none") return { kind: "ok", model: noFaults };
+  let model = noFaults;
+  for (const part of spec.split(",")) {
+    const [key = "", value = ""] = part.split("=").map((text) => text.trim());
+    const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d|y)$/.exec(value);
+    if (!Object.hasOwn(specKeys, key)) {
+      const known = Object.keys(specKeys).join(", ");
+      return { kind: "bad", problem: `"${key}" is none of usual, none, ${known}` };
+    }
+    const ms = Math.round(Number(match?.[1]) * unitsMs[match?.[2] ?? ""]!);
+    if (!(ms >= 1)) {
+      return { kind: "bad", problem: `"${part.trim()}": a time is wanted, for example ${key}=60d` };
+    }
+    model = { ...model, [specKeys[key as keyof typeof specKeys]]: ms };
+  }
+  return { kind: "ok", model };
 }

@@ -47,12 +47,12 @@ export function inUnit(value: number, unit: Unit): string {
 
 /** How much a figure changes: parts by points, the rest relative to what it was. */
 export function changeInWords(before: number, after: number, unit: Unit): string {
-  const sign = (value: number): string => (value > 0 ? "+" : value < 0 ? "−" : "±");
+  const sign = (value: number): string => (Math.abs(value) < 0.05 ? "±" : value > 0 ? "+" : "−");
   if (unit === "part") {
     const points = 100 * (after - before);
     return `${sign(points)}${Math.abs(points).toFixed(1)} points`;
   }
-  if (before === 0) return after === 0 ? "±0 %" : `${sign(after)}${inUnit(Math.abs(after), unit)}`;
+  if (before === 0) return after === 0 ? "±0 %" : `+${inUnit(after, unit)}`;
   const part = (100 * (after - before)) / Math.abs(before);
   return `${sign(part)}${Math.abs(part).toFixed(1)} %`;
 }

@@ -1,0 +1,94 @@
+import { writeFile } from "node:fs/promises";
+import type { CliContext } from "../context.ts";
+import { CliError } from "../errors/cli-error.ts";
+import { exitCodes } from "../errors/exit-codes.ts";
+import { effectiveFormat, printOne, type OutputFormat } from "../output/print.ts";
+import { progressLine } from "../output/progress-line.ts";
+
+/** How often a run without a terminal says how far it is. */
+const LINE_EVERY_MS = 30_000;
+
+/** Options of `scheduler simulate`. */
+interface SimulateFlags {
+  nodes: string;
+  workload: string;
+  policy?: string;
+  compare?: string;
+  faults?: string | true;
+  seed?: number;
+  until?: number;
+  first?: number;
+  racks?: number;
+  price?: string;
+  cycle?: number;
+  json?: boolean;
+  html?: string;
+  format?: OutputFormat;
+  quiet?: boolean;
+}
+
+/** `scheduler simulate` */
+export async function simulate(context: CliContext, flags: SimulateFlags): Promise<void> {
+  const { terminal } = context;
+  const signal = context.interruptible();
+  const { runSimulation } = await import("@fastgpu/scheduler/simulate/run");
+  using progress = showProgress(context);
+  const simulated = await runSimulation(
+    {
+      nodes: flags.nodes,
+      workload: flags.workload,
+      policy: flags.policy,
+      compare: flags.compare,
+      faults: flags.faults === true ? "usual" : flags.faults,
+      seed: flags.seed ?? 1,
+      untilMs: flags.until,
+      first: flags.first,
+      racksOf: flags.racks ?? 0,
+      prices: flags.price,
+      cycleMs: flags.cycle,
+    },
+    { signal, progress: progress.say },
+  );
+  progress[Symbol.dispose]();
+  if (flags.html !== undefined) await write(flags.html, simulated.page());
+  const format = flags.json === true ? "json" : flags.format;
+  const print = { terminal, format, quiet: flags.quiet === true };
+  const asTable = ["table", "wide"].includes(effectiveFormat(print));
+  if (asTable && !print.quiet) terminal.out(simulated.text);
+  else {
+    await printOne(
+      print,
+      { columns: [], id: ({ title }) => title, json: (result) => result },
+      simulated.result,
+    );
+  }
+  if (flags.html !== undefined) terminal.err(`the page is ${flags.html}\n`);
+}
+
+async function write(file: string, page: string): Promise<void> {
+  await writeFile(file, page).catch((cause: unknown) => {
+    throw new CliError(`cannot write ${file}`, {
+      why: cause instanceof Error ? cause.message : String(cause),
+      exitCode: exitCodes.notAllowed,
+      cause,
+    });
+  });
+}
+
+/** A line that changes on a terminal, else now and then a new one. */
+function showProgress(context: CliContext) {
+  const { terminal } = context;
+  const line = progressLine(terminal, "simulating");
+  let nextMs = context.nowMs() + LINE_EVERY_MS;
+  return {
+    say({ policy, ended, tasks }: { policy: string; ended: number; tasks: number }): void {
+      const percent = Math.floor((100 * ended) / Math.max(1, tasks));
+      const text = `simulating ${policy}: ${ended} of ${tasks} tasks have ended, ${percent} %`;
+      line.say(text);
+      if (terminal.errIsTty || context.nowMs() < nextMs) return;
+      nextMs = context.nowMs() + LINE_EVERY_MS;
+      terminal.err(`${text}\n`);
+    },
+    [Symbol.dispose]: () => line[Symbol.dispose](),
+  };
+}

@@ -1,0 +1,132 @@
+import { setImmediate } from "node:timers/promises";
+import { Fault } from "@fastgpu/domain/fault";
+import { defaultSchedulingPolicy } from "@fastgpu/scheduling/scheduling-policy";
+import { compareRuns, type Comparison } from "@fastgpu/simulation/fleet/compare";
+import { parseFaults } from "@fastgpu/simulation/fleet/faults";
+import { parsePrices } from "@fastgpu/simulation/fleet/prices";
+import type { FleetReport } from "@fastgpu/simulation/fleet/report";
+import { prepare, type NamedPolicy, type Scenario } from "@fastgpu/simulation/fleet/simulate";
+import { renderComparisonPage, renderFleetPage } from "@fastgpu/simulation/report/fleet-page";
+import {
+  comparisonTables,
+  fleetTables,
+  renderTables,
+} from "@fastgpu/simulation/report/fleet-tables";
+import { readPolicy } from "../policy/read-policy.ts";
+import { readFleet, readText, readWorkload } from "./inputs.ts";
+
+/** What is simulated, as it was asked for. Durations in milliseconds. */
+export interface SimulateOptions {
+  /** A file or a line; see `readFleet`. */
+  readonly nodes: string;
+  /** See `readWorkload`. */
+  readonly workload: string;
+  /** Policy file; undefined or "default": the shipped policy. */
+  readonly policy: string | undefined;
+  /** A second policy to compare with, in the same forms. */
+  readonly compare: string | undefined;
+  /** `usual`, `none` or mean times; see `parseFaults`. */
+  readonly faults: string | undefined;
+  readonly seed: number;
+  /** From the first arrival. */
+  readonly untilMs: number | undefined;
+  /** Only so many tasks, the earliest. */
+  readonly first: number | undefined;
+  /** Nodes of an openb list that make a rack; 0: no racks. */
+  readonly racksOf: number;
+  /** Dollars a GPU-hour; see `parsePrices`. */
+  readonly prices: string | undefined;
+  /** Least time between two plans. */
+  readonly cycleMs: number | undefined;
+}
+
+/** How far a simulation is. */
+export interface SimulationProgress {
+  readonly policy: string;
+  readonly ended: number;
+  readonly tasks: number;
+}
+
+/** What a simulation gave, ready to be shown. */
+export interface Simulated {
+  readonly result: FleetReport | Comparison;
+  /** Aligned text. */
+  readonly text: string;
+  /** One self-contained HTML page. */
+  page(): string;
+}
+
+/** Events between two looks at the signal and the progress: some tenths of a second of work. */
+const eventsAtOnce = 500;
+
+/**
+ * Simulates a fleet under one policy, or under two to compare them on the same load, faults and seed. Throws a Fault for
+ * inputs that cannot be used, CANCELLED when the signal is aborted, and BrokenPromise where the planner breaks a promise.
+ */
+export async function runSimulation(
+  options: SimulateOptions,
+  on: { signal: AbortSignal; progress(progress: SimulationProgress): void },
+): Promise<Simulated> {
+  const policies = [await policyOf(options.policy)];
+  if (options.compare !== undefined) policies.push(await policyOf(options.compare));
+  const scenario = await readScenario(options);
+  const reports: FleetReport[] = [];
+  for (const policy of distinct(policies)) reports.push(await play(scenario, policy, on));
+  const [report, other] = reports;
+  if (report === undefined) throw new Error("there is a first policy");
+  if (other === undefined) {
+    const text = renderTables(report.title, fleetTables(report), report.workload.notes);
+    return { result: report, text, page: () => renderFleetPage(report) };
+  }
+  const comparison = compareRuns(report, other);
+  const text = renderTables(comparison.title, comparisonTables(comparison), report.workload.notes);
+  return { result: comparison, text, page: () => renderComparisonPage(comparison) };
+}
+
+async function readScenario(options: SimulateOptions): Promise<Scenario> {
+  const { seed, untilMs, first } = options;
+  const nodes = await readFleet(options.nodes, options.racksOf);
+  const faults = parseFaults(options.faults ?? "none");
+  if (faults.kind === "bad") throw Fault.invalid("faults", faults.problem);
+  const prices = parsePrices(options.prices ?? "1");
+  if (prices.kind === "bad") throw Fault.invalid("prices", prices.problem);
+  const workload = await readWorkload(options.workload, { nodes, seed, first });
+  const startMs = workload.tasks[0]?.atMs ?? 0;
+  return {
+    nodes,
+    workload,
+    seed,
+    faults: faults.model,
+    prices: prices.prices,
+    untilMs: untilMs === undefined ? undefined : startMs + untilMs,
+    settings: options.cycleMs === undefined ? undefined : { cycleMs: options.cycleMs },
+  };
+}
+
+async function policyOf(source: string | undefined): Promise<NamedPolicy> {
+  if (source === undefined || source === "default") {
+    return { name: "default", policy: defaultSchedulingPolicy };
+  }
+  return { name: source, policy: readPolicy(await readText(source), source) };
+}
+
+/** Two policies of one name are told apart by their place. */
+function distinct(policies: readonly NamedPolicy[]): readonly NamedPolicy[] {
+  const [first, second] = policies;
+  if (first === undefined || second === undefined || first.name !== second.name) return policies;
+  return [first, { ...second, name: `${second.name} (2)` }];
+}
+
+async function play(
+  scenario: Scenario,
+  policy: NamedPolicy,
+  on: { signal: AbortSignal; progress(progress: SimulationProgress): void },
+): Promise<FleetReport> {
+  const run = prepare(scenario, policy);
+  while (run.advance(eventsAtOnce)) {
+    on.progress({ policy: policy.name, ...run.progress });
+    await setImmediate();
+    if (on.signal.aborted) throw new Fault("CANCELLED", "the simulation was interrupted");
+  }
+  return run.report();
+}
