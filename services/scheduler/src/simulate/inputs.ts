@@ -91,7 +91,7 @@ async function readAll(
   workload: string,
   { nodes, seed }: { nodes: readonly FleetNode[]; seed: number },
 ): Promise<FleetWorkload> {
-  const [kind = "", rest = ""] = splitOnce(workload);
+  const [kind, rest] = splitOnce(workload);
   const gpusPerNode = nodes.reduce((most, { gpus }) => Math.max(most, gpus), 0);
   const fleetGpus = nodes.reduce((sum, { gpus }) => sum + gpus, 0);
   switch (kind) {
