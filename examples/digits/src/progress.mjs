@@ -6,7 +6,9 @@ import { appendFileSync, writeSync } from "node:fs";
  * Progress is a courtesy: a reader that has gone must not end the training.
  *
  * @param {Record<string, string | undefined>} environment
- * @returns {(progress: {step: number, of: number, metrics: Record<string, number>}) => void}
+ * @returns {(progress: {
+ *   step: number, of: number, metrics: Record<string, number>, checkpoint?: boolean,
+ * }) => void}
  */
 export function progressReporter(environment) {
   const descriptor = Number.parseInt(environment["FASTGPU_PROGRESS_FD"] ?? "", 10);

@@ -60,7 +60,10 @@ async function main(args, environment) {
     test,
     stop,
     report: progressReporter(environment),
-    save: () => checkpointDir && saveCheckpoint(checkpointDir, { options, state }),
+    save: () => {
+      if (checkpointDir) saveCheckpoint(checkpointDir, { options, state });
+      return Boolean(checkpointDir);
+    },
   });
   if (!finished) {
     const where = `in epoch ${state.epoch + 1} of ${options.epochs}, after batch ${state.batch}`;
@@ -129,8 +132,9 @@ function startOrResume(options, checkpointDir) {
  *
  * @param {{
  *   options: TrainingOptions, state: TrainingState, train: Images, test: Images, stop: AbortSignal,
- *   report: ReturnType<typeof progressReporter>, save: () => void,
- * }} run state is changed in place
+ *   report: ReturnType<typeof progressReporter>,
+ *   save: () => boolean,
+ * }} run state is changed in place; save tells whether there is a place for checkpoints
  * @returns {Promise<boolean>} false when stopped before the end
  */
 async function trainEpochs({ options, state, train, test, stop, report, save }) {
@@ -158,8 +162,9 @@ async function trainEpochs({ options, state, train, test, stop, report, save }) 
       adamStep(state.adam, { parameters: state.parameters, gradients: network.gradients, rate });
       state.batch += 1;
     }
-    finishEpoch({ state, options, train, test, network, report });
-    save();
+    const progress = finishEpoch({ state, options, train, test, network });
+    // Said after the save: who has to stop for others is chosen by what it would lose.
+    report(save() ? { ...progress, checkpoint: true } : progress);
   }
   return true;
 }
@@ -167,24 +172,22 @@ async function trainEpochs({ options, state, train, test, stop, report, save }) 
 /**
  * @param {{
  *   state: TrainingState, options: TrainingOptions, train: Images, test: Images,
- *   network: ReturnType<typeof createNetwork>, report: ReturnType<typeof progressReporter>,
+ *   network: ReturnType<typeof createNetwork>,
  * }} run
+ * @returns {{step: number, of: number, metrics: Record<string, number>}} what to report of it
  */
-function finishEpoch({ state, options, train, test, network, report }) {
+function finishEpoch({ state, options, train, test, network }) {
   const epoch = state.epoch + 1;
   const loss = state.lossSum / train.count;
   const trainAccuracy = state.correct / train.count;
   const { accuracy } = evaluate(network, test);
   state.history.push({ epoch, loss, trainAccuracy, accuracy });
   Object.assign(state, { epoch, batch: 0, lossSum: 0, correct: 0 });
-  report({
-    step: epoch,
-    of: options.epochs,
-    metrics: { loss, accuracy, train_accuracy: trainAccuracy },
-  });
   console.log(
     `epoch ${String(epoch).padStart(2)}/${options.epochs}  loss ${loss.toFixed(4)}  test accuracy ${percent(accuracy)}`,
   );
+  const metrics = { loss, accuracy, train_accuracy: trainAccuracy };
+  return { step: epoch, of: options.epochs, metrics };
 }
 
 /**

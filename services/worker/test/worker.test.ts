@@ -105,6 +105,27 @@ test("a process task: reports in order, outputs and log in storage, nothing left
   expect(readdirSync(join(worker.directory, "private", "records"))).toEqual([]);
 });
 
+test("a checkpoint that a task tells of travels with the next heartbeat, also without a step, once", async () => {
+  await using peer = await startPeer();
+  await using worker = await startWorker(peer);
+  const wait = (file: string): string => `while [ ! -e ${file} ]; do sleep 0.02; done`;
+  const script =
+    `echo '{"step":1,"checkpoint":true}' >&3; echo '{"step":2}' >&3; ${wait("more")}; ` +
+    `echo '{"checkpoint":true}' >&3; ${wait("enough")}`;
+  const attempt = peer.lease(shell(script));
+  const work = join(worker.directory, "attempts", attempt, "work");
+  const told = () => peer.progress.filter((each) => each.savedAgoMs !== undefined);
+  // The newest step travels, and with it or before it the checkpoint.
+  await peer.until(() => peer.progress.some(({ progress }) => progress?.step === 2n));
+  expect(told()).toMatchObject([{ attempt, progress: {} }]);
+  writeFileSync(join(work, "more"), "");
+  await peer.until(() => told().length > 1);
+  expect(told()[1]?.progress).toBeUndefined();
+  writeFileSync(join(work, "enough"), "");
+  await peer.report(attempt, "ended");
+  expect(told()).toHaveLength(2);
+});
+
 test.each([
   ["exit 3", ExitClass.USER_EXIT, 3],
   ["kill -9 $$", ExitClass.USER_EXIT, 137],
