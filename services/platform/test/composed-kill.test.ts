@@ -1,32 +1,11 @@
-import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
 import { freePort } from "@fastgpu/lifecycle/child";
 import { expect, test } from "vitest";
-import type { ComposedOptions } from "./composed-platform.ts";
+import { startComposed } from "./composed-child.ts";
 import { begun, checkOutcome, effectsFile, submitAll, taskCount, type Victim } from "./effects.ts";
-import { openClients, openDirectory, shortLeases, type Reachable } from "./harness.ts";
-
-const program = fileURLToPath(new URL("./composed-platform.ts", import.meta.url));
-
-interface ComposedChild {
-  readonly child: ChildProcess;
-  readonly reach: Reachable;
-}
-
-/** Starts the whole platform as one child process; resolves when it serves. */
-async function startComposed(options: ComposedOptions): Promise<ComposedChild> {
-  const child = spawn(process.execPath, [program, JSON.stringify(options)], {
-    stdio: ["pipe", "pipe", "inherit"],
-  });
-  for await (const line of createInterface(child.stdout)) {
-    return { child, reach: JSON.parse(line) as Reachable };
-  }
-  throw new Error(`the platform ended before it served, with ${child.exitCode}`);
-}
+import { openClients, openDirectory, shortLeases } from "./harness.ts";
 
 test("the whole platform in one process, killed with SIGKILL three times: every acknowledged task ends exactly once", async () => {
   await using stack = new AsyncDisposableStack();

@@ -29,12 +29,14 @@ export function queueMessage(queue: StoredQueue, held: HeldGpus | undefined): Qu
     weight,
     guaranteedGpus,
     heldGpus: held?.total ?? 0,
-    models: Object.entries(queue.models).map(([model, share]) => ({
-      model,
-      guaranteedGpus: share.guaranteedGpus,
-      heldGpus: held?.models[model] ?? 0,
-      ...(share.limitGpus === undefined ? {} : { limitGpus: share.limitGpus }),
-    })),
+    models: Object.entries(queue.models)
+      .toSorted(([a], [b]) => (a < b ? -1 : 1))
+      .map(([model, share]) => ({
+        model,
+        guaranteedGpus: share.guaranteedGpus,
+        heldGpus: held?.models[model] ?? 0,
+        ...(share.limitGpus === undefined ? {} : { limitGpus: share.limitGpus }),
+      })),
     ...(limitGpus === undefined ? {} : { limitGpus }),
     ...(updatedMs === undefined ? {} : { updateTime: timestampFromMs(updatedMs) }),
   });

@@ -1,7 +1,6 @@
 import { assertLeader } from "@fastgpu/postgres/leader";
 import { appendEvents } from "@fastgpu/postgres/outbox";
 import { transaction } from "@fastgpu/postgres/transaction";
-import { defaultSchedulingPolicy } from "@fastgpu/scheduling/scheduling-policy";
 import { lockOpenAllocations, readAttemptsDueForCut, storeCuts } from "../store/allocations.ts";
 import {
   lockAttempts,
@@ -50,7 +49,7 @@ export async function timeDriven(c: CycleContext, nowMs: number): Promise<void> 
 async function chargeUsers(c: CycleContext, nowMs: number): Promise<void> {
   if (nowMs < c.timers.nextChargeMs) return;
   c.timers.nextChargeMs = nowMs + chargeEveryMs;
-  const { halfLifeMs } = defaultSchedulingPolicy.usage;
+  const { halfLifeMs } = c.policy.current.policy.usage;
   const charged = await transaction(c.core, async (tx) => {
     await assertLeader(tx, cycleLeader, c.leaderEpoch);
     return chargeUsage(tx, { nowMs, halfLifeMs });
