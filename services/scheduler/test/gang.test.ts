@@ -1,8 +1,13 @@
 import { UsageKind } from "@fastgpu/contracts/fastgpu/billing/v1/billing_service_pb";
 import { transaction } from "@fastgpu/postgres/transaction";
+import { create } from "@bufbuild/protobuf";
+import { HelloSchema } from "@fastgpu/contracts/fastgpu/worker/v1/worker_session_pb";
+import { memberName } from "@fastgpu/domain/member-name";
 import { describe, expect, test } from "vitest";
 import { commitLeases, type FundedPlacement } from "../src/cycle/commit.ts";
 import { expireNode } from "../src/cycle/expire.ts";
+import { openWorkerSession } from "../src/session/open-session.ts";
+import { storeProgress } from "../src/store/tasks.ts";
 import { storeFunded } from "../src/store/attempts.ts";
 import { readFundedEnds, readWork } from "../src/store/work.ts";
 import {
@@ -213,7 +218,12 @@ describe("the life of a gang", () => {
     const applied = await fleet.tell(ended(1, 2_000, "user_exit", "boom"));
     expect(new Set(applied.nodes)).toEqual(new Set(fleet.nodes.map(({ id }) => id)));
     expect(await statesOf(fleet, funded)).toEqual(["STOPPING", "ENDED", "STOPPING"]);
-    expect((await fleet.task(task)).state).toBe("STOPPING");
+    expect(await fleet.task(task)).toMatchObject({
+      ...{
+        state: "STOPPING",
+        statusMessage: expect.stringContaining("rank 1 ended with user_exit"),
+      },
+    });
     const stops = await readWork(
       fleet.core,
       fleet.nodes.map(({ id }) => id),
@@ -283,6 +293,42 @@ describe("the life of a gang", () => {
         [fleet.nodes[1]!.id, "IDLE"],
       ]),
     );
+  });
+
+  test("a worker that comes back with one of its two members goes on with that one only to stop it", async () => {
+    await using fleet = await makeFleet([2, 1]);
+    const { task, funded } = await runningGang(fleet);
+    const [node] = fleet.nodes as [FleetNode];
+    const name = memberName({ attempt: funded.attempt, member: 1 });
+    const hello = create(HelloSchema, {
+      displayName: "again",
+      gpus: (await fleet.gpus())
+        .filter((gpu) => gpu.node === node.id)
+        .map(({ index, uuid }) => ({ index, uuid, model: "sim", simulated: true })),
+      liveAttempts: [{ attempt: name, epoch: 1n }],
+    });
+    const at = { node: node.id, replica: "", nowMs: startMs + 5_000, leaseTtlMs: 15_000 };
+    const opened = await openWorkerSession(fleet.core, hello, at);
+    expect(opened.adopted).toEqual([name]);
+    expect(new Set(opened.applied.nodes)).toEqual(new Set(fleet.nodes.map(({ id }) => id)));
+    expect(await statesOf(fleet, funded)).toEqual(["ENDED", "STOPPING", "STOPPING"]);
+    expect((await fleet.task(task)).state).toBe("STOPPING");
+    const [first] = await fleet.members(funded.attempt);
+    expect(first).toMatchObject({ exitClass: "node_lost", cause: true });
+  });
+
+  test("its progress is what its member 0 tells", async () => {
+    await using fleet = await makeFleet([2, 1]);
+    const { task, funded } = await runningGang(fleet);
+    const { attempt } = funded;
+    const [first, second] = fleet.nodes as [FleetNode, FleetNode];
+    const progress = Buffer.from("x");
+    expect(await storeProgress(fleet.core, second.id, [{ attempt, epoch: 1, progress }])).toEqual(
+      [],
+    );
+    expect(await storeProgress(fleet.core, first.id, [{ attempt, epoch: 1, progress }])).toEqual([
+      task,
+    ]);
   });
 
   test("a GPU that failed is left out of the next attempt, the others' are not", async () => {

@@ -220,7 +220,7 @@ function endMember(
   if (of.members.every(({ attemptChange }) => attemptChange.state === "ENDED")) {
     return endPlainTask(taskDraft, of, event.atMs);
   }
-  if (end.exitClass !== "ok") stopOthers(of, event.atMs, taskDraft);
+  if (end.exitClass !== "ok") stopOthers(of, at);
   else if (of.members.every(isGone)) moveTask(taskDraft, draft.attempt, "FINALIZING");
 }
 
@@ -230,12 +230,16 @@ function causeOf({ members }: AttemptDraft): Draft | undefined {
 }
 
 /** A gang goes on with all of its members or with none. */
-function stopOthers({ members }: AttemptDraft, stopMs: number, taskDraft: TaskDraft): void {
+function stopOthers(
+  { members }: AttemptDraft,
+  { event, end, taskDraft }: { event: AttemptEvent; end: AttemptEnd; taskDraft: TaskDraft },
+): void {
+  const statusMessage = `rank ${event.member} ended with ${end.exitClass}: the others are told to stop`;
   for (const draft of members) {
     if (!moveAttempt(draft, "STOPPING")) continue;
     const change = draft.attemptChange;
-    draft.attemptChange = { ...change, stopClass: "gang_stopped", stopMs };
-    moveTask(taskDraft, draft.attempt, "STOPPING");
+    draft.attemptChange = { ...change, stopClass: "gang_stopped", stopMs: event.atMs };
+    moveTask(taskDraft, draft.attempt, "STOPPING", { statusMessage });
   }
 }
 
