@@ -9,7 +9,8 @@ import { newId } from "@fastgpu/domain/ids";
 import type { OrgId } from "@fastgpu/domain/ids";
 import { statement } from "@fastgpu/postgres/pool";
 import { transaction } from "@fastgpu/postgres/transaction";
-import { openBilling, startBillingDatabase } from "./billing-database.ts";
+import { openBilling } from "./billing-database.ts";
+import { startServiceDatabase } from "./service-database.ts";
 
 const usage = `usage: npm run bench -- ledger [flags]
 
@@ -135,7 +136,7 @@ export async function main(args: readonly string[]): Promise<number> {
     orgs: Number(values.orgs),
     budgetPct: Number(values.budget),
   };
-  await using database = await startBillingDatabase();
+  await using database = await startServiceDatabase("billing");
   for (const [n, creditNanos] of budgets(load).entries()) {
     await using billing = await openBilling(database.urls, creditNanos);
     await transaction(billing.db.core, (tx) => billing.organizations.open(tx, orgOf(n)));

@@ -1,13 +1,13 @@
-/** Memory of queued tasks (goal G9): separate tasks of many shapes in the engine's backlog. */
+/** Memory of queued tasks (goal G9): separate tasks of many shapes in the backlog, and in the leader's picture. */
 import { writeFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import { setTimeout } from "node:timers/promises";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { Backlog } from "@fastgpu/scheduling/placement/backlog";
-import type { QueuedTask } from "@fastgpu/scheduling/placement/backlog";
-import { createShapeTable, emptyRequest } from "@fastgpu/scheduling/placement/shapes";
+import { Backlog } from "@fastgpu/scheduling/backlog/backlog";
+import type { QueuedTask } from "@fastgpu/scheduling/backlog/backlog";
 import { seededRandom } from "@fastgpu/simulation/openb/seeded";
+import { measureStored } from "./memory-stored.ts";
 import { UsageError } from "./openb-files.ts";
 
 const usage = `usage: npm run bench -- memory [flags]
@@ -15,18 +15,18 @@ const usage = `usage: npm run bench -- memory [flags]
   --tasks N[,N]  queued tasks (default 1000000,10000000)
   --shapes N     distinct shapes among them (default 1500)
   --queues N     leaf queues (default 200)
+  --stored N[,N] tasks in a real database, followed and rebuilt by a leader's picture (default 1000000; 0 = none)
   --plain N      tasks held as plain objects, for comparison (default 200000; 0 = none)
   --seed N       (default 42)
   --json OUT     one JSON object a line
 `;
 
 interface Measured {
-  readonly kind: "columns" | "objects";
+  readonly kind: "columns" | "objects" | "leader";
   readonly tasks: number;
   readonly shapes: number;
   /** Decimal megabytes of the process, by the garbage collector's count, per million tasks. */
   readonly mbPerMillion: number;
-  readonly columnMbPerMillion: number;
   readonly addedPerSecond: number;
   readonly rebuiltPerSecond: number;
   readonly hash: string;
@@ -49,7 +49,7 @@ async function liveBytes(): Promise<number> {
 
 /** Draws tasks: time-ordered UUIDs, shapes and queues at random. */
 function taskSource(options: {
-  readonly shapeIds: readonly number[];
+  readonly shapes: number;
   readonly queues: number;
   readonly seed: number;
 }): (index: number) => QueuedTask {
@@ -62,31 +62,11 @@ function taskSource(options: {
     const submittedMs = 1_790_000_000_000 + index;
     return {
       uuid: `${submittedMs.toString(16).padStart(12, "0")}7${hex(12)}8${hex(12)}${hex(48)}`,
-      shapeId: options.shapeIds[Math.floor(random() * options.shapeIds.length)]!,
+      classId: Math.floor(random() * options.shapes),
       queueId: Math.floor(random() * options.queues),
-      priority: Math.floor(random() * 5),
       submittedMs,
-      elements: 1,
-      attainedGpuSeconds: 0,
     };
   };
-}
-
-/** Registers `count` distinct shapes as a real mix would: GPUs, shares, models, CPU, memory. */
-function manyShapes(count: number): number[] {
-  const table = createShapeTable();
-  for (let index = 0; table.shapes.length < count; index++) {
-    const share = index % 3 === 0;
-    table.intern({
-      ...emptyRequest,
-      gpus: share ? 1 : 1 + (index % 8),
-      gpuMilli: share ? 100 + 10 * (index % 80) : 1000,
-      models: index % 5 === 0 ? ["A100"] : null,
-      cpuMillis: 500 * (1 + (index % 97)),
-      memoryMib: 1024 * (1 + (index % 61)),
-    });
-  }
-  return table.shapes.map(({ id }) => id);
 }
 
 interface Setting {
@@ -101,9 +81,8 @@ function progress(text: string): void {
 }
 
 async function measureColumns(setting: Setting): Promise<Measured> {
-  const { tasks, queues, seed } = setting;
-  const shapeIds = manyShapes(setting.shapes);
-  const draw = taskSource({ shapeIds, queues, seed });
+  const { tasks } = setting;
+  const draw = taskSource(setting);
   const before = await liveBytes();
   const backlog = new Backlog();
   const started = performance.now();
@@ -126,7 +105,6 @@ async function measureColumns(setting: Setting): Promise<Measured> {
     tasks,
     shapes: setting.shapes,
     mbPerMillion: bytes / tasks,
-    columnMbPerMillion: backlog.bytes() / tasks,
     addedPerSecond: tasks / seconds,
     rebuiltPerSecond: tasks / rebuildSeconds,
     hash,
@@ -134,8 +112,8 @@ async function measureColumns(setting: Setting): Promise<Measured> {
 }
 
 async function measureObjects(setting: Setting): Promise<Measured> {
-  const { tasks, queues, seed } = setting;
-  const draw = taskSource({ shapeIds: manyShapes(setting.shapes), queues, seed });
+  const { tasks } = setting;
+  const draw = taskSource(setting);
   const before = await liveBytes();
   const started = performance.now();
   const byId = new Map<string, QueuedTask>();
@@ -150,7 +128,6 @@ async function measureObjects(setting: Setting): Promise<Measured> {
     tasks: byId.size,
     shapes: setting.shapes,
     mbPerMillion: bytes / tasks,
-    columnMbPerMillion: 0,
     addedPerSecond: tasks / seconds,
     rebuiltPerSecond: 0,
     hash: "",
@@ -183,6 +160,7 @@ async function run(args: readonly string[]): Promise<number> {
       tasks: { type: "string", default: "1000000,10000000" },
       shapes: { type: "string", default: "1500" },
       queues: { type: "string", default: "200" },
+      stored: { type: "string", default: "1000000" },
       plain: { type: "string", default: "200000" },
       seed: { type: "string", default: "42" },
       json: { type: "string" },
@@ -208,6 +186,12 @@ async function run(args: readonly string[]): Promise<number> {
     const measured = await measureColumns({ ...base, tasks });
     lines.push(measured);
     process.stdout.write(`${show(measured)}\n`);
+  }
+  for (const tasks of values.stored.split(",").map((text) => count("stored", text, 0))) {
+    if (tasks === 0) continue;
+    const stored = await measureStored({ ...base, tasks, liveBytes, progress });
+    lines.push({ kind: "leader", tasks, shapes: base.shapes, ...stored });
+    process.stdout.write(`${show(lines.at(-1)!)}  (${stored.rebuildSeconds.toFixed(1)} s)\n`);
   }
   if (values.json !== undefined) {
     await writeFile(values.json, lines.map((line) => `${JSON.stringify(line)}\n`).join(""));

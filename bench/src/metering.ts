@@ -14,7 +14,8 @@ import { newEvent, topics } from "@fastgpu/events/topics";
 import type { StoredEvent } from "@fastgpu/postgres/outbox";
 import { statement } from "@fastgpu/postgres/pool";
 import { transaction } from "@fastgpu/postgres/transaction";
-import { openBilling, startBillingDatabase } from "./billing-database.ts";
+import { openBilling } from "./billing-database.ts";
+import { startServiceDatabase } from "./service-database.ts";
 
 const usage = `usage: npm run bench -- metering [flags]
 
@@ -131,7 +132,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const log: MeteringLog = { attempts, gpus, rounds, twicePct: Number(values.twice) };
   const records = attempts * gpus * rounds;
 
-  await using database = await startBillingDatabase();
+  await using database = await startServiceDatabase("billing");
   await using billing = await openBilling(database.urls, 10n ** 18n);
   await transaction(billing.db.core, (tx) => billing.organizations.open(tx, tenant.org));
   const wishes = Array.from({ length: attempts }, (_, n) => ({

@@ -110,13 +110,11 @@ export interface PlanTask {
   readonly stopGraceMs: number;
   /** Service that earlier attempts of its lineage had, in GPU-milliseconds; 0 for an array. */
   readonly attainedGpuMs: number;
-  /** How long its lineage has queued as of the state's time, all waits together, in milliseconds. */
-  readonly queuedMs: number;
+  /** How long earlier attempts of it held their resources, in milliseconds: what it has not queued since its submit. */
+  readonly heldMs: number;
   /** Longest time that one attempt (of an array: one element) may run; Infinity for no limit. */
   readonly maxRuntimeMs: number;
   readonly excludedGpus: readonly GpuId[];
-  /** Trace context of the task, carried through to its leases. */
-  readonly traceparent: string;
   /** For an array: elements that wait, and how many more leases may run at once. */
   readonly array: { readonly pending: number; readonly leasesLeft: number } | undefined;
 }
@@ -129,7 +127,7 @@ export const plainTask = {
   preemptible: false,
   preemptions: 0,
   attainedGpuMs: 0,
-  queuedMs: 0,
+  heldMs: 0,
   maxRuntimeMs: Number.POSITIVE_INFINITY,
 } as const satisfies Partial<PlanTask>;
 
@@ -173,10 +171,26 @@ export interface PlanReservation {
   readonly endMs: number;
 }
 
+/** Tasks of one leaf that wait behind those that a plan looks at: they count as wanted, and none starts in this plan. */
+export interface PlanWanted {
+  readonly org: OrgId;
+  readonly project: ProjectId;
+  readonly user: string;
+  /** How many. */
+  readonly tasks: number;
+  /** GPUs that they want together. */
+  readonly gpus: number;
+  /** CPU that those without GPUs want together, in thousandths of a core. */
+  readonly cpuMillis: number;
+}
+
 /** One snapshot of everything that a plan depends on. */
 export interface PlanState {
   readonly nodes: readonly PlanNode[];
+  /** The first tasks of every line (queue × needs); all tasks where they are few. */
   readonly tasks: readonly PlanTask[];
+  /** What waits behind `tasks`; default: nothing. */
+  readonly behind?: readonly PlanWanted[];
   /** Who is in none of them has weight 1, no guarantee and no limit. */
   readonly queues: readonly PlanQueue[];
   readonly usage: readonly PlanUsage[];

@@ -39,7 +39,6 @@ function task(id: string, cpuMillis: number): PlanTask {
     },
     stopGraceMs: 0,
     excludedGpus: [],
-    traceparent: "",
     array: undefined,
   };
 }

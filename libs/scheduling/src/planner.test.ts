@@ -65,7 +65,6 @@ function task(id: string, over: Partial<PlanTask> & { demand?: Demand } = {}): P
     demand,
     stopGraceMs: 0,
     excludedGpus: [],
-    traceparent: "",
     array: undefined,
     ...over,
   };

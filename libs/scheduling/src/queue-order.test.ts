@@ -62,7 +62,6 @@ function task(id: string, owner: string, over: Partial<PlanTask> = {}): PlanTask
     demand,
     stopGraceMs: 0,
     excludedGpus: [],
-    traceparent: "",
     array: undefined,
     ...over,
   };

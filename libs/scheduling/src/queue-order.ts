@@ -183,6 +183,11 @@ function createQueue(
     queue.tree.allocate(leaves.get(project)!, milli);
     queue.tree.want(leaves.get(project)!, milli);
   }
+  for (const { project, gpus, cpuMillis } of state.behind ?? []) {
+    const leaf = leaves.get(project);
+    if (leaf === undefined) continue;
+    queue.tree.want(leaf, unit.milliOf(0, cpuMillis) + gpus * 1000);
+  }
   return { queue, leaves };
 }
 
@@ -201,6 +206,7 @@ function coresOnly(state: PlanState, unit: Unit): ReadonlyMap<string, number> {
     const { gpuCount, cpuMillis } = task.demand;
     if (gpuCount === 0) add(task, unit.milliOf(0, cpuMillis) * leasesWanted(task));
   }
+  for (const wanted of state.behind ?? []) add(wanted, unit.milliOf(0, wanted.cpuMillis));
   return sums;
 }
 

@@ -25,6 +25,9 @@ export const startMs = Date.UTC(2026, 0, 1);
 /** The lead that the tests have. */
 export const leaderEpoch = 1n;
 
+/** What a commit of the tests is told. */
+export const commitAt = { leaderEpoch, nowMs: startMs, startLeaseSpan: () => "" };
+
 /** A node of the test's fleet with its GPUs in order. */
 export interface FleetNode {
   readonly id: NodeId;
@@ -80,8 +83,7 @@ export async function makeFleet(gpusOfNodes: readonly number[]): Promise<Fleet> 
       const [task] = await readTasks(core, [id]);
       return fund(task!, nodes, members);
     },
-    commit: (...funded) =>
-      transaction(core, (tx) => commitLeases(tx, funded, { leaderEpoch, nowMs: startMs })),
+    commit: (...funded) => transaction(core, (tx) => commitLeases(tx, funded, commitAt)),
     tell: (...events) =>
       transaction(core, (tx) => applyAttemptEvents(tx, events, events.at(-1)!.atMs)),
     task: async (id) => (await readTasks(core, [id]))[0]!,
@@ -162,7 +164,7 @@ function fund(
     task: {
       ...plainTask,
       ...{ id, org, project, epoch, priority, demand, stopGraceMs, replicas, topology },
-      ...{ submittedMs: startMs, notBeforeMs: 0, excludedGpus: [], traceparent: "" },
+      ...{ submittedMs: startMs, notBeforeMs: 0, excludedGpus: [] },
       array: undefined,
     },
     elements: 1,
@@ -170,7 +172,7 @@ function fund(
   };
   const sold = { sku: "gpu.simulated", priceVersion: 1, simulated: true };
   return {
-    ...{ attempt: anId("att"), placement, fundedMs: 600_000, traceparent: "" },
+    ...{ attempt: anId("att"), placement, fundedMs: 600_000 },
     members: members.map(({ node, gpus }) => ({
       node,
       gpus: gpus.map((gpu) => ({ id: gpu, ...sold })),

@@ -13,6 +13,7 @@ import { readFundedEnds, readWork } from "../src/store/work.ts";
 import {
   dyingAfter,
   factsOf,
+  commitAt,
   leaderEpoch,
   makeFleet,
   startMs,
@@ -125,7 +126,7 @@ describe("leases", () => {
     let crashes = 0;
     for (let statements = 0; ; statements += 1) {
       const committed = await transaction(fleet.core, (tx) =>
-        commitLeases(dyingAfter(tx, statements), [funded], { leaderEpoch, nowMs: startMs }),
+        commitLeases(dyingAfter(tx, statements), [funded], commitAt),
       ).catch(() => undefined);
       if (committed !== undefined) {
         expect(committed.leased).toHaveLength(1);

@@ -147,14 +147,14 @@ export class OneNode implements AsyncDisposable {
 
   /** Leases a waiting task as a plan would that places it on these GPUs. */
   async tryLease(task: TaskId, positions: readonly number[], elements = 1): Promise<Committed> {
-    const plan = (await this.mirror()).waiting.get(task)?.plan;
+    const plan = (await this.mirror()).waiting.get(task);
     if (plan === undefined) throw new Error(`${task} does not wait`);
     const gpus = this.at(...positions);
     const placement = { task: plan, elements, members: [{ node: this.node, gpus }] };
     const priced = gpus.map((gpu) => ({ id: gpu, sku: "s", priceVersion: 1, simulated: true }));
     const members = [{ node: this.node, gpus: priced }];
-    const funded = { attempt: id("att"), placement, fundedMs: 1, members, traceparent: "" };
-    const at = { leaderEpoch, nowMs: this.nowMs };
+    const funded = { attempt: id("att"), placement, fundedMs: 1, members };
+    const at = { leaderEpoch, nowMs: this.nowMs, startLeaseSpan: () => "" };
     return transaction(this.core, (tx) => commitLeases(tx, [funded], at));
   }
 

@@ -69,7 +69,6 @@ function taskOf(seed: number): PlanTask {
     },
     stopGraceMs: 10_000,
     excludedGpus: [],
-    traceparent: "",
     array: undefined,
   };
 }

@@ -77,7 +77,6 @@ function task(id: string, demand: Partial<Demand> = {}, over: Partial<PlanTask> 
     stopGraceMs: 0,
     maxRuntimeMs: hour,
     excludedGpus: [],
-    traceparent: "",
     array: undefined,
     ...over,
   };

@@ -135,15 +135,10 @@ export class Future {
 
   /** The state at this moment. */
   state(): PlanState {
-    const passedMs = this.nowMs - this.input.nowMs;
-    const tasks = [...this.waiting.values()];
     return {
       ...this.input.state,
       nodes: [...this.nodes.values()],
-      tasks:
-        passedMs === 0
-          ? tasks
-          : tasks.map((task) => ({ ...task, queuedMs: task.queuedMs + passedMs })),
+      tasks: [...this.waiting.values()],
       usage: this.usage,
     };
   }
@@ -298,7 +293,7 @@ export class Future {
     const past = {
       attainedGpuMs: lease.attainedGpuMs + ranMs * gpus,
       preemptions: lease.preemptions + 1,
-      queuedMs: 0,
+      heldMs: 0,
     };
     if (task !== undefined) return { ...task, ...past };
     const models = [...nodes].flatMap((id) => {
@@ -324,7 +319,6 @@ export class Future {
       stopGraceMs: 0,
       maxRuntimeMs: Math.max(0, lease.endsByMs - this.nowMs),
       excludedGpus: [],
-      traceparent: "",
       array: undefined,
     };
   }

@@ -79,7 +79,7 @@ const essence = ({ demand, replicas, topology }: PlanTask) => ({ demand, replica
 const again = (task: PlanTask, nowMs: number): PlanTask => ({
   ...task,
   submittedMs: Math.max(task.submittedMs, nowMs),
-  queuedMs: 0,
+  heldMs: 0,
 });
 
 function fieldRemedies({ task, nowMs }: Subject, { trials, nodes }: Situation): Remedy[] {

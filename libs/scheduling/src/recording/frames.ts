@@ -1,8 +1,8 @@
-import type { Plan, PlanState, PlanTask } from "../plan.ts";
+import type { Plan, PlanState } from "../plan.ts";
 import type { Learned } from "../planner.ts";
 import type { SchedulingPolicy } from "../scheduling-policy.ts";
 import { ByteSource } from "./bytes.ts";
-import { isIdentified, ListReader, ListWriter, type Identified } from "./list.ts";
+import { isIdentified, ListReader, ListWriter } from "./list.ts";
 import { planned, type Planned } from "./planned.ts";
 import { ValueReader, ValueWriter } from "./value.ts";
 
@@ -102,15 +102,10 @@ export class FrameWriter {
   private list(name: string): ListWriter {
     const known = this.lists.get(name);
     if (known !== undefined) return known;
-    const made = new ListWriter(this.values, name === "tasks" ? withoutTrace : undefined);
+    const made = new ListWriter(this.values);
     this.lists.set(name, made);
     return made;
   }
-}
-
-function withoutTrace(task: Identified): Identified {
-  const told: Identified & Pick<PlanTask, "traceparent"> = { ...task, traceparent: "" };
-  return told;
 }
 
 /** Reads the frames of one planner's life, in order. Throws RangeError for what no {@link FrameWriter} writes. */

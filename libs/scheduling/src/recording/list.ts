@@ -31,12 +31,9 @@ export class ListWriter {
   private readonly dropped = new Map<string, number>();
   private last: unknown;
   private run = 0;
-  private readonly told: (item: Identified) => Identified;
 
-  /** `told` gives what is written of an item; what it leaves out cannot be replayed. */
-  constructor(values: ValueWriter, told: (item: Identified) => Identified = (item) => item) {
+  constructor(values: ValueWriter) {
     this.values = values;
-    this.told = told;
   }
 
   write(next: readonly Identified[]): void {
@@ -56,7 +53,7 @@ export class ListWriter {
         at += 1;
       } else if (old?.id === item.id) {
         this.op(ops.change);
-        this.value(item, this.told(old));
+        this.value(item, old);
         at += 1;
       } else this.append(item);
     }
@@ -75,11 +72,11 @@ export class ListWriter {
     }
     this.op(ops.append);
     this.value(item, this.last);
-    this.last = this.told(item);
+    this.last = item;
   }
 
   private value(item: Identified, base: unknown): void {
-    this.values.write(this.told(item), base);
+    this.values.write(item, base);
   }
 
   private drop(from: number, to: number): void {

@@ -88,7 +88,7 @@ export class FleetSimulation {
     this.nodes = nodes.map((spec, index) => new NodeRun(spec, index, ids));
     this.byNode = new Map(this.nodes.map((node) => [node.id, node]));
     const names = named(workload);
-    this.tasks = createTasks(workload, names, () => this.clock.nowMs());
+    this.tasks = createTasks(workload, names);
     this.byTask = new Map(this.tasks.map((task) => [task.id, task]));
     if (this.byTask.size < this.tasks.length) throw new RangeError("two tasks have one id");
     this.queues = names.queues;
@@ -417,11 +417,7 @@ export class FleetSimulation {
   }
 }
 
-function createTasks(
-  { tasks }: FleetWorkload,
-  names: Named,
-  now: () => number,
-): readonly TaskRun[] {
+function createTasks({ tasks }: FleetWorkload, names: Named): readonly TaskRun[] {
   return tasks.map((spec) => {
     const { org, project } = spec;
     return new TaskRun(spec, {
@@ -429,7 +425,6 @@ function createTasks(
       org: names.org(org),
       project: names.project(org, project),
       tenant: names.tenantOf(spec),
-      now,
     });
   });
 }

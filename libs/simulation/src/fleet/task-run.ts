@@ -45,18 +45,13 @@ export class TaskRun {
   endMs: number | undefined;
   outcome: Outcome | undefined;
   private freshPlan: PlanTask | undefined;
-  private readonly now: NowMs;
 
-  constructor(
-    spec: FleetTask,
-    of: { id: TaskId; org: OrgId; project: ProjectId; tenant: number; now: NowMs },
-  ) {
+  constructor(spec: FleetTask, of: { id: TaskId; org: OrgId; project: ProjectId; tenant: number }) {
     this.spec = spec;
     this.id = of.id;
     this.org = of.org;
     this.project = of.project;
     this.tenant = of.tenant;
-    this.now = of.now;
     this.gpus = gpusOfTask(spec);
   }
 
@@ -72,11 +67,6 @@ export class TaskRun {
     return this.leasesLeft * this.gpus;
   }
 
-  /** How long it has queued in all, in milliseconds. */
-  queuedMs(): number {
-    return this.queuedBeforeMs + (this.pending > 0 ? this.now() - this.queuedSinceMs : 0);
-  }
-
   /** The planner must see it anew. */
   changed(): void {
     this.freshPlan = undefined;
@@ -90,7 +80,6 @@ export class TaskRun {
 
   private toPlan(): PlanTask {
     const { spec, id, org, project, epoch, preemptions, notBeforeMs, excludedGpus } = this;
-    const queued = (): number => this.queuedMs();
     return {
       id,
       org,
@@ -107,13 +96,9 @@ export class TaskRun {
       preemptions,
       stopGraceMs: spec.stopGraceMs,
       attainedGpuMs: spec.array === undefined ? this.attainedGpuMs : 0,
-      // Grows with time: read when the planner asks, instead of a new object for each waiting task and cycle.
-      get queuedMs() {
-        return queued();
-      },
+      heldMs: Math.max(0, this.queuedSinceMs - spec.atMs - this.queuedBeforeMs),
       maxRuntimeMs: spec.maxRuntimeMs,
       excludedGpus,
-      traceparent: "",
       array:
         spec.array === undefined
           ? undefined

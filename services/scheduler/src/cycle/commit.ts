@@ -35,9 +35,13 @@ export interface FundedPlacement {
   readonly fundedMs: number | undefined;
   /** By rank. */
   readonly members: NewLease["members"];
-  /** Trace context of the lease. */
-  readonly traceparent: string;
 }
+
+/** Opens the span of a lease below a task's trace and answers its trace context. */
+export type StartLeaseSpan = (
+  traceparent: string,
+  attributes: Readonly<Record<string, string>>,
+) => string;
 
 /** What became of a cycle's placements. */
 export interface Committed {
@@ -63,7 +67,7 @@ interface TaskLeases {
 export async function commitLeases(
   tx: Tx,
   placements: readonly FundedPlacement[],
-  at: { leaderEpoch: bigint; nowMs: number },
+  at: { leaderEpoch: bigint; nowMs: number; startLeaseSpan: StartLeaseSpan },
 ): Promise<Committed> {
   await assertLeader(tx, cycleLeader, at.leaderEpoch);
   const ids = [...new Set(placements.map(({ placement }) => placement.task.id))].toSorted();
@@ -89,7 +93,13 @@ export async function commitLeases(
   const rejected: FundedPlacement[] = [];
   const leases: NewLease[] = [];
   for (const funded of placements) {
-    const lease = tryLease(funded, { tasks, ready, quotas, free });
+    const lease = tryLease(funded, {
+      tasks,
+      ready,
+      quotas,
+      free,
+      startLeaseSpan: at.startLeaseSpan,
+    });
     if (lease === undefined) rejected.push(funded);
     else {
       leases.push(lease);
@@ -142,6 +152,7 @@ function tryLease(
     ready: ReadonlySet<NodeId>;
     quotas: QuotasLeft;
     free: Map<GpuId, FreeGpu>;
+    startLeaseSpan: StartLeaseSpan;
   },
 ): NewLease | undefined {
   const { placement } = funded;
@@ -178,7 +189,11 @@ function tryLease(
     elements,
     fundedMs: funded.fundedMs,
     members: funded.members,
-    traceparent: funded.traceparent,
+    traceparent: state.startLeaseSpan(task.traceparent, {
+      "fastgpu.task": task.id,
+      "fastgpu.attempt": funded.attempt,
+      "fastgpu.node": placement.members[0]?.node ?? "",
+    }),
     atLease: {
       user: task.user,
       preemptible: task.preemptible,

@@ -3,6 +3,7 @@ import type { AttemptId, NodeId, TaskId } from "@fastgpu/domain/ids";
 import type { Pool } from "@fastgpu/postgres/pool";
 import type { Logger } from "@fastgpu/telemetry/log";
 import type { PolicyFollower } from "../policy/follow.ts";
+import type { StartLeaseSpan } from "./commit.ts";
 import type { Dirty } from "./dirty.ts";
 import type { Looked } from "./looked.ts";
 import type { Mirror } from "./mirror.ts";
@@ -35,8 +36,7 @@ export interface CycleContext {
   readonly planner: Planning;
   /** The policy that is in force. */
   readonly policy: PolicyFollower;
-  /** Opens the span of a lease below a task's trace and answers its trace context. */
-  startLeaseSpan(traceparent: string, attributes: Record<string, string>): string;
+  readonly startLeaseSpan: StartLeaseSpan;
   /** Tells sessions and watchers what has changed. */
   changed(what: { tasks: Iterable<TaskId>; nodes: Iterable<NodeId> }): void;
   /** Arrays whose cancel the leader has not folded yet. */
@@ -53,6 +53,8 @@ export interface CycleContext {
   readonly counts: { preempted: number; preemptionsRejected: number };
   /** The last event of our own log that was looked at. */
   readonly position: { seq: bigint };
+  /** Why tasks wait as it was written last; those that wait no more are forgotten now and then. */
+  readonly told: Map<TaskId, string>;
   /** Revisions of tasks that were acted upon. */
   readonly looked: Looked;
 }

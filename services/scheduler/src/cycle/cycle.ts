@@ -48,13 +48,15 @@ export async function runCycle(c: CycleContext): Promise<LoopNext> {
   if (!news && nowMs < c.timers.nextBackoffMs) return "idle";
   if (!timeIsKnown(c)) return "idle";
   // 4. Decide, as data.
-  const decided = c.planner.plan(c.mirror.planState(), nowMs);
+  const state = c.mirror.planState();
+  const decided = c.planner.plan(state, nowMs);
   // 5. Set money aside, 6. commit by compare-and-set, 7. give back what was not used.
   const unfunded = await lease(c, decided.placements, nowMs);
   // 8. Make room for those that others have to give way to.
   const poor = await makeRoom(c, decided.preemptions, nowMs);
   // 9. Say why the others wait.
-  await writeReasons(c, decided, new Map([...unfunded, ...poor]));
+  const blocked = new Map([...unfunded, ...poor]);
+  await writeReasons(c, { tasks: state.tasks, decided, blocked });
   c.timers.nextBackoffMs = nextTry(c, nowMs);
   return marked.more ? "again" : "idle";
 }
@@ -69,11 +71,7 @@ function timeIsKnown(c: CycleContext): boolean {
 
 /** Without news, the next moment at which a plan could come out otherwise. */
 function nextTry(c: CycleContext, nowMs: number): number {
-  let next = nowMs + 5_000;
-  for (const { plan: task } of c.mirror.waiting.values()) {
-    if (task.notBeforeMs > nowMs) next = Math.min(next, task.notBeforeMs);
-  }
-  return next;
+  return Math.min(nowMs + 5_000, c.mirror.waiting.nextStartMs(nowMs));
 }
 
 /** Marks what our own log tells: the changes of other replicas, and local signals that were lost. */

@@ -70,6 +70,7 @@ export async function lead(options: LeadOptions, term: Term): Promise<void> {
     timers: { lastSweepMs: 0, nextBackoffMs: 0, nextMissedMs: 0, nextChargeMs: 0, savedMs: 0 },
     counts: { preempted: 0, preemptionsRejected: 0 },
     position: { seq: head.headSeq },
+    told: new Map(),
     looked: createLooked(),
   };
   const step = () => runCycle(context);
@@ -99,7 +100,7 @@ async function voidOrphanedHolds(options: LeadOptions, epoch: bigint): Promise<v
 function leaseSpan(
   tracing: Tracing,
   traceparent: string,
-  attributes: Record<string, string>,
+  attributes: Readonly<Record<string, string>>,
 ): string {
   const parent = contextFromTraceparent(traceparent);
   const span = tracing.tracer.startSpan("lease", { attributes }, parent);

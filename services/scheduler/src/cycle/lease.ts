@@ -37,11 +37,6 @@ export async function lease(
       placement,
       fundedMs: open?.fundedMs,
       members: pricedMembers(placement, gpus, open?.priceVersions ?? new Map()),
-      traceparent: c.startLeaseSpan(placement.task.traceparent, {
-        "fastgpu.task": placement.task.id,
-        "fastgpu.attempt": attempt,
-        "fastgpu.node": placement.members[0]?.node ?? "",
-      }),
     });
   }
   if (funded.length > 0) await commit(c, funded);
@@ -49,7 +44,8 @@ export async function lease(
 }
 
 async function commit(c: CycleContext, funded: readonly FundedPlacement[]): Promise<void> {
-  const at = { leaderEpoch: c.leaderEpoch, nowMs: c.clock.nowMs() };
+  const { leaderEpoch, startLeaseSpan } = c;
+  const at = { leaderEpoch, nowMs: c.clock.nowMs(), startLeaseSpan };
   const committed = await transaction(c.core, (tx) => commitLeases(tx, funded, at));
   const unused = committed.rejected.filter((each) => each.fundedMs !== undefined);
   if (unused.length > 0)

@@ -19,7 +19,7 @@ export async function makeRoom(
 ): Promise<ReadonlyMap<TaskId, string>> {
   if (preemptions.length === 0) return new Map();
   const waiting = preemptions.flatMap((each) => c.mirror.waiting.get(each.reservedFor) ?? []);
-  const preemptors = new Map(waiting.map(({ plan }) => [plan.id, plan]));
+  const preemptors = new Map(waiting.map((task) => [task.id, task]));
   const blocked = await withoutMoney(c, { preemptors, preemptions, nowMs });
   const wanted = preemptions.filter(
     ({ reservedFor }) => preemptors.has(reservedFor) && !blocked.has(reservedFor),

@@ -17,10 +17,13 @@ import {
   type StoredGpu,
   type StoredNode,
 } from "../store/nodes.ts";
+import { readFreshTasks } from "../store/fresh.ts";
 import { readPastUsage, type PastUsage } from "../store/past-usage.ts";
 import { readQueues } from "../store/queues.ts";
-import { readLiveTasks, readTasks, type StoredTask } from "../store/tasks.ts";
-import { createUsageBook, readPast, type Past } from "./past.ts";
+import { readPastTasks, readTasks, type StoredTask } from "../store/tasks.ts";
+import { createUsageBook, readPast } from "./past.ts";
+import { createWaitingTasks, type WaitingTasks } from "./waiting.ts";
+import type { WindowBounds } from "./window.ts";
 
 /** A node with its GPUs and what runs on it. */
 export interface MirroredNode {
@@ -31,21 +34,10 @@ export interface MirroredNode {
   readonly plan: PlanNode;
 }
 
-/** What the planner and the reason writer keep of a waiting task. */
-export interface Waiting {
-  readonly plan: PlanTask;
-  /** As of when the plan's `queuedMs` is. */
-  readonly asOfMs: number;
-  /** False before its first attempt: what it still waits for is its asked start. */
-  readonly tried: boolean;
-  readonly reason: string | undefined;
-  readonly message: string;
-}
-
 /** The leader's picture of the database: rebuilt at the start of its term, refreshed by dirty ids after that. */
 export interface Mirror {
-  /** Tasks that could be placed now, by id. */
-  readonly waiting: ReadonlyMap<TaskId, Waiting>;
+  /** Tasks that could be placed now. */
+  readonly waiting: WaitingTasks;
   readonly nodes: ReadonlyMap<NodeId, MirroredNode>;
   /** Reads everything; answers the arrays whose cancel is not folded yet. */
   rebuild(db: Querier): Promise<readonly TaskId[]>;
@@ -62,17 +54,15 @@ export interface Mirror {
   planState(): PlanState;
   /** These tasks were leased: they wait no more. */
   noteLeased(ids: Iterable<TaskId>): void;
-  /** Remembers a stored reason, so that it is written once. */
-  noteReason(id: TaskId, reason: string, message: string): void;
 }
 
 const pageSize = 5_000;
-/** How old a waiting task's `queuedMs` may become: orders tell hours apart, not minutes. */
-const queuedAgeMs = 600_000;
+/** Tasks that never ran take little room: more of them are read at once. */
+const freshPageSize = 50_000;
 
-/** An empty mirror; call `rebuild` first. */
-export function createMirror(clock: Clock): Mirror {
-  const waiting = new Map<TaskId, Waiting>();
+/** An empty mirror; call `rebuild` first. `window` bounds what a plan looks at, see {@link createWaitingTasks}. */
+export function createMirror(clock: Clock, window?: WindowBounds): Mirror {
+  const waiting = createWaitingTasks(window);
   const nodes = new Map<NodeId, MirroredNode>();
   let queues: readonly PlanQueue[] = [];
   /** Tells a changed list of queues from the same one. */
@@ -83,18 +73,7 @@ export function createMirror(clock: Clock): Mirror {
     const nowMs = clock.nowMs();
     const past = await readPast(db, tasks, nowMs);
     for (const task of tasks) {
-      const plan = toPlanTask(task, past(task), nowMs);
-      if (plan === undefined) waiting.delete(task.id);
-      else {
-        const { queueReason: reason, statusMessage: message } = task;
-        waiting.set(task.id, {
-          plan,
-          asOfMs: nowMs,
-          tried: task.attemptCount > 0,
-          reason,
-          message,
-        });
-      }
+      waiting.put(task, past(task));
     }
   };
   const refreshQueues = async (db: Querier): Promise<boolean> => {
@@ -122,9 +101,10 @@ export function createMirror(clock: Clock): Mirror {
     async rebuild(db) {
       waiting.clear();
       nodes.clear();
+      for await (const page of readFreshTasks(db, freshPageSize)) waiting.putFresh(page);
       const cancelled: TaskId[] = [];
       for (let after: TaskId | undefined; ;) {
-        const page = await readLiveTasks(db, after, pageSize);
+        const page = await readPastTasks(db, after, pageSize);
         await put(db, page);
         for (const task of page) {
           if (task.array !== undefined && task.cancelRequested) cancelled.push(task.id);
@@ -152,13 +132,11 @@ export function createMirror(clock: Clock): Mirror {
     refreshQueues,
     noteUsage: (charged, at) => usage.note(charged, at),
     planState() {
-      growOlder(waiting, clock.nowMs());
       const running = leasesByTask(nodes.values());
       return {
         nodes: Array.from(nodes.values(), (mirrored) => mirrored.plan),
-        tasks: [...waiting.values()].map(({ plan }) =>
-          limitLeases(plan, running.get(plan.id) ?? 0),
-        ),
+        tasks: waiting.window().map((task) => limitLeases(task, running.get(task.id) ?? 0)),
+        behind: waiting.behind(),
         queues,
         usage: usage.plan(),
         reservations: [],
@@ -167,53 +145,6 @@ export function createMirror(clock: Clock): Mirror {
     noteLeased(ids) {
       for (const id of ids) waiting.delete(id);
     },
-    noteReason(id, reason, message) {
-      const found = waiting.get(id);
-      if (found !== undefined) waiting.set(id, { ...found, reason, message });
-    },
-  };
-}
-
-/** Brings up to date how long tasks have queued, where that is old. */
-function growOlder(waiting: Map<TaskId, Waiting>, nowMs: number): void {
-  for (const [id, each] of waiting) {
-    const olderMs = nowMs - each.asOfMs;
-    if (olderMs < queuedAgeMs) continue;
-    const plan = { ...each.plan, queuedMs: each.plan.queuedMs + olderMs };
-    waiting.set(id, { ...each, plan, asOfMs: nowMs });
-  }
-}
-
-/** The task for the planner, or undefined where nothing of it can be placed. */
-function toPlanTask(task: StoredTask, past: Past, nowMs: number): PlanTask | undefined {
-  if (task.cancelRequested || task.waitingFor > 0) return undefined;
-  const live =
-    task.array === undefined ? ["QUEUED"] : ["QUEUED", "SCHEDULED", "STARTING", "RUNNING"];
-  if (!live.includes(task.state)) return undefined;
-  const pending = task.array === undefined ? 1 : countIndices(task.array.pending);
-  if (pending === 0) return undefined;
-  const submittedMs = task.submittedMs ?? task.createdMs;
-  return {
-    id: task.id,
-    org: task.org,
-    project: task.project,
-    user: task.user,
-    epoch: task.epoch,
-    priority: task.priority,
-    submittedMs,
-    notBeforeMs: task.notBeforeMs,
-    demand: task.demand,
-    replicas: task.replicas,
-    topology: task.topology,
-    preemptible: task.preemptible,
-    preemptions: past.preemptions,
-    stopGraceMs: task.stopGraceMs,
-    attainedGpuMs: past.gpuMs,
-    queuedMs: Math.max(0, nowMs - submittedMs - past.heldMs),
-    maxRuntimeMs: task.maxRuntimeMs,
-    excludedGpus: task.excludedGpus,
-    traceparent: task.traceparent,
-    array: task.array === undefined ? undefined : { pending, leasesLeft: task.array.parallelism },
   };
 }
 

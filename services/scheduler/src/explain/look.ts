@@ -26,7 +26,6 @@ export function planTaskOf(of: {
     epoch: 0,
     notBeforeMs: 0,
     excludedGpus: [],
-    traceparent: "",
     array: undefined,
     ...more,
   };

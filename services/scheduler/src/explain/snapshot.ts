@@ -6,6 +6,7 @@ import type { PlanState } from "@fastgpu/scheduling/plan";
 import type { SchedulingPolicy } from "@fastgpu/scheduling/scheduling-policy";
 import { createMirror } from "../cycle/mirror.ts";
 import { readPolicyInForce } from "../policy/follow.ts";
+import type { WindowBounds } from "../cycle/window.ts";
 import type { StoredGpu } from "../store/nodes.ts";
 import { readHistory, type RunHistory } from "./history.ts";
 
@@ -71,8 +72,11 @@ const selectTasks = statement<{ id: string; display_name: string }>(
    where state not in ('DRAFT', 'SUCCEEDED', 'FAILED', 'CANCELLED')`,
 );
 
+/** An explanation counts who is before a task, so it looks at all of them, as far as memory bears it. */
+const wholeLine: WindowBounds = { tasks: 1_000_000, perLine: 1_000_000 };
+
 async function readSnapshot(db: Querier, clock: Clock): Promise<Snapshot> {
-  const mirror = createMirror(clock);
+  const mirror = createMirror(clock, wholeLine);
   await mirror.rebuild(db);
   const rows = await db.query(selectTasks);
   const names = new Map(rows.map((row) => [uuidToId("task", row.id), row.display_name]));

@@ -28,8 +28,8 @@ const selectAttained = statement<{ task_id: string; gpu_ms: bigint; held_ms: big
      lateral (select coalesce(sum(l.cut_ms - l.from_ms), 0) as gpu_ms from allocations l where l.attempt_id = a.id) g
    group by a.task_id`,
 );
-/** Ended without success, not taken up yet. */
-const unfinished = `p.lineage is not null and p.resumed_by is null and p.attempt_count > 0
+/** A task `p` that ended without success and was not taken up yet. */
+export const unfinished = `p.lineage is not null and p.resumed_by is null and p.attempt_count > 0
   and p.state in ('FAILED', 'CANCELLED')`;
 const selectUnfinished = statement<{ lineage: string; gpu_ms: bigint; preemptions: bigint }>(
   "lineages_unfinished",

@@ -14,6 +14,7 @@ import type { ExitClass, TaskState } from "@fastgpu/domain/states";
 import { statement, type Querier } from "@fastgpu/postgres/pool";
 import type { Demand, Topology } from "@fastgpu/scheduling/plan";
 import type { QueueReason } from "../api/wire-states.ts";
+import { unfinished } from "./lineages.ts";
 
 /** An array's elements by where they stand. Together they are 0 … count − 1. */
 export interface TaskArray {
@@ -81,7 +82,31 @@ export interface StoredTask {
   readonly endedMs: number | undefined;
 }
 
-interface TaskRow {
+/** The columns of a task's demand. */
+export interface DemandColumns {
+  runtime: "container" | "process";
+  gpu_count: number;
+  gpu_models: string[];
+  gpu_min_memory_mib: bigint;
+  simulated_ok: boolean;
+  cpu_millis: bigint;
+  memory_mib: bigint;
+  disk_mib: bigint;
+}
+
+/** What a task needs, from its row. */
+export const demandOf = (row: DemandColumns): Demand => ({
+  runtime: row.runtime,
+  gpuCount: row.gpu_count,
+  gpuModels: row.gpu_models,
+  gpuMinMemoryMib: Number(row.gpu_min_memory_mib),
+  simulatedOk: row.simulated_ok,
+  cpuMillis: Number(row.cpu_millis),
+  memoryMib: Number(row.memory_mib),
+  diskMib: Number(row.disk_mib),
+});
+
+interface TaskRow extends DemandColumns {
   id: string;
   org_id: string;
   project_id: string;
@@ -91,20 +116,12 @@ interface TaskRow {
   lineage: string | null;
   carried_gpu_ms: bigint;
   carried_preemptions: number;
+  replicas: number;
+  topology: Topology;
   display_name: string;
   labels: Record<string, string>;
   spec: Buffer;
-  runtime: "container" | "process";
   priority: number;
-  gpu_count: number;
-  gpu_models: string[];
-  gpu_min_memory_mib: bigint;
-  simulated_ok: boolean;
-  replicas: number;
-  topology: Topology;
-  cpu_millis: bigint;
-  memory_mib: bigint;
-  disk_mib: bigint;
   max_retries: number;
   retry_on: ExitClass[];
   max_runtime_ms: bigint;
@@ -165,16 +182,7 @@ function toTask(row: TaskRow): StoredTask {
     displayName: row.display_name,
     labels: row.labels,
     spec: row.spec,
-    demand: {
-      runtime: row.runtime,
-      gpuCount: row.gpu_count,
-      gpuModels: row.gpu_models,
-      gpuMinMemoryMib: Number(row.gpu_min_memory_mib),
-      simulatedOk: row.simulated_ok,
-      cpuMillis: Number(row.cpu_millis),
-      memoryMib: Number(row.memory_mib),
-      diskMib: Number(row.disk_mib),
-    },
+    demand: demandOf(row),
     replicas: row.replicas,
     topology: row.topology,
     priority: row.priority,
@@ -210,6 +218,11 @@ function toTask(row: TaskRow): StoredTask {
   };
 }
 
+/** Plain tasks that never ran and wait for nothing but a place. */
+export const fresh = `state = 'QUEUED' and attempt_count = 0 and array_count is null and not_before_ms = 0
+  and waiting_for = 0 and not cancel_requested and carried_gpu_ms = 0 and carried_preemptions = 0
+  and not exists (select 1 from tasks p where p.lineage = tasks.lineage and ${unfinished})`;
+
 const selectByIds = statement<TaskRow>(
   "tasks_by_ids",
   "select * from tasks where id = any($1::uuid[]) order by id",
@@ -220,8 +233,8 @@ const lockByIds = statement<TaskRow>(
 );
 const selectLive = statement<TaskRow>(
   "tasks_live",
-  `select * from tasks where state not in ('DRAFT', 'SUCCEEDED', 'FAILED', 'CANCELLED') and id > $1
-   order by id limit $2`,
+  `select * from tasks where state not in ('DRAFT', 'SUCCEEDED', 'FAILED', 'CANCELLED') and not (${fresh})
+     and id > $1 order by id limit $2`,
 );
 const selectOne = statement<TaskRow>(
   "task_by_id",
@@ -242,8 +255,8 @@ export async function lockTasks(tx: Querier, ids: readonly TaskId[]): Promise<St
   return (await tx.query(lockByIds, [ids.map(idToUuid)])).map(toTask);
 }
 
-/** Tasks that are neither drafts nor ended, in order of id, after an id. */
-export async function readLiveTasks(
+/** Tasks that are neither drafts nor ended and not {@link fresh}, in order of id, after an id. */
+export async function readPastTasks(
   db: Querier,
   after: TaskId | undefined,
   limit: number,

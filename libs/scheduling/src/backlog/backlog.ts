@@ -1,7 +1,6 @@
 /**
- * Queued tasks by the million. A task is one row in typed columns, about 53 bytes; tasks of
- * the same queue and shape form one line, and only the head of each line is ever looked at
- * by a scheduling cycle.
+ * Queued tasks by the million. A task is one row in typed columns, about 40 bytes with its part of the index; tasks
+ * of the same queue and class form one line, and a scheduling cycle looks at the first few of each line only.
  */
 
 import { LineTable } from "./lines.ts";
@@ -10,23 +9,19 @@ import { LineTable } from "./lines.ts";
 export interface QueuedTask {
   /** The task's UUID as 32 lower-case hex digits. */
   readonly uuid: string;
-  /** `Shape.id`. */
-  readonly shapeId: number;
+  /** The caller's number for what the task needs: tasks of one class are alike in all but their age. */
+  readonly classId: number;
   /** The caller's number for the leaf queue (user). */
   readonly queueId: number;
-  /** -32,768 … 32,767; higher goes first between lines. */
-  readonly priority: number;
   readonly submittedMs: number;
-  /** Elements of an array task that still wait, at least 1; 1 for a plain task. */
-  readonly elements: number;
-  /** GPU-seconds received so far by the task and its earlier attempts. */
-  readonly attainedGpuSeconds: number;
 }
 
-/** The tasks of one queue and shape, oldest first; a copy of how it stood when asked. */
+/** The tasks of one queue and class in order of arrival; a copy of how it stood when asked. */
 export interface Line {
+  /** Number of the line, the same for as long as the backlog lives. */
+  readonly id: number;
   readonly queueId: number;
-  readonly shapeId: number;
+  readonly classId: number;
   readonly length: number;
   /** Row of the first task. */
   readonly head: number;
@@ -36,16 +31,15 @@ const chunkBits = 16;
 const chunkRows = 1 << chunkBits;
 const chunkMask = chunkRows - 1;
 const none = -1;
+/** The `line` of a row that is not in use. */
+const unused = 0xffff_ffff;
 
 /** Columns for 65,536 rows: the table grows by whole chunks, so that little stands empty. */
 interface Chunk {
   readonly uuid: Uint32Array;
+  /** `unused` in a row that is not in use. */
   readonly line: Uint32Array;
-  readonly priority: Int16Array;
   readonly submittedMs: Float64Array;
-  /** 0 in a row that is not in use. */
-  readonly elements: Uint32Array;
-  readonly attained: Float32Array;
   /** Next row of the line, or of the free list. */
   readonly next: Int32Array;
 }
@@ -53,11 +47,8 @@ interface Chunk {
 function createChunk(): Chunk {
   return {
     uuid: new Uint32Array(4 * chunkRows),
-    line: new Uint32Array(chunkRows),
-    priority: new Int16Array(chunkRows),
+    line: new Uint32Array(chunkRows).fill(unused),
     submittedMs: new Float64Array(chunkRows),
-    elements: new Uint32Array(chunkRows),
-    attained: new Float32Array(chunkRows),
     next: new Int32Array(chunkRows),
   };
 }
@@ -85,12 +76,9 @@ export class Backlog {
     const chunk = this.chunks[row >> chunkBits]!;
     const at = row & chunkMask;
     chunk.uuid.set(this.words, 4 * at);
-    const line = this.lines.open(task.queueId, task.shapeId);
+    const line = this.lines.open(task.queueId, task.classId);
     chunk.line[at] = line;
-    chunk.priority[at] = task.priority;
     chunk.submittedMs[at] = task.submittedMs;
-    chunk.elements[at] = task.elements;
-    chunk.attained[at] = task.attainedGpuSeconds;
     chunk.next[at] = none;
     if (this.index[place] === 0) this.filled++;
     this.index[place] = row + 1;
@@ -116,12 +104,9 @@ export class Backlog {
     }
     return {
       uuid,
-      shapeId: this.lines.shapeId[chunk.line[at]!]!,
+      classId: this.lines.classId[chunk.line[at]!]!,
       queueId: this.lines.queueId[chunk.line[at]!]!,
-      priority: chunk.priority[at]!,
       submittedMs: chunk.submittedMs[at]!,
-      elements: chunk.elements[at]!,
-      attainedGpuSeconds: chunk.attained[at]!,
     };
   }
 
@@ -135,9 +120,9 @@ export class Backlog {
     this.size--;
     const chunk = this.chunks[row >> chunkBits]!;
     const at = row & chunkMask;
-    chunk.elements[at] = 0;
     const { lines } = this;
     const line = chunk.line[at]!;
+    chunk.line[at] = unused;
     lines.length[line]!--;
     // A row inside its line stays linked until it comes to the head.
     let head = lines.head[line]!;
@@ -151,10 +136,9 @@ export class Backlog {
     return true;
   }
 
-  /** The line of a queue and shape; its head is the next task to consider. */
-  lineOf(queueId: number, shapeId: number): Line | undefined {
-    const line = this.lines.find(queueId, shapeId);
-    return line === undefined || this.lines.length[line] === 0 ? undefined : this.lineAt(line);
+  /** The line in which a row that is in use stands. */
+  lineOf(row: number): number {
+    return this.chunks[row >> chunkBits]!.line[row & chunkMask]!;
   }
 
   /** All lines that hold a task. */
@@ -182,8 +166,14 @@ export class Backlog {
     return this.chunks.length * perChunk + this.index.byteLength + this.lines.bytes();
   }
 
-  /** A digest of the tasks, as 16 hex digits, equal for equal sets in whatever order. */
-  hash(): string {
+  /**
+   * A digest of the tasks, as 16 hex digits, equal for equal sets in whatever order. `keyOf` gives a number for a
+   * queue and class that means the same in both sets that are compared: their ids may have been given out otherwise.
+   */
+  hash(
+    keyOf: (queueId: number, classId: number) => number = (queueId, classId) =>
+      Math.imul(queueId, 0x01000193) ^ classId,
+  ): string {
     let low = 0;
     let high = 0;
     const float = new Float64Array(1);
@@ -198,15 +188,10 @@ export class Backlog {
         a ^= a >>> 15;
       };
       for (let i = 0; i < 4; i++) word(chunk.uuid[4 * at + i]!);
-      word(this.lines.shapeId[chunk.line[at]!]!);
-      word(this.lines.queueId[chunk.line[at]!]!);
-      word(chunk.priority[at]!);
-      word(chunk.elements[at]!);
-      for (const value of [chunk.submittedMs[at]!, chunk.attained[at]!]) {
-        float[0] = value;
-        word(words[0]!);
-        word(words[1]!);
-      }
+      word(keyOf(this.lines.queueId[chunk.line[at]!]!, this.lines.classId[chunk.line[at]!]!));
+      float[0] = chunk.submittedMs[at]!;
+      word(words[0]!);
+      word(words[1]!);
       low = (low + a) | 0;
       high = (high + Math.imul(a ^ (a >>> 16), 0x85ebca6b)) | 0;
     }
@@ -214,11 +199,13 @@ export class Backlog {
     return hex(high) + hex(low);
   }
 
-  private lineAt(line: number): Line {
-    const { queueId, shapeId, length, head } = this.lines;
+  /** A line by its number. */
+  lineAt(line: number): Line {
+    const { queueId, classId, length, head } = this.lines;
     return {
+      id: line,
       queueId: queueId[line]!,
-      shapeId: shapeId[line]!,
+      classId: classId[line]!,
       length: length[line]!,
       head: head[line]!,
     };
@@ -238,7 +225,7 @@ export class Backlog {
   }
 
   private isUsed(row: number): boolean {
-    return this.chunks[row >> chunkBits]!.elements[row & chunkMask]! > 0;
+    return this.chunks[row >> chunkBits]!.line[row & chunkMask] !== unused;
   }
 
   private takeRow(): number {
