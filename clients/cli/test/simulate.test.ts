@@ -81,6 +81,10 @@ describe("scheduler simulate", () => {
       tasks: { succeeded: 1 },
       workload: { tasks: 1 },
     });
+    const fast = await simulate("--nodes", nodes, "--workload", `openb:${pods}`, "--speed", "10");
+    const report = JSON.parse(fast.stdout) as FleetReport;
+    expect(report.workload.notes.join()).toContain("10 times as fast");
+    expect(report.tasks.succeeded).toBe(3);
     const cut = await simulate(...fleet, "--workload", `philly:${jobs}`, "--until", "5m");
     expect(JSON.parse(cut.stdout)).toMatchObject({ tasks: { succeeded: 1, running: 1 } });
   });

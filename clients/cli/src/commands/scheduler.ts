@@ -65,6 +65,7 @@ function addSimulateCommand(scheduler: Group): void {
     .option("--seed <n>", "seed of load, faults and placement; default 1", wholeNumber(0, 2 ** 31))
     .option("--until <duration>", "cut off so long after the first arrival", durationMs)
     .option("--first <n>", "only so many tasks, the earliest", wholeNumber(1, 1e9))
+    .option("--speed <n>", "arrivals so many times as fast", wholeNumber(1, 1e6))
     .option("--racks <n>", "nodes of an openb list that make a rack", wholeNumber(1, 1e6))
     .option("--price <dollars>", "a GPU-hour's: 2.5, or H200=3.2,*=1; default 1")
     .option("--cycle <duration>", "least time between two plans; default: by the span", durationMs)

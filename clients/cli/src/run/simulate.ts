@@ -18,6 +18,7 @@ interface SimulateFlags {
   seed?: number;
   until?: number;
   first?: number;
+  speed?: number;
   racks?: number;
   price?: string;
   cycle?: number;
@@ -43,6 +44,7 @@ export async function simulate(context: CliContext, flags: SimulateFlags): Promi
       seed: flags.seed ?? 1,
       untilMs: flags.until,
       first: flags.first,
+      speed: flags.speed ?? 1,
       racksOf: flags.racks ?? 0,
       prices: flags.price,
       cycleMs: flags.cycle,

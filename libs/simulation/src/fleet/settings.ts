@@ -16,9 +16,9 @@ export interface FleetSettings {
   readonly reserveMs: number;
 }
 
-/** Settings as the service has them; plans at most once a second. */
-export const usualSettings: FleetSettings = {
-  cycleMs: 1_000,
+/** Settings as the service has them. */
+const usualSettings: FleetSettings = {
+  cycleMs: 50,
   tickMs: 60_000,
   startMs: 5_000,
   stopMs: 10_000,
@@ -27,14 +27,22 @@ export const usualSettings: FleetSettings = {
   reserveMs: 120_000,
 };
 
-/** Most plans that a run over a span should need, were one made at each turn. */
-const plansWanted = 20_000;
+/** Plans that a run may need without being slowed down. */
+const plansWanted = 40_000;
+/** Plans that one task causes: it comes, it ends, and now and then it comes again. */
+const plansPerTask = 3;
 
 /**
- * Settings for a workload of this span: the longer it is, the further plans are apart (at most two minutes), so that a
- * month takes minutes. Waits are exact to about this much.
+ * Settings for so many tasks that arrive over a span. A plan is made whenever something has changed, as in the service;
+ * where that would be too many, plans are further apart, at most two minutes, so that months take minutes. Waits are exact
+ * to about this much.
  */
-export function settingsForSpan(spanMs: number): FleetSettings {
-  const cycleMs = Math.min(120_000, Math.max(50, Math.round(spanMs / plansWanted)));
-  return { ...usualSettings, cycleMs, tickMs: Math.max(usualSettings.tickMs, 2 * cycleMs) };
+export function settingsFor(tasks: number, spanMs: number): FleetSettings {
+  const few = tasks * plansPerTask <= plansWanted;
+  const cycleMs = few ? leastCycleMs : Math.max(leastCycleMs, Math.round(spanMs / plansWanted));
+  const tickMs = Math.max(usualSettings.tickMs, Math.round(spanMs / plansWanted));
+  return { ...usualSettings, cycleMs: Math.min(mostCycleMs, cycleMs), tickMs };
 }
+
+const leastCycleMs = 50;
+const mostCycleMs = 120_000;

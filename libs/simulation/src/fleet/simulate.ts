@@ -3,7 +3,7 @@ import type { FleetNode } from "./inventory.ts";
 import { named } from "./names.ts";
 import { dollarPrices, type Prices } from "./prices.ts";
 import { reportOf, type FleetReport } from "./report.ts";
-import { settingsForSpan, type FleetSettings } from "./settings.ts";
+import { settingsFor, type FleetSettings } from "./settings.ts";
 import { FleetSimulation, type SimulationOptions } from "./simulation.ts";
 import type { SchedulingPolicy } from "@fastgpu/scheduling/scheduling-policy";
 import type { FleetWorkload } from "./workload.ts";
@@ -17,7 +17,7 @@ export interface Scenario {
   readonly faults?: FaultModel | undefined;
   /** Faults at given times, beside those drawn. */
   readonly injected?: readonly FleetFault[] | undefined;
-  /** Default: as the span of the workload asks for. */
+  /** Default: as the workload's size and span ask for. */
   readonly settings?: Partial<FleetSettings> | undefined;
   /** Default: a dollar for each GPU-hour. */
   readonly prices?: Prices | undefined;
@@ -53,7 +53,7 @@ export function prepare(scenario: Scenario, { name, policy }: NamedPolicy): Run 
   const model = scenario.faults ?? noFaults;
   const drawn = drawFaults({ model, nodes, fromMs: firstMs, untilMs: firstMs + spanMs, seed });
   const faults = [...drawn, ...(scenario.injected ?? [])].toSorted((a, b) => a.atMs - b.atMs);
-  const settings = { ...settingsForSpan(spanMs), ...scenario.settings };
+  const settings = { ...settingsFor(workload.tasks.length, spanMs), ...scenario.settings };
   const sim = new FleetSimulation(
     {
       nodes,

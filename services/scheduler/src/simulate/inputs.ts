@@ -73,18 +73,37 @@ function parseFleetJson(file: string, text: string): readonly FleetNode[] {
 
 const workloadForms = "openb:FILE, philly:FILE or synthetic:tasks=10000,weights=1:3";
 
+/** What of a load is taken, and how. */
+export interface Taken {
+  /** Only so many tasks, the earliest; undefined: all. */
+  readonly first: number | undefined;
+  /** Arrivals so many times as fast. */
+  readonly speed: number;
+}
+
 /**
- * The load that `--workload` names: `openb:FILE` (a pod list with times), `philly:FILE`, or `synthetic:SPEC`. With
- * `first`, only so many tasks of it, the earliest.
+ * The load that `--workload` names: `openb:FILE` (a pod list with times), `philly:FILE`, or `synthetic:SPEC`. Throws a
+ * Fault that says what of it cannot be used, and where.
  */
 export async function readWorkload(
   workload: string,
-  of: { nodes: readonly FleetNode[]; seed: number; first: number | undefined },
+  of: { nodes: readonly FleetNode[]; seed: number } & Taken,
 ): Promise<FleetWorkload> {
+  const { first, speed } = of;
   const read = await readAll(workload, of);
-  if (of.first === undefined || of.first >= read.tasks.length) return read;
-  const notes = [...read.notes, `only the first ${of.first} of ${read.tasks.length} tasks`];
-  return { ...read, tasks: read.tasks.slice(0, of.first), notes };
+  const notes = [...read.notes];
+  const tasks = read.tasks.slice(0, first);
+  if (tasks.length < read.tasks.length) {
+    notes.push(`only the first ${tasks.length} of ${read.tasks.length} tasks`);
+  }
+  if (speed === 1) return { ...read, tasks, notes };
+  notes.push(`tasks arrive ${speed} times as fast as they did`);
+  const startMs = tasks[0]?.atMs ?? 0;
+  const faster = tasks.map((task) => ({
+    ...task,
+    atMs: startMs + Math.round((task.atMs - startMs) / speed),
+  }));
+  return { ...read, tasks: faster, notes };
 }
 
 async function readAll(

@@ -4,8 +4,14 @@ import { defaultSchedulingPolicy } from "@fastgpu/scheduling/scheduling-policy";
 import { compareRuns, type Comparison } from "@fastgpu/simulation/fleet/compare";
 import { parseFaults } from "@fastgpu/simulation/fleet/faults";
 import { parsePrices } from "@fastgpu/simulation/fleet/prices";
+import { BrokenPromise } from "@fastgpu/simulation/fleet/promises";
 import type { FleetReport } from "@fastgpu/simulation/fleet/report";
-import { prepare, type NamedPolicy, type Scenario } from "@fastgpu/simulation/fleet/simulate";
+import {
+  prepare,
+  type NamedPolicy,
+  type Run,
+  type Scenario,
+} from "@fastgpu/simulation/fleet/simulate";
 import { renderComparisonPage, renderFleetPage } from "@fastgpu/simulation/report/fleet-page";
 import {
   comparisonTables,
@@ -32,6 +38,8 @@ export interface SimulateOptions {
   readonly untilMs: number | undefined;
   /** Only so many tasks, the earliest. */
   readonly first: number | undefined;
+  /** Arrivals so many times as fast. */
+  readonly speed: number;
   /** Nodes of an openb list that make a rack; 0: no racks. */
   readonly racksOf: number;
   /** Dollars a GPU-hour; see `parsePrices`. */
@@ -84,13 +92,13 @@ export async function runSimulation(
 }
 
 async function readScenario(options: SimulateOptions): Promise<Scenario> {
-  const { seed, untilMs, first } = options;
+  const { seed, untilMs, first, speed } = options;
   const nodes = await readFleet(options.nodes, options.racksOf);
   const faults = parseFaults(options.faults ?? "none");
   if (faults.kind === "bad") throw Fault.invalid("faults", faults.problem);
   const prices = parsePrices(options.prices ?? "1");
   if (prices.kind === "bad") throw Fault.invalid("prices", prices.problem);
-  const workload = await readWorkload(options.workload, { nodes, seed, first });
+  const workload = await readWorkload(options.workload, { nodes, seed, first, speed });
   const startMs = workload.tasks[0]?.atMs ?? 0;
   return {
     nodes,
@@ -123,10 +131,23 @@ async function play(
   on: { signal: AbortSignal; progress(progress: SimulationProgress): void },
 ): Promise<FleetReport> {
   const run = prepare(scenario, policy);
-  while (run.advance(eventsAtOnce)) {
+  while (advance(run)) {
     on.progress({ policy: policy.name, ...run.progress });
     await setImmediate();
     if (on.signal.aborted) throw new Fault("CANCELLED", "the simulation was interrupted");
   }
   return run.report();
+}
+
+/** A broken promise is a fault of the scheduler: it is told with what makes it happen again. */
+function advance(run: Run): boolean {
+  try {
+    return run.advance(eventsAtOnce);
+  } catch (error) {
+    if (!(error instanceof BrokenPromise)) throw error;
+    throw new Fault("INTERNAL", error.message, {
+      hint: "report it with this command: the same inputs and seed make it happen again",
+      cause: error,
+    });
+  }
 }
