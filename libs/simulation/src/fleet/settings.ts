@@ -27,22 +27,22 @@ const usualSettings: FleetSettings = {
   reserveMs: 120_000,
 };
 
-/** Plans that a run may need without being slowed down. */
-const plansWanted = 40_000;
+/** Plans that a run may need: fewer for a large fleet, where each takes longer. */
+const plansWanted = (nodes: number): number =>
+  Math.round(Math.min(40_000, Math.max(10_000, 4_000_000 / Math.max(1, nodes))));
 /** Plans that one task causes: it comes, it ends, and now and then it comes again. */
 const plansPerTask = 3;
-
-/**
- * Settings for so many tasks that arrive over a span. A plan is made whenever something has changed, as in the service;
- * where that would be too many, plans are further apart, at most two minutes, so that months take minutes. Waits are exact
- * to about this much.
- */
-export function settingsFor(tasks: number, spanMs: number): FleetSettings {
-  const few = tasks * plansPerTask <= plansWanted;
-  const cycleMs = few ? leastCycleMs : Math.max(leastCycleMs, Math.round(spanMs / plansWanted));
-  const tickMs = Math.max(usualSettings.tickMs, Math.round(spanMs / plansWanted));
-  return { ...usualSettings, cycleMs: Math.min(mostCycleMs, cycleMs), tickMs };
-}
-
 const leastCycleMs = 50;
 const mostCycleMs = 120_000;
+
+/**
+ * Settings for so many tasks that arrive over a span at so many nodes. A plan is made whenever something has changed, as
+ * in the service; where that would be too many, plans are further apart, at most two minutes, so that months take
+ * minutes. Waits are exact to about this much.
+ */
+export function settingsFor(of: { tasks: number; nodes: number; spanMs: number }): FleetSettings {
+  const gapMs = Math.round(of.spanMs / plansWanted(of.nodes));
+  const few = of.tasks * plansPerTask <= plansWanted(of.nodes);
+  const cycleMs = few ? leastCycleMs : Math.min(mostCycleMs, Math.max(leastCycleMs, gapMs));
+  return { ...usualSettings, cycleMs, tickMs: Math.max(usualSettings.tickMs, gapMs) };
+}

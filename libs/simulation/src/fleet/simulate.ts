@@ -53,7 +53,10 @@ export function prepare(scenario: Scenario, { name, policy }: NamedPolicy): Run 
   const model = scenario.faults ?? noFaults;
   const drawn = drawFaults({ model, nodes, fromMs: firstMs, untilMs: firstMs + spanMs, seed });
   const faults = [...drawn, ...(scenario.injected ?? [])].toSorted((a, b) => a.atMs - b.atMs);
-  const settings = { ...settingsFor(workload.tasks.length, spanMs), ...scenario.settings };
+  const settings = {
+    ...settingsFor({ tasks: workload.tasks.length, nodes: nodes.length, spanMs }),
+    ...scenario.settings,
+  };
   const sim = new FleetSimulation(
     {
       nodes,
