@@ -89,6 +89,29 @@ describe("scheduler simulate", () => {
     expect(JSON.parse(cut.stdout)).toMatchObject({ tasks: { succeeded: 1, running: 1 } });
   });
 
+  test("injects faults from a list, and takes queues with limits and reservations", async () => {
+    const faults = file(
+      "faults.yaml",
+      "- {kind: node_loss, at: 30m, node: node-0000, lasts: 1h}\n" +
+        "- {kind: rack_loss, at: 2h, rack: rack-0-1, lasts: 10m}\n" +
+        "- {kind: gpu_fault, at: 1h, node: node-0001, gpu: 3, lasts: 1d}\n" +
+        "- {kind: drain, at: 1h, node: node-0001, lasts: 1h}\n",
+    );
+    const queues = file(
+      "queues.yaml",
+      "queues: [{org: tenant-a, weight: 5, limitGpus: 4}]\n" +
+        "reservations: [{name: r, org: tenant-b, gpus: 2, start: 1h, end: 2h}]\n",
+    );
+    const { stdout, stderr } = await simulate(
+      ...[...fleet, ...load, "--faults", faults, "--queues", queues],
+    );
+    expect(stderr).toBe("");
+    const report = JSON.parse(stdout) as FleetReport;
+    expect(report.faults).toEqual({ node_loss: 3, gpu_fault: 1, disconnect: 0, drain: 1 });
+    expect(report.tenants.map(({ weight }) => weight)).toEqual([5, 1]);
+    expect(Math.max(...report.series.tenants[0]!.held)).toBeLessThanOrEqual(4);
+  });
+
   test("takes a fleet as JSON", async () => {
     const node = { name: "n", cpuMillis: 64_000, memoryMib: 262_144, gpus: 2, model: "T4" };
     const path = file("fleet.json", JSON.stringify([node, { ...node, name: "m" }]));
@@ -109,6 +132,18 @@ describe("scheduler simulate", () => {
     [["--policy", file("bad.yaml", "order: {gap: 1}")], 65, "bad.yaml"],
     [["--policy", file("far.yaml", "order: {gapMd: 0}")], 65, "order.gapMd: 0 is not in"],
     [["--faults", "node=soon"], 65, "a time is wanted"],
+    [["--faults", file("f1.yaml", "- {kind: storm}")], 65, "f1.yaml: 0.kind"],
+    [
+      ["--faults", file("f2.yaml", "- {kind: node_loss, at: 1h, node: nobody, lasts: 1h}")],
+      65,
+      "fault 1: there is no node nobody",
+    ],
+    [
+      ["--faults", file("f3.yaml", "- {kind: node_loss, at: soon, node: nobody, lasts: 1h}")],
+      65,
+      "a time is wanted",
+    ],
+    [["--queues", file("q.yaml", "queues: [{org: a, weight: 0}]")], 65, "q.yaml: queues.0.weight"],
     [["--price", "cheap"], 65, "is no price"],
     [["--seed", "-1"], 64, "--seed"],
     [["--html", join(folder, "no/such/page.html")], 77, "cannot write"],

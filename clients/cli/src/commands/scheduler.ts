@@ -9,7 +9,10 @@ Workloads:  openb:FILE (a pod list with times), philly:FILE, or synthetic:KEY=VA
             tenants, weights (1:3), load (wanted over existing GPUs), diurnal, gangs, arrays, preemptible,
             failing and median-minutes.
 Faults:     "usual", or mean times between faults: node=60d,rack=1y,gpu=300d,flap=30d,drain=30d, and
-            node-repair, rack-repair and gpu-repair.
+            node-repair, rack-repair and gpu-repair; or a file with a list of kind (node_loss, rack_loss,
+            gpu_fault, disconnect, drain), at, node or rack, and lasts.
+Queues:     queues: [{org: tenant-a, weight: 3, limitGpus: 64}]
+            reservations: [{name: demo, org: tenant-b, gpus: 8, start: 2h, end: 4h}]
 
 Examples:
   fastgpu scheduler simulate --nodes "8x H100 x 16 nodes, racks of 4" \\
@@ -62,6 +65,7 @@ function addSimulateCommand(scheduler: Group): void {
     .option("--policy <file>", "policy; default: the shipped one")
     .option("--compare <file>", 'a second policy on the same load; "default" is the shipped one')
     .option("--faults [model]", "hardware that fails; without a value as it usually does")
+    .option("--queues <file>", "weights, guarantees, limits and reservations, by name")
     .option("--seed <n>", "seed of load, faults and placement; default 1", wholeNumber(0, 2 ** 31))
     .option("--until <duration>", "cut off so long after the first arrival", durationMs)
     .option("--first <n>", "only so many tasks, the earliest", wholeNumber(1, 1e9))

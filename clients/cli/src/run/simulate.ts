@@ -15,6 +15,7 @@ interface SimulateFlags {
   policy?: string;
   compare?: string;
   faults?: string | true;
+  queues?: string;
   seed?: number;
   until?: number;
   first?: number;
@@ -41,6 +42,7 @@ export async function simulate(context: CliContext, flags: SimulateFlags): Promi
       policy: flags.policy,
       compare: flags.compare,
       faults: flags.faults === true ? "usual" : flags.faults,
+      queues: flags.queues,
       seed: flags.seed ?? 1,
       untilMs: flags.until,
       first: flags.first,

@@ -2,7 +2,6 @@ import { setImmediate } from "node:timers/promises";
 import { Fault } from "@fastgpu/domain/fault";
 import { defaultSchedulingPolicy } from "@fastgpu/scheduling/scheduling-policy";
 import { compareRuns, type Comparison } from "@fastgpu/simulation/fleet/compare";
-import { parseFaults } from "@fastgpu/simulation/fleet/faults";
 import { parsePrices } from "@fastgpu/simulation/fleet/prices";
 import { BrokenPromise } from "@fastgpu/simulation/fleet/promises";
 import type { FleetReport } from "@fastgpu/simulation/fleet/report";
@@ -19,6 +18,7 @@ import {
   renderTables,
 } from "@fastgpu/simulation/report/fleet-tables";
 import { readPolicy } from "../policy/read-policy.ts";
+import { readFaults, readRights } from "./extras.ts";
 import { readFleet, readText, readWorkload } from "./inputs.ts";
 
 /** What is simulated, as it was asked for. Durations in milliseconds. */
@@ -31,8 +31,10 @@ export interface SimulateOptions {
   readonly policy: string | undefined;
   /** A second policy to compare with, in the same forms. */
   readonly compare: string | undefined;
-  /** `usual`, `none` or mean times; see `parseFaults`. */
+  /** `usual`, `none`, mean times or a file; see `readFaults`. */
   readonly faults: string | undefined;
+  /** A file of queues and reservations; see `readRights`. Default: those of the workload. */
+  readonly queues: string | undefined;
   readonly seed: number;
   /** From the first arrival. */
   readonly untilMs: number | undefined;
@@ -94,17 +96,19 @@ export async function runSimulation(
 async function readScenario(options: SimulateOptions): Promise<Scenario> {
   const { seed, untilMs, first, speed } = options;
   const nodes = await readFleet(options.nodes, options.racksOf);
-  const faults = parseFaults(options.faults ?? "none");
-  if (faults.kind === "bad") throw Fault.invalid("faults", faults.problem);
   const prices = parsePrices(options.prices ?? "1");
   if (prices.kind === "bad") throw Fault.invalid("prices", prices.problem);
   const workload = await readWorkload(options.workload, { nodes, seed, first, speed });
   const startMs = workload.tasks[0]?.atMs ?? 0;
+  const faults = await readFaults(options.faults ?? "none", { nodes, startMs });
+  const rights =
+    options.queues === undefined ? undefined : await readRights(options.queues, startMs);
   return {
     nodes,
-    workload,
+    workload: { ...workload, ...rights },
     seed,
     faults: faults.model,
+    injected: faults.injected,
     prices: prices.prices,
     untilMs: untilMs === undefined ? undefined : startMs + untilMs,
     settings: options.cycleMs === undefined ? undefined : { cycleMs: options.cycleMs },
