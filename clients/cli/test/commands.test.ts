@@ -1,3 +1,4 @@
+import type { UpdateQueueRequest } from "@fastgpu/contracts/fastgpu/scheduler/v1/queue_service_pb";
 import { ExitClass, TaskState } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import { Fault } from "@fastgpu/domain/fault";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -6,7 +7,7 @@ import { runCli } from "./run-cli.ts";
 import { type ScriptedGateway, aTask, startGateway } from "./scripted-gateway.ts";
 
 let gateway: ScriptedGateway;
-const asked: { filter?: string; pages: number[] } = { pages: [] };
+const asked: { filter?: string; pages: number[]; queue?: UpdateQueueRequest } = { pages: [] };
 
 beforeAll(async () => {
   gateway = await startGateway({
@@ -56,6 +57,20 @@ beforeAll(async () => {
           },
         ],
       }),
+    },
+    queues: {
+      getQueue: async ({ name }) => ({
+        name,
+        weight: 1,
+        models: [
+          { model: "NVIDIA A100", limitGpus: 8 },
+          { model: "NVIDIA H200", guaranteedGpus: 2, limitGpus: 4, heldGpus: 1 },
+        ],
+      }),
+      updateQueue: async (request) => {
+        asked.queue = request;
+        return request.queue ?? {};
+      },
     },
     billing: {
       getBalance: async ({ name }) => ({
@@ -259,5 +274,31 @@ describe("help", () => {
     expect((await runCli(["help", "exit-codes"])).stdout).toContain("task's own code");
     expect((await runCli(["help", "environment"])).stdout).toContain("FASTGPU_ADDRESS");
     expect((await runCli(["help", "task", "run"])).stdout).toContain("--max-runtime");
+  });
+});
+
+describe("queue set", () => {
+  test("changes the named models and leaves the others, of a user's queue too", async () => {
+    const set = ["queue", "set", "--user", "key-1"];
+    const { code } = await cli(
+      ...set,
+      "--model-limit",
+      "NVIDIA H200=6",
+      "--model-limit",
+      "NVIDIA A100=none",
+    );
+    expect(code).toBe(0);
+    expect(asked.queue?.updateMask?.paths).toEqual(["models"]);
+    expect(asked.queue?.queue).toMatchObject({
+      name: `${gateway.project}/users/key-1/queue`,
+      models: [{ model: "NVIDIA H200", guaranteedGpus: 2, limitGpus: 6 }],
+    });
+  });
+
+  test("refuses a model without a number, and nothing at all", async () => {
+    const { stderr, code } = await cli("queue", "set", "--model-limit", "H200");
+    expect(code).toBe(64);
+    expect(stderr).toContain('MODEL=GPUS is wanted, for example "NVIDIA H200=4"');
+    expect((await cli("queue", "set")).stderr).toContain("there is nothing to change");
   });
 });

@@ -3,6 +3,7 @@ import type { DescService } from "@bufbuild/protobuf";
 import { TokenService } from "@fastgpu/contracts/fastgpu/auth/v1/auth_service_pb";
 import { BillingService } from "@fastgpu/contracts/fastgpu/billing/v1/billing_service_pb";
 import { NodeService } from "@fastgpu/contracts/fastgpu/scheduler/v1/node_service_pb";
+import { QueueService } from "@fastgpu/contracts/fastgpu/scheduler/v1/queue_service_pb";
 import { type Task, TaskSchema } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import { TaskService } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
 import { ArtifactService } from "@fastgpu/contracts/fastgpu/storage/v1/storage_service_pb";
@@ -20,6 +21,7 @@ export const KEY = "fgpu_test_key_secret_crc";
 export interface Script {
   tasks?: Partial<Handlers<typeof TaskService>>;
   nodes?: Partial<Handlers<typeof NodeService>>;
+  queues?: Partial<Handlers<typeof QueueService>>;
   billing?: Partial<Handlers<typeof BillingService>>;
   artifacts?: Partial<Handlers<typeof ArtifactService>>;
 }
@@ -56,6 +58,7 @@ export async function startGateway(
       service(TokenService, tokens),
       complete(TaskService, script.tasks),
       complete(NodeService, script.nodes),
+      complete(QueueService, script.queues),
       complete(BillingService, script.billing),
       complete(ArtifactService, script.artifacts),
     ],

@@ -1,6 +1,14 @@
 import { InvalidArgumentError } from "commander";
 import { describe, expect, test } from "vitest";
-import { cpuMillis, durationMs, keyValue, memoryMib, repeated, wholeNumber } from "./quantities.ts";
+import {
+  cpuMillis,
+  durationMs,
+  keyValue,
+  memoryMib,
+  repeated,
+  timeMs,
+  wholeNumber,
+} from "./quantities.ts";
 
 describe("durations", () => {
   test.each([
@@ -18,6 +26,29 @@ describe("durations", () => {
   test.each(["", "m", "-5s", "5 m", "1h 30", "ten", "5y", "1e3"])("refuses %j", (text) => {
     expect(() => durationMs(text)).toThrow(InvalidArgumentError);
   });
+});
+
+describe("times", () => {
+  test.each([
+    ["2026-05-01T08:00:00Z", Date.UTC(2026, 4, 1, 8)],
+    ["2026-05-01T08:00+02:00", Date.UTC(2026, 4, 1, 6)],
+  ])("%s", (text, ms) => {
+    expect(timeMs(text)).toBe(ms);
+  });
+
+  test("may be counted from now", () => {
+    const before = Date.now();
+    const ms = timeMs("90m");
+    expect(ms - 5_400_000).toBeGreaterThanOrEqual(before);
+    expect(ms - 5_400_000).toBeLessThanOrEqual(Date.now());
+  });
+
+  test.each(["", "tomorrow", "2026-05-01", "2026-13-01T08:00:00Z", "08:00"])(
+    "refuses %j",
+    (text) => {
+      expect(() => timeMs(text)).toThrow(InvalidArgumentError);
+    },
+  );
 });
 
 describe("memory", () => {
