@@ -79,7 +79,8 @@ describe("past usage", () => {
     expect(await charge()).toEqual([]);
     fleet.nowMs += hourMs;
     await transaction(fleet.core, async (tx) => {
-      const held = await lockOpenAllocations(tx, [attempt]);
+      const members = [{ id: attempt, member: 0 }];
+      const held = [...(await lockOpenAllocations(tx, members)).values()].flat();
       const to = { endMs: fleet.nowMs, released: false, final: false, nowMs: fleet.nowMs };
       await storeCuts(tx, cutAllocations(await fleet.attempt(attempt), held, to).cuts);
     });

@@ -187,7 +187,7 @@ async function cutUsage(c: CycleContext, nowMs: number): Promise<void> {
   await transaction(c.core, async (tx) => {
     await assertLeader(tx, cycleLeader, c.leaderEpoch);
     const attempts = await lockAttempts(tx, due);
-    const held = Map.groupBy(await lockOpenAllocations(tx, due), memberName);
+    const held = await lockOpenAllocations(tx, attempts);
     for (const attempt of attempts) {
       const own = held.get(memberName({ attempt: attempt.id, member: attempt.member })) ?? [];
       if (own.length === 0) continue;

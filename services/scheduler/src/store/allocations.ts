@@ -60,20 +60,26 @@ const toAllocation = (row: AllocationRow): StoredAllocation => ({
 
 const lockOpen = statement<AllocationRow>(
   "allocations_lock_open",
-  `select * from allocations where attempt_id = any($1::uuid[]) and released_ms is null
-   order by attempt_id, member, gpu_id for update`,
+  `select a.* from allocations a
+     join unnest($1::uuid[], $2::int[]) as c(attempt_id, member) on a.attempt_id = c.attempt_id and a.member = c.member
+   where a.released_ms is null order by a.attempt_id, a.member, a.gpu_id for update of a`,
 );
 const selectDue = statement<{ attempt_id: string }>(
   "allocations_due",
   "select distinct attempt_id from allocations where released_ms is null and cut_ms <= $1 limit 1000",
 );
 
-/** Unreleased allocations of attempts, locked. */
+/** Unreleased allocations of members of attempts, locked, by the member's name. */
 export async function lockOpenAllocations(
   tx: Querier,
-  attempts: readonly AttemptId[],
-): Promise<StoredAllocation[]> {
-  return (await tx.query(lockOpen, [attempts.map(idToUuid)])).map(toAllocation);
+  members: readonly { readonly id: AttemptId; readonly member: number }[],
+): Promise<ReadonlyMap<string, readonly StoredAllocation[]>> {
+  if (members.length === 0) return new Map();
+  const rows = await tx.query(lockOpen, [
+    members.map(({ id }) => idToUuid(id)),
+    members.map(({ member }) => member),
+  ]);
+  return Map.groupBy(rows.map(toAllocation), memberName);
 }
 
 const selectGpus = statement<{ attempt_id: string; member: number; gpu_id: string }>(

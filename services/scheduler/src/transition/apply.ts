@@ -57,7 +57,6 @@ export async function applyAttemptEvents(
     (await lockAttempts(tx, ids)).map(draftAttempt),
     ({ attempt }) => attempt.id,
   );
-  const allocations = Map.groupBy(await lockOpenAllocations(tx, ids), memberName);
   const gpus = await readFaulty(tx, events, attempts);
 
   for (const event of events) {
@@ -70,7 +69,12 @@ export async function applyAttemptEvents(
   }
 
   const touched = [...attempts.values()].flat().filter((draft) => draft.touched);
-  const usage = cutReleased(attempts.values(), allocations, nowMs);
+  const gone = touched.filter(({ released, attempt }) => released && attempt.goneMs === undefined);
+  const allocations = await lockOpenAllocations(
+    tx,
+    gone.map(({ attempt }) => attempt),
+  );
+  const usage = cutReleased(gone, { attempts, allocations, nowMs });
   const moved = [...tasks.values()].filter((draft) => draft.touched);
   await updateTasks(
     tx,
@@ -134,25 +138,29 @@ interface UsageChanges {
 }
 
 /**
- * The last cut of members whose processes are gone: their GPUs are given back, and with the last of an attempt its hold
+ * The last cut of members whose processes have gone: their GPUs are given back, and with the last of an attempt its hold
  * is closed.
  */
 function cutReleased(
-  attempts: Iterable<readonly Draft[]>,
-  allocations: ReadonlyMap<string, StoredAllocation[]>,
-  nowMs: number,
+  gone: readonly Draft[],
+  of: {
+    attempts: ReadonlyMap<AttemptId, readonly Draft[]>;
+    allocations: ReadonlyMap<string, readonly StoredAllocation[]>;
+    nowMs: number;
+  },
 ): UsageChanges {
+  const { attempts, allocations, nowMs } = of;
   const changes: UsageChanges = { cuts: [], events: [], idle: [], unknown: [] };
-  for (const members of attempts) {
-    const held = members.filter(({ attempt }) => allocations.has(memberOf(attempt)));
-    const gone = held.filter((draft) => draft.touched && draft.released);
-    for (const [at, draft] of gone.entries()) {
+  for (const [id, drafts] of Map.groupBy(gone, ({ attempt }) => attempt.id)) {
+    const isLast = (attempts.get(id) ?? []).every(({ released }) => released);
+    for (const [at, draft] of drafts.entries()) {
       const own = allocations.get(memberOf(draft.attempt)) ?? [];
+      if (own.length === 0) continue;
       const lost = draft.unknownFromMs !== undefined;
       const cut = cutAllocations(timesOf(draft), own, {
         endMs: lost ? nowMs : (draft.attemptChange.goneMs ?? nowMs),
         released: true,
-        final: at === held.length - 1,
+        final: isLast && at === drafts.length - 1,
         nowMs,
       });
       changes.cuts.push(...cut.cuts);
