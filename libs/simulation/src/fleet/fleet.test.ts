@@ -416,6 +416,22 @@ describe("a run", () => {
     expect(one!.shareOfDue).toBeCloseTo(1, 1);
   });
 
+  test("of a long line the planner sees the first, and the rest as what is wanted behind them", () => {
+    const real = createPlanner({ policy: defaultSchedulingPolicy, rng: () => 0.5 });
+    const seen: { tasks: number; behind: number }[] = [];
+    const planner = {
+      plan: (...[state, now]: Parameters<typeof real.plan>) => {
+        const behind = (state.behind ?? []).reduce((sum, { gpus }) => sum + gpus, 0);
+        seen.push({ tasks: state.tasks.length, behind });
+        return real.plan(state, now);
+      },
+    };
+    const line = Array.from({ length: 400 }, () => task({ runMs: minute }));
+    const report = play("4x T4 x 1 nodes", [...line, task({ priority: 1 })], { planner });
+    expect(seen[0]).toEqual({ tasks: 257, behind: 144 });
+    expect(report.tasks.succeeded).toBe(401);
+  });
+
   test("ids of a recording are kept", () => {
     const id = `task-${"7".padStart(26, "0")}`;
     const seen: string[] = [];

@@ -56,6 +56,8 @@ const sigma = 1.5;
 const longestMs = 7 * 86_400_000;
 const dayMs = 86_400_000;
 const maxArrayElements = 200;
+/** Limits of run time as people choose them: round ones. */
+const limits = [1, 4, 12, 24, 72, 168, 336, 720].map((hours) => hours * 3_600_000);
 
 /**
  * Draws a load: Poisson arrivals with a swing over the day, sizes as clusters have them, run times with a heavy tail. All
@@ -108,7 +110,7 @@ function drawTask(options: LoadOptions, at: number, random: () => number): Fleet
     array,
     // Elements of an array are short, or one array would be all the load.
     runMs: array === undefined ? runMs : Math.max(5_000, Math.round(runMs / 20)),
-    maxRuntimeMs: 3 * runMs + 3_600_000,
+    maxRuntimeMs: limits.find((limitMs) => limitMs >= 2 * runMs + 600_000) ?? Infinity,
     preemptible: array === undefined && milli() < options.preemptibleMilli,
     failure: failing
       ? { class: "user_exit", afterMs: Math.max(1, Math.floor(runMs / 2)), times: 1 }

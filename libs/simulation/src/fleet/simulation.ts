@@ -2,6 +2,7 @@ import type { AttemptId, NodeId, TaskId } from "@fastgpu/domain/ids";
 import type { ExitClass } from "@fastgpu/domain/states";
 import type {
   Placement,
+  Plan,
   PlanQueue,
   PlanReservation,
   Preemption,
@@ -25,6 +26,7 @@ import { FleetRecord } from "./record.ts";
 import type { FleetSettings } from "./settings.ts";
 import { Attempt, TaskRun } from "./task-run.ts";
 import { UsageMeter } from "./usage.ts";
+import { WindowView } from "./window.ts";
 import type { FleetWorkload } from "./workload.ts";
 
 /** What is played: fleet, load, policy and faults. The same options give the same run to the bit. */
@@ -69,6 +71,7 @@ export class FleetSimulation {
   private readonly reservations: readonly PlanReservation[];
   private readonly byTask: ReadonlyMap<TaskId, TaskRun>;
   private readonly byNode: ReadonlyMap<NodeId, NodeRun>;
+  private readonly view: WindowView;
   private readonly live = new Map<AttemptId, Attempt>();
   /** GPUs that preemptions freed, or will free, for a task. */
   private readonly kept = new Map<TaskId, { readonly node: NodeRun; readonly gpu: GpuRun }[]>();
@@ -95,6 +98,7 @@ export class FleetSimulation {
     this.reservations = names.reservations;
     this.quotas = new QuotaCount(names.queues);
     this.usage = new UsageMeter(policy.usage.halfLifeMs);
+    this.view = new WindowView(this.tasks);
     this.record = new FleetRecord({ startMs, bucketMs, tenants: names.tenants });
     this.planner = options.planner ?? createPlanner({ policy, rng: seededRandom(seed) });
     this.unended = this.tasks.length;
@@ -318,10 +322,11 @@ export class FleetSimulation {
     this.lastPlanMs = nowMs;
     this.dirty = false;
     this.record.plans++;
+    const window = this.view.of(this.waiting);
     const plan = this.planner.plan(
       {
         nodes: this.nodes.map((node) => node.plan()),
-        tasks: Array.from(this.waiting.values(), (task) => task.plan()),
+        ...window,
         queues: this.queues,
         usage: this.usage.at(nowMs),
         reservations: this.reservations.filter(({ endMs }) => endMs > nowMs),
@@ -333,7 +338,13 @@ export class FleetSimulation {
     for (const preemption of plan.preemptions) this.preempt(preemption);
     for (const placement of plan.placements) this.lease(placement);
     // What neither started nor has a reason was left for the next plan.
-    this.dirty = !this.lastPlanIdle && [...this.waiting.keys()].some((id) => !plan.reasons.has(id));
+    this.dirty =
+      !this.lastPlanIdle &&
+      (window.behind.length > 0 || window.tasks.some(({ id }) => this.isLeft(id, plan)));
+  }
+
+  private isLeft(id: TaskId, plan: Plan): boolean {
+    return this.waiting.has(id) && !plan.reasons.has(id);
   }
 
   private preempt(preemption: Preemption): void {
