@@ -57,7 +57,7 @@ type GpuTest = (shape: Shape, kind: GpuKind, at: number, cluster: Cluster) => bo
 /** GPUs of the state that satisfy `test`. */
 function countGpus(cluster: Cluster, slot: number, shape: Shape, test: GpuTest): number {
   const { states, kinds } = cluster;
-  const base = slot * states.stride;
+  const base = states.base[slot]!;
   let found = 0;
   for (let at = base; at < base + states.gpus[slot]!; at++) {
     if (test(shape, kinds.kinds[states.kind[at]!]!, at, cluster)) found++;
@@ -153,10 +153,16 @@ export class Fitter {
       return false;
     }
     let missing = shape.gpus;
-    const base = slot * states.stride;
-    const end = base + states.gpus[slot]!;
-    for (let at = base; missing > 0 && at < end; at++) if (this.gpuFits(at, shape)) missing--;
-    return missing <= 0;
+    if (missing === 0) return true;
+    if (shape.gpuMilli < 1000 ? states.widest[slot]! < shape.gpuMilli : states.idle[slot]! < missing) {
+      return false;
+    }
+    const base = states.base[slot]!;
+    // The freest GPUs of a kind stand last.
+    for (let at = base + states.gpus[slot]! - 1; at >= base; at--) {
+      if (this.gpuFits(at, shape) && --missing === 0) return true;
+    }
+    return false;
   }
 
   /** True where the GPU at column index `at` can take the shape's share. */

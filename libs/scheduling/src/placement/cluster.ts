@@ -53,15 +53,15 @@ export class Cluster {
     this.shapes = options.shapes;
     this.states = new StateTable(options.maxGpusPerNode);
     this.supply = new Supply(this.states, this.kinds);
-    this.draft = createStateDraft(this.states.stride);
+    this.draft = createStateDraft(this.states.mostGpus);
   }
 
   /** Adds an empty node. Throws RangeError on a known id or too many GPUs. */
   addNode(spec: NodeSpec): number {
     if (this.byId.has(spec.id)) throw new RangeError(`node ${spec.id} is there already`);
-    if (spec.gpus.length > this.states.stride) {
+    if (spec.gpus.length > this.states.mostGpus) {
       throw new RangeError(
-        `node ${spec.id} has ${spec.gpus.length} GPUs, at most ${this.states.stride}`,
+        `node ${spec.id} has ${spec.gpus.length} GPUs, at most ${this.states.mostGpus}`,
       );
     }
     const node = this.nodes.length;
@@ -79,9 +79,9 @@ export class Cluster {
     if (old.slot < 0 || old.spec.id !== spec.id) {
       throw new RangeError(`node ${spec.id} is not at index ${node}`);
     }
-    if (spec.gpus.length > this.states.stride) {
+    if (spec.gpus.length > this.states.mostGpus) {
       throw new RangeError(
-        `node ${spec.id} has ${spec.gpus.length} GPUs, at most ${this.states.stride}`,
+        `node ${spec.id} has ${spec.gpus.length} GPUs, at most ${this.states.mostGpus}`,
       );
     }
     this.countCapacity(old.spec, -1);

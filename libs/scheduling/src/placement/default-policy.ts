@@ -160,7 +160,7 @@ class DefaultPolicy implements Policy {
     if (shape.gpus === 0) return 0;
     const { states } = this.context.cluster;
     const { fitter } = this.context;
-    const base = slot * states.stride;
+    const base = states.base[slot]!;
     const count = states.gpus[slot]!;
     if (shape.gpuMilli >= 1000) {
       if (taken === undefined) return -1000 * shape.gpus;
@@ -200,7 +200,7 @@ class DefaultPolicy implements Policy {
   /** Equal parts of several GPUs: those that lose least, one by one. */
   private pickSeveral(slot: number, shape: Shape, picked: number[]): number {
     const { states } = this.context.cluster;
-    const base = slot * states.stride;
+    const base = states.base[slot]!;
     let sum = 0;
     while (picked.length < shape.gpus) {
       let best = Number.NEGATIVE_INFINITY;

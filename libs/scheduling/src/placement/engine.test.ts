@@ -128,6 +128,22 @@ test("a node closes a GPU and is cordoned around what runs there", () => {
   expect(engine.find(shape)).toBeUndefined();
 });
 
+test("nodes of up to 64 GPUs are filled beside small ones, and no more is taken", () => {
+  const wide = node("wide", Array.from({ length: 64 }, () => gpu("A100")));
+  const engine = engineOf([node("a", [gpu("A100")]), node("none", []), wide]);
+  const all = engine.shape(request({ gpus: 64 }));
+  const most = engine.shape(request({ gpus: 63 }));
+  engine.observe(all);
+  expect(engine.find(all)).toEqual({ node: 2, gpus: Array.from({ length: 64 }, (_, at) => at) });
+  expect(engine.place(most)?.node).toBe(2);
+  expect(engine.find(all)).toBeUndefined();
+  expect(engine.place(engine.shape(request({})))).toBeDefined();
+  expect(engine.place(engine.shape(request({})))).toBeDefined();
+  expect(engine.find(engine.shape(request({ gpuMilli: 1 })))).toBeUndefined();
+  const wider = node("wider", Array.from({ length: 65 }, () => gpu("A100")));
+  expect(() => engine.addNode(wider)).toThrow(RangeError);
+});
+
 test("taking what is not free throws and changes nothing", () => {
   const engine = engineOf([node("a", [gpu("A100")])]);
   const shape = engine.shape(request({}));
@@ -139,7 +155,7 @@ test("taking what is not free throws and changes nothing", () => {
 
 test.each([
   [{ gpus: -1 }, "gpus"],
-  [{ gpus: 17 }, "gpus"],
+  [{ gpus: 65 }, "gpus"],
   [{ gpus: 1.5 }, "gpus"],
   [{ gpuMilli: 0 }, "gpuMilli"],
   [{ gpuMilli: 1001 }, "gpuMilli"],

@@ -10,7 +10,7 @@ import { findByScan, Finder } from "./finder.ts";
 import { Mix, type LearnedMix } from "./mix.ts";
 import type { NodeSpec } from "./nodes.ts";
 import type { Policy, PolicyFactory } from "./policy.ts";
-import { createShapeTable } from "./shapes.ts";
+import { createShapeTable, maxGpusPerNode } from "./shapes.ts";
 import type { ResourceRequest, Shape } from "./shapes.ts";
 import { stateHash } from "./state-hash.ts";
 import {
@@ -39,7 +39,7 @@ export interface EngineOptions {
   readonly policy: PolicyName | PolicyFactory;
   /** Uniform in [0, 1); asked only by policies that draw. */
   readonly rng: () => number;
-  /** Largest node that will ever be added; default 16. */
+  /** Largest node that will ever be added; default 64, which is the most. */
   readonly maxGpusPerNode?: number;
   /** What another engine has learned, to go on from; default: nothing. Nothing learned is forgotten. */
   readonly learned?: LearnedMix;
@@ -60,7 +60,7 @@ export class PlacementEngine {
   constructor(options: EngineOptions) {
     this.cluster = new Cluster({
       shapes: createShapeTable(),
-      maxGpusPerNode: options.maxGpusPerNode ?? 16,
+      maxGpusPerNode: options.maxGpusPerNode ?? maxGpusPerNode,
     });
     for (const node of options.nodes) this.cluster.addNode(node);
     this.fitter = new Fitter(this.cluster);

@@ -58,7 +58,7 @@ class FgdPolicy implements Policy {
   private pick(slot: number, shape: Shape, picked: number[]): number {
     const { cluster, fitter } = this.context;
     const { states } = cluster;
-    const base = slot * states.stride;
+    const base = states.base[slot]!;
     const cpu = states.cpuMillis[slot]!;
     this.gaps.length = 0;
     for (let i = 0; i < states.gpus[slot]!; i++) this.gaps.push(states.gap[base + i]!);
@@ -94,7 +94,7 @@ class FgdPolicy implements Policy {
   private fragment(slot: number, cpu: number): number {
     const { states, kinds } = this.context.cluster;
     if (this.gaps.length === 0) return 0;
-    const { model } = kinds.kinds[states.kind[slot * states.stride]!]!;
+    const { model } = kinds.kinds[states.kind[states.base[slot]!]!]!;
     let total = 0;
     for (const gap of this.gaps) total += gap;
     let sum = 0;

@@ -34,7 +34,7 @@ function roomIn(engine: PlacementEngine, nodes: ReadonlySet<number>): number {
   const { states, nodes: all } = engine.cluster;
   let room = 0;
   for (const node of nodes) {
-    const base = all[node]!.slot * states.stride;
+    const base = states.base[all[node]!.slot]!;
     for (let i = 0; i < states.gpus[all[node]!.slot]!; i++) room += states.gap[base + i]!;
   }
   return room;

@@ -77,10 +77,13 @@ export interface RequestProblem {
 
 const maxAmount = 2 ** 31 - 1;
 
+/** The most GPUs on a node, and so the most that one member of a task can ask for. */
+export const maxGpusPerNode = 64;
+
 /** Checks a request; answers the first field that is wrong. */
 export function checkRequest(request: ResourceRequest): RequestProblem | undefined {
   const limits = [
-    ["gpus", 16],
+    ["gpus", maxGpusPerNode],
     ["gpuMilli", 1000],
     ["gpuMemoryMib", maxAmount],
     ["cpuMillis", maxAmount],

@@ -25,7 +25,7 @@ function preferencePolicy(preference: Preference): PolicyFactory {
       score,
       choose: (slot, shape, positions) => {
         const { states } = context.cluster;
-        const base = slot * states.stride;
+        const base = states.base[slot]!;
         const fitting: number[] = [];
         for (let i = 0; i < states.gpus[slot]!; i++) {
           if (context.fitter.gpuFits(base + i, shape)) fitting.push(i);
@@ -45,7 +45,7 @@ const largestCpuMillis = 128_000;
 const largestGpuMilli = 8000;
 
 function freeGpuMilli({ cluster }: PolicyContext, slot: number): number {
-  const base = slot * cluster.states.stride;
+  const base = cluster.states.base[slot]!;
   let free = 0;
   for (let i = 0; i < cluster.states.gpus[slot]!; i++) free += cluster.states.gap[base + i]!;
   return free;
@@ -67,7 +67,7 @@ export const createPackingPolicy: PolicyFactory = preferencePolicy({
   name: "packing",
   node: (context, slot, shape) => {
     const { states } = context.cluster;
-    const base = slot * states.stride;
+    const base = states.base[slot]!;
     let idle = 0;
     let shareable = 0;
     for (let i = 0; i < states.gpus[slot]!; i++) {

@@ -19,7 +19,7 @@ function mixText(hash: number, text: string): number {
  * rebuilt state with the live one; not a defence against forgery.
  */
 export function stateHash(cluster: Cluster): string {
-  const draft = createStateDraft(cluster.states.stride);
+  const draft = createStateDraft(cluster.states.mostGpus);
   let low = 0;
   let high = 0;
   for (const { spec, slot, order } of cluster.nodes) {

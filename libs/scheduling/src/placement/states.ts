@@ -21,9 +21,9 @@ export interface StateDraft {
   readonly gap: Int32Array;
 }
 
-/** Makes a draft for nodes of up to `stride` GPUs. */
-export function createStateDraft(stride: number): StateDraft {
-  const column = (): Int32Array => new Int32Array(stride);
+/** Makes a draft for nodes of up to `mostGpus` GPUs. */
+export function createStateDraft(mostGpus: number): StateDraft {
+  const column = (): Int32Array => new Int32Array(mostGpus);
   return {
     schedulable: 1,
     cpuMillis: 0,
@@ -60,8 +60,8 @@ function grown(column: Int32Array, length: number): Int32Array<ArrayBuffer> {
 
 /** The table of live states, in columns. Slots are reused once no node is in them. */
 export class StateTable {
-  /** GPUs per slot in the GPU columns: GPU `i` of a slot is at `slot * stride + i`. */
-  readonly stride: number;
+  /** The most GPUs that a state may have. */
+  readonly mostGpus: number;
   /** Slots ever used; every slot index is below it. */
   slots = 0;
   schedulable = new Int32Array(0);
@@ -69,6 +69,12 @@ export class StateTable {
   memoryMib = new Int32Array(0);
   diskMib = new Int32Array(0);
   gpus = new Int32Array(0);
+  /** GPU `i` of a slot is at `base[slot] + i` in the GPU columns, which are as wide as needed. */
+  base = new Int32Array(0);
+  /** GPUs of the slot that are wholly free … */
+  idle = new Int32Array(0);
+  /** … and the most thousandths free on any: two quick ways to see that nothing fits. */
+  widest = new Int32Array(0);
   kind = new Int32Array(0);
   freeMilli = new Int32Array(0);
   freeMib = new Int32Array(0);
@@ -82,10 +88,13 @@ export class StateTable {
   private hash = new Int32Array(0);
   private next = new Int32Array(0);
   private heads = new Int32Array(16).fill(-1);
-  private readonly free: number[] = [];
+  /** Free slots by their number of GPUs: a slot keeps its width. */
+  private readonly free: number[][];
+  private usedGpus = 0;
 
-  constructor(stride: number) {
-    this.stride = Math.max(1, stride);
+  constructor(mostGpus: number) {
+    this.mostGpus = Math.max(1, mostGpus);
+    this.free = Array.from({ length: this.mostGpus + 1 }, () => []);
   }
 
   /** Takes one use of the state in `draft`; `fresh` is called when a slot gets this content. */
@@ -98,7 +107,7 @@ export class StateTable {
         return slot;
       }
     }
-    const slot = this.free.pop() ?? this.append();
+    const slot = this.free[draft.gpus]!.pop() ?? this.append(draft.gpus);
     this.write(slot, draft);
     this.hash[slot] = hash;
     this.link(slot);
@@ -120,7 +129,7 @@ export class StateTable {
       this.next[before] = this.next[slot]!;
     }
     this.stamp[slot]!++;
-    this.free.push(slot);
+    this.free[this.gpus[slot]!]!.push(slot);
     emptied(slot);
   }
 
@@ -132,7 +141,7 @@ export class StateTable {
     draft.diskMib = this.diskMib[slot]!;
     const gpus = this.gpus[slot]!;
     draft.gpus = gpus;
-    const base = slot * this.stride;
+    const base = this.base[slot]!;
     for (let i = 0; i < gpus; i++) {
       draft.kind[i] = this.kind[base + i]!;
       draft.freeMilli[i] = this.freeMilli[base + i]!;
@@ -148,14 +157,22 @@ export class StateTable {
     this.memoryMib[slot] = draft.memoryMib;
     this.diskMib[slot] = draft.diskMib;
     this.gpus[slot] = draft.gpus;
-    const base = slot * this.stride;
+    const base = this.base[slot]!;
+    let idle = 0;
+    let widest = 0;
     for (let i = 0; i < draft.gpus; i++) {
+      const milli = draft.freeMilli[i]!;
+      const gap = draft.gap[i]!;
       this.kind[base + i] = draft.kind[i]!;
-      this.freeMilli[base + i] = draft.freeMilli[i]!;
+      this.freeMilli[base + i] = milli;
       this.freeMib[base + i] = draft.freeMib[i]!;
       this.owner[base + i] = draft.owner[i]!;
-      this.gap[base + i] = draft.gap[i]!;
+      this.gap[base + i] = gap;
+      if (gap >= 1000) idle++;
+      if (milli > widest) widest = milli;
     }
+    this.idle[slot] = idle;
+    this.widest[slot] = widest;
   }
 
   private equals(slot: number, draft: StateDraft): boolean {
@@ -168,7 +185,7 @@ export class StateTable {
     ) {
       return false;
     }
-    const base = slot * this.stride;
+    const base = this.base[slot]!;
     for (let i = 0; i < draft.gpus; i++) {
       if (
         this.freeMilli[base + i] !== draft.freeMilli[i] ||
@@ -188,10 +205,21 @@ export class StateTable {
     this.heads[head] = slot;
   }
 
-  private append(): number {
+  private append(gpus: number): number {
     if (this.slots === this.users.length) this.grow(Math.max(64, this.slots * 2));
-    this.slots++;
-    return this.slots - 1;
+    const slot = this.slots++;
+    this.base[slot] = this.usedGpus;
+    this.usedGpus += gpus;
+    if (this.usedGpus > this.gap.length) this.widen(Math.max(256, 2 * this.usedGpus));
+    return slot;
+  }
+
+  private widen(length: number): void {
+    this.kind = grown(this.kind, length);
+    this.freeMilli = grown(this.freeMilli, length);
+    this.freeMib = grown(this.freeMib, length);
+    this.owner = grown(this.owner, length);
+    this.gap = grown(this.gap, length);
   }
 
   private grow(length: number): void {
@@ -204,12 +232,9 @@ export class StateTable {
     this.stamp = grown(this.stamp, length);
     this.hash = grown(this.hash, length);
     this.next = grown(this.next, length);
-    const wide = length * this.stride;
-    this.kind = grown(this.kind, wide);
-    this.freeMilli = grown(this.freeMilli, wide);
-    this.freeMib = grown(this.freeMib, wide);
-    this.owner = grown(this.owner, wide);
-    this.gap = grown(this.gap, wide);
+    this.base = grown(this.base, length);
+    this.idle = grown(this.idle, length);
+    this.widest = grown(this.widest, length);
     this.heads = new Int32Array(length * 2).fill(-1);
     for (let slot = 0; slot < this.slots; slot++) if (this.users[slot]! > 0) this.link(slot);
   }

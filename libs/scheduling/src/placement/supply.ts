@@ -23,7 +23,7 @@ export class Supply {
   count(slot: number, sign: 1 | -1): void {
     const { states } = this;
     if (states.schedulable[slot] === 0) return;
-    const base = slot * states.stride;
+    const base = states.base[slot]!;
     const end = base + states.gpus[slot]!;
     for (let at = base; at < end;) {
       const model = this.kinds.kinds[states.kind[at]!]!.modelId;
@@ -69,7 +69,7 @@ export class Supply {
   private open(model: number): void {
     while (this.gapCount.length <= model) {
       this.gapCount.push(new Int32Array(1001));
-      this.idleCount.push(new Int32Array(this.states.stride + 1));
+      this.idleCount.push(new Int32Array(this.states.mostGpus + 1));
     }
   }
 }
