@@ -154,7 +154,9 @@ export class Fitter {
     }
     let missing = shape.gpus;
     if (missing === 0) return true;
-    if (shape.gpuMilli < 1000 ? states.widest[slot]! < shape.gpuMilli : states.idle[slot]! < missing) {
+    if (
+      shape.gpuMilli < 1000 ? states.widest[slot]! < shape.gpuMilli : states.idle[slot]! < missing
+    ) {
       return false;
     }
     const base = states.base[slot]!;

@@ -129,7 +129,10 @@ test("a node closes a GPU and is cordoned around what runs there", () => {
 });
 
 test("nodes of up to 64 GPUs are filled beside small ones, and no more is taken", () => {
-  const wide = node("wide", Array.from({ length: 64 }, () => gpu("A100")));
+  const wide = node(
+    "wide",
+    Array.from({ length: 64 }, () => gpu("A100")),
+  );
   const engine = engineOf([node("a", [gpu("A100")]), node("none", []), wide]);
   const all = engine.shape(request({ gpus: 64 }));
   const most = engine.shape(request({ gpus: 63 }));
@@ -140,7 +143,10 @@ test("nodes of up to 64 GPUs are filled beside small ones, and no more is taken"
   expect(engine.place(engine.shape(request({})))).toBeDefined();
   expect(engine.place(engine.shape(request({})))).toBeDefined();
   expect(engine.find(engine.shape(request({ gpuMilli: 1 })))).toBeUndefined();
-  const wider = node("wider", Array.from({ length: 65 }, () => gpu("A100")));
+  const wider = node(
+    "wider",
+    Array.from({ length: 65 }, () => gpu("A100")),
+  );
   expect(() => engine.addNode(wider)).toThrow(RangeError);
 });
 

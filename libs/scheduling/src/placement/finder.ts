@@ -10,9 +10,13 @@ const never = Number.NEGATIVE_INFINITY;
 /** Upper bounds of the scores of a family of shapes, over all slots. */
 interface View {
   epoch: number;
+  /** The family's version for which its bounds hold. */
+  version: number;
   /** The cluster's change counter up to which the view has followed. */
   seen: number;
   used: number;
+  /** True while a tightened bound is the score of the shape that is asked for. */
+  exact: boolean;
   readonly bounds: BoundTree;
   /** The slot's stamp for which its bound holds. */
   readonly stamp: Int32Array;
@@ -118,7 +122,7 @@ export class Finder {
     if (view.open[slot] === 1 && this.policy.tighten !== undefined) {
       if (this.tighten(view, slot, shape) < this.best) return;
     }
-    const score = this.exact(slot, shape);
+    const score = view.exact ? view.bounds.levels[0]!.value[slot]! : this.exact(slot, shape);
     if (score === never) return;
     const order = this.order[slot]!;
     if (score < this.best || (score === this.best && order <= this.winnerOrder)) return;
@@ -148,6 +152,7 @@ export class Finder {
       this.views.set(key, view);
     }
     view.used = this.uses;
+    view.exact = this.policy.tighten !== undefined && isLeast(shape);
     return view;
   }
 
@@ -166,8 +171,9 @@ export class Finder {
   /** Brings the view up to the cluster's present state and the policy's present epoch. */
   private follow(view: View, shape: Shape): void {
     const { states, changed, changes } = this.cluster;
-    if (view.epoch !== this.policy.epoch) {
+    if (view.epoch !== this.policy.epoch || view.version !== shape.family.version) {
       view.epoch = this.policy.epoch;
+      view.version = shape.family.version;
       view.stamp.fill(-1);
       view.seen = -1;
     }
@@ -228,11 +234,20 @@ export function findByScan(
   return best;
 }
 
+/** True for a shape that asks for no more than the least of its family. */
+function isLeast({ cpuMillis, memoryMib, diskMib, family }: Shape): boolean {
+  return (
+    cpuMillis === family.cpuMillis && memoryMib === family.memoryMib && diskMib === family.diskMib
+  );
+}
+
 function emptyView(slots: number): View {
   return {
     epoch: -1,
+    version: -1,
     seen: -1,
     used: 0,
+    exact: false,
     bounds: new BoundTree(slots),
     stamp: new Int32Array(slots).fill(-1),
     open: new Uint8Array(slots),

@@ -11,25 +11,16 @@ interface ModelTable {
   readonly groups: number;
   readonly gpus: Int32Array;
   readonly milli: Int32Array;
-  /** The classes of group k are start[k] to start[k + 1], those with least CPU first. */
+  /** The classes of group k are in `columns` from start[k] to start[k + 1]. */
   readonly start: Int32Array;
-  /** Per class: CPU and memory that it needs … */
-  readonly cpu: Int32Array;
-  readonly memory: Int32Array;
-  /** … the gap worth that one thousandth of a core and one MiB carry for it … */
-  readonly byCpu: Float64Array;
-  readonly byMemory: Float64Array;
-  /** … and its weight. */
-  readonly weight: Float64Array;
-  /** Sums over a group's first classes, at class + group: of weight, and of weight × byCpu. */
-  readonly weightSum: Float64Array;
-  readonly weightByCpuSum: Float64Array;
-  /** Per group: the gap worth that CPU carries for a class that needs one thousandth … */
-  readonly cpuReach: Float64Array;
-  /** … the most memory a class needs, and the least gap worth that one MiB carries. */
-  readonly mostMemory: Int32Array;
-  readonly leastByMemory: Float64Array;
+  /**
+   * Per class: CPU and memory that it needs, the gap worth that one thousandth of a core
+   * and one MiB carry for it, and its weight.
+   */
+  readonly columns: Float64Array;
 }
+
+const classColumns = 5;
 
 /** A shape that goes to a state; `taken` is the shape itself, or less for a bound. */
 export interface WorthStep {
@@ -117,6 +108,7 @@ export class NodeWorth {
     while (idle < count && gaps[idle]! >= 1000) idle++;
     const table = this.tables[kinds.kinds[states.kind[states.base[slot]!]!]!.modelId];
     if (table === undefined) return 0;
+    const { start, columns } = table;
     let reached = 0;
     let shareWorth = 0;
     let sum = 0;
@@ -125,18 +117,22 @@ export class NodeWorth {
       let room: number;
       if (milli >= 1000) {
         const gpus = table.gpus[group]!;
-        if (idle < gpus) continue;
-        room = (idle - (idle % gpus)) * 1000;
+        room = Math.floor(idle / gpus) * gpus * 1000;
       } else {
         while (reached < count && gaps[reached]! >= milli) shareWorth += prices[gaps[reached++]!]!;
         room = shareWorth;
       }
       if (room === 0) continue;
-      const ample =
-        memory >= table.mostMemory[group]! && memory * table.leastByMemory[group]! >= room;
-      sum += ample
-        ? groupWorth(table, group, room, cpu)
-        : tightGroupWorth(table, group, { room, cpu, memory });
+      const end = start[group + 1]!;
+      for (let at = start[group]!; at < end; at += classColumns) {
+        if (cpu < columns[at]!) break;
+        if (memory < columns[at + 1]!) continue;
+        const byCpu = cpu * columns[at + 2]!;
+        const byMemory = memory * columns[at + 3]!;
+        let use = byCpu < room ? byCpu : room;
+        if (byMemory < use) use = byMemory;
+        sum += columns[at + 4]! * use;
+      }
     }
     return sum;
   }
@@ -159,92 +155,26 @@ export class NodeWorth {
       .map(([, members]) =>
         [...members.values()].sort((a, b) => a.shape.cpuMillis - b.shape.cpuMillis),
       );
-    return modelTable(sorted, { prices: this.prices, parameters: this.parameters });
-  }
-}
-
-/**
- * Σ weight × min(room, what CPU carries) over a group's classes that CPU admits: the first
- * ones are limited by the room, the next by CPU, so sums over the first classes are enough.
- */
-function groupWorth(table: ModelTable, group: number, room: number, cpu: number): number {
-  const { cpu: needs, weightSum, weightByCpuSum } = table;
-  const end = table.start[group + 1]!;
-  const byRoom = Math.min(cpu, (cpu * table.cpuReach[group]!) / room);
-  let at = table.start[group]!;
-  while (at < end && needs[at]! <= byRoom) at++;
-  const worth = room * weightSum[at + group]!;
-  if (at === end || needs[at]! > cpu) return worth;
-  const first = weightByCpuSum[at + group]!;
-  while (at < end && needs[at]! <= cpu) at++;
-  return worth + cpu * (weightByCpuSum[at + group]! - first);
-}
-
-/** The same where memory is a limit too. */
-function tightGroupWorth(
-  table: ModelTable,
-  group: number,
-  free: { readonly room: number; readonly cpu: number; readonly memory: number },
-): number {
-  const { room, cpu, memory } = free;
-  const end = table.start[group + 1]!;
-  let sum = 0;
-  for (let at = table.start[group]!; at < end && table.cpu[at]! <= cpu; at++) {
-    if (memory < table.memory[at]!) continue;
-    const use = Math.min(room, cpu * table.byCpu[at]!, memory * table.byMemory[at]!);
-    sum += table.weight[at]! * use;
-  }
-  return sum;
-}
-
-function modelTable(
-  groups: readonly (readonly WeightedClass[])[],
-  context: { readonly prices: GapPrices; readonly parameters: DefaultParameters },
-): ModelTable {
-  const { prices, parameters } = context;
-  const classes = groups.flat();
-  const own = ({ gpuMilli, gpus }: Shape): number =>
-    gpuMilli >= 1000 ? 1000 * gpus : prices[gpuMilli]! * gpus;
-  const per = (worth: number, amount: number): number =>
-    amount === 0 ? Number.MAX_VALUE : worth / amount;
-  const byCpu = Float64Array.from(classes, ({ shape }) =>
-    per(parameters.cpuSlack * own(shape), shape.cpuMillis),
-  );
-  const byMemory = Float64Array.from(classes, ({ shape }) =>
-    per(parameters.memorySlack * own(shape), shape.memoryMib),
-  );
-  const start = new Int32Array(groups.length + 1);
-  const weightSum = new Float64Array(classes.length + groups.length);
-  const weightByCpuSum = new Float64Array(classes.length + groups.length);
-  const leastByMemory = new Float64Array(groups.length);
-  for (const [group, members] of groups.entries()) {
-    const first = start[group]!;
-    start[group + 1] = first + members.length;
-    leastByMemory[group] = Math.min(...byMemory.subarray(first, first + members.length));
-    for (const [index, { shape, weight }] of members.entries()) {
-      const at = first + index + group;
-      weightSum[at + 1] = weightSum[at]! + weight;
-      // A class without CPU is never limited by it.
-      const rate = shape.cpuMillis === 0 ? 0 : weight * byCpu[first + index]!;
-      weightByCpuSum[at + 1] = weightByCpuSum[at]! + rate;
+    const start = new Int32Array(sorted.length + 1);
+    for (const [index, members] of sorted.entries()) {
+      start[index + 1] = start[index]! + members.length * classColumns;
     }
+    return {
+      groups: sorted.length,
+      gpus: Int32Array.from(sorted, (members) => members[0]!.shape.gpus),
+      milli: Int32Array.from(sorted, (members) => members[0]!.shape.gpuMilli),
+      start,
+      columns: Float64Array.from(sorted.flat().flatMap((entry) => this.columns(entry))),
+    };
   }
-  return {
-    groups: groups.length,
-    gpus: Int32Array.from(groups, (members) => members[0]!.shape.gpus),
-    milli: Int32Array.from(groups, (members) => members[0]!.shape.gpuMilli),
-    start,
-    cpu: Int32Array.from(classes, ({ shape }) => shape.cpuMillis),
-    memory: Int32Array.from(classes, ({ shape }) => shape.memoryMib),
-    byCpu,
-    byMemory,
-    weight: Float64Array.from(classes, ({ weight }) => weight),
-    weightSum,
-    weightByCpuSum,
-    cpuReach: Float64Array.from(groups, (members) => parameters.cpuSlack * own(members[0]!.shape)),
-    mostMemory: Int32Array.from(groups, (members) =>
-      Math.max(...members.map(({ shape }) => shape.memoryMib)),
-    ),
-    leastByMemory,
-  };
+
+  private columns({ shape, weight }: WeightedClass): number[] {
+    const { cpuSlack, memorySlack } = this.parameters;
+    const own =
+      shape.gpuMilli >= 1000 ? 1000 * shape.gpus : this.prices[shape.gpuMilli]! * shape.gpus;
+    const per = (slack: number, amount: number): number =>
+      amount === 0 ? Number.MAX_VALUE : (slack * own) / amount;
+    const { cpuMillis, memoryMib } = shape;
+    return [cpuMillis, memoryMib, per(cpuSlack, cpuMillis), per(memorySlack, memoryMib), weight];
+  }
 }

@@ -31,7 +31,10 @@ export interface Policy {
   readonly sharesBounds: boolean;
   /** An upper bound of `score`, for a state where the shape fits; next to free. */
   bound(slot: number, shape: Shape): number;
-  /** A bound between `bound` and `score`, in cost and in value; absent where there is none. */
+  /**
+   * A bound between `bound` and `score`, in cost and in value; absent where there is none. For a
+   * shape that asks for no more than `Shape.family` it is the score.
+   */
   tighten?(slot: number, shape: Shape): number;
   /** The exact score, for a state where the shape fits. */
   score(slot: number, shape: Shape): number;

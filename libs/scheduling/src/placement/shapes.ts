@@ -54,6 +54,12 @@ export const emptyRequest: ResourceRequest = {
 /** What a request takes of a node beside GPUs. */
 export type HostDemand = Pick<ResourceRequest, "cpuMillis" | "memoryMib" | "diskMib">;
 
+/** The least that any shape of a family takes of a node; it can fall with each new shape. */
+export interface Family extends HostDemand {
+  /** Rises when the least falls. */
+  readonly version: number;
+}
+
 /** A registered request. `id` indexes the engine's per-shape tables, `classId` the mix's. */
 export interface Shape extends ResourceRequest {
   readonly id: number;
@@ -61,8 +67,7 @@ export interface Shape extends ResourceRequest {
   readonly classId: number;
   /** Shapes that ask the same of GPUs and nearly the same CPU are one family. */
   readonly familyId: number;
-  /** The least that any shape of the family takes of a node. */
-  readonly family: HostDemand;
+  readonly family: Family;
   /** The owner's number; 0 where sharing does not matter (whole GPUs, no GPU). */
   readonly ownerId: number;
   /** The weakest accepted grade as an index into `isolationGrades`. */
@@ -120,6 +125,21 @@ function roundedDown(amount: number): number {
   return amount - (amount % unit);
 }
 
+class LeastDemand implements Family {
+  cpuMillis: number = maxAmount;
+  memoryMib: number = maxAmount;
+  diskMib: number = maxAmount;
+  version = 0;
+
+  include(demand: HostDemand): void {
+    const before = this.cpuMillis + this.memoryMib + this.diskMib;
+    this.cpuMillis = Math.min(this.cpuMillis, demand.cpuMillis);
+    this.memoryMib = Math.min(this.memoryMib, demand.memoryMib);
+    this.diskMib = Math.min(this.diskMib, demand.diskMib);
+    if (this.cpuMillis + this.memoryMib + this.diskMib < before) this.version++;
+  }
+}
+
 /** Gives each distinct request a number. */
 export interface ShapeTable {
   readonly shapes: readonly Shape[];
@@ -135,6 +155,7 @@ export function createShapeTable(): ShapeTable {
   const byKey = new Map<string, Shape>();
   const classes = new Map<string, number>();
   const families = new Map<string, number>();
+  const least: LeastDemand[] = [];
   const owners = new Map<string, number>([["", 0]]);
   const ownerNames = [""];
 
@@ -165,15 +186,18 @@ export function createShapeTable(): ShapeTable {
     const key = `${classKey}/${owner}`;
     const known = byKey.get(key);
     if (known !== undefined) return known;
-    const least = roundedDown(request.cpuMillis);
+    const familyKey = `${gpuKey}${roundedDown(request.cpuMillis)}/${owner}`;
+    const familyId = numberOf(families, familyKey);
+    const family = (least[familyId] ??= new LeastDemand());
+    family.include(request);
     const shape = {
       ...request,
       models,
       owner,
       id: shapes.length,
       classId: numberOf(classes, classKey),
-      familyId: numberOf(families, `${gpuKey}${least}/${owner}`),
-      family: { cpuMillis: least, memoryMib: 0, diskMib: 0 },
+      familyId,
+      family,
       weakestGrade,
       ownerId: ownerId(owner),
     };
