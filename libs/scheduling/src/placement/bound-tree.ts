@@ -23,6 +23,8 @@ export class BoundTree {
   /** levels[0] holds the slots; levels[k] at i the best of levels[k - 1] at 8 i … 8 i + 7. */
   readonly levels: readonly TreeLevel[];
 
+  private readonly root: TreeLevel;
+
   constructor(size: number) {
     const levels: TreeLevel[] = [];
     for (let length = Math.max(1, size); ; length = (length + fan - 1) >> fanBits) {
@@ -31,11 +33,12 @@ export class BoundTree {
       if (length === 1) break;
     }
     this.levels = levels;
+    this.root = levels.at(-1)!;
   }
 
   /** The best value. */
   get max(): number {
-    return this.levels.at(-1)!.value[0]!;
+    return this.root.value[0]!;
   }
 
   /** Sets one slot's pair. */

@@ -161,8 +161,17 @@ export class Fitter {
     }
     const base = states.base[slot]!;
     // The freest GPUs of a kind stand last.
-    for (let at = base + states.gpus[slot]! - 1; at >= base; at--) {
-      if (this.gpuFits(at, shape) && --missing === 0) return true;
+    const last = base + states.gpus[slot]! - 1;
+    if (shape.gpuMilli < 1000) {
+      for (let at = last; at >= base; at--) {
+        if (this.gpuFits(at, shape) && --missing === 0) return true;
+      }
+      return false;
+    }
+    const { gap, kind } = states;
+    const allowed = this.table(shape);
+    for (let at = last; at >= base; at--) {
+      if (gap[at]! >= 1000 && allowed[kind[at]!] !== 0 && --missing === 0) return true;
     }
     return false;
   }

@@ -131,6 +131,11 @@ class DefaultPolicy implements Policy {
     return this.pick(slot, shape, this.picked, undefined) * priceUnit;
   }
 
+  /** Whole GPUs cost the same gap worth everywhere. */
+  flatBound(shape: Shape): boolean {
+    return shape.gpus === 0 || shape.gpuMilli >= 1000;
+  }
+
   tighten(slot: number, shape: Shape): number {
     return this.scoreOf(slot, shape, shape.family);
   }
