@@ -11,6 +11,7 @@ import {
   aCustomer,
   aCut,
   aHoldFor,
+  anId,
   audit,
   money,
   openTestBilling,
@@ -208,4 +209,30 @@ test("rows of the ledger can be neither changed nor removed, nor credit overdraw
   }
   const unseen = await billing.db.api.query(statement("test_unseen", "SELECT * FROM holds"));
   expect(unseen).toEqual([]);
+});
+
+test("what a task may cost bounds all its attempts together, held or charged, whatever the account has", async () => {
+  await using billing = await openTestBilling(100n * usd);
+  const customer = await aCustomer(billing);
+  // An hour and a half of one GPU.
+  const maxCostNanos = (hourNanos * 3n) / 2n;
+  const first = aHoldFor(customer, { maxCostNanos, coverMs: 1_800_000 });
+  const second = aHoldFor(customer, { maxCostNanos });
+  const third = aHoldFor(customer, { maxCostNanos });
+  expect(await createHolds(billing, 1n, [first, second, third])).toMatchObject([
+    { kind: "open", fundedMs: 1_800_000 },
+    { kind: "open", fundedMs: 3_600_000 },
+    { kind: "max_cost_reached" },
+  ]);
+  // Another task of the same tenant is not touched by it.
+  const other = aHoldFor({ ...customer, task: anId("task") });
+  expect(await createHolds(billing, 1n, [other])).toMatchObject([{ kind: "open" }]);
+  const extend = (n: number) =>
+    extendHolds(billing, 1n, [{ attempt: first.attempt, n, coverMs: 7_200_000 }]);
+  expect(await extend(1)).toEqual([{ kind: "budget_exhausted", fundedMs: 1_800_000 }]);
+  // What the second attempt gives back, the first may use, and no more.
+  await voidHolds(billing, 1n, [second.attempt]);
+  expect(await extend(1)).toMatchObject([{ kind: "open", fundedMs: 5_400_000 }]);
+  expect(await extend(2)).toEqual([{ kind: "budget_exhausted", fundedMs: 5_400_000 }]);
+  await audit(billing.db.core);
 });

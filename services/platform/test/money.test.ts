@@ -51,3 +51,32 @@ test("a task whose money runs out is told in time, saves its work, and never cos
   expect(left).toBeGreaterThanOrEqual(0n);
   expect(left).toBeLessThan(granted);
 }, 180_000);
+
+test("a task never costs more than its max_cost: it is told in time, saves its work, and ends with class BUDGET", async () => {
+  const env = {
+    FASTGPU_SCHEDULER__LEASE_TTL_MS: "2000",
+    FASTGPU_SCHEDULER__SKEW_MS: "300",
+    FASTGPU_SCHEDULER__MARGIN_MS: "500",
+    FASTGPU_WORKER__LEASE_MARGIN_MS: "500",
+  };
+  await using p = await testPlatform({ env });
+  const bound = { currency: "USD", nanos: 2_200_000n };
+  const task = withSpec(
+    script('trap "echo saved; exit 0" TERM; echo up; while :; do sleep 0.1; done', { gpus: 1 }),
+    { stopGrace: durationFromMs(2_000), maxCost: bound },
+  );
+  const quote = await p.tasks.quoteTask({ parent: p.parent, task });
+  expect(quote.priceCeiling).toMatchObject(bound);
+  const { name } = await p.tasks.runTask({ parent: p.parent, task });
+  const end = await endOf(p, name, 90_000);
+  expect(end).toMatchObject({ state: TaskState.FAILED, exitClass: ExitClass.BUDGET });
+  const log: string[] = [];
+  for await (const { records } of p.tasks.readLogs({ name })) {
+    log.push(...records.map((record) => Buffer.from(record.data).toString()));
+  }
+  expect(log.join("")).toContain("saved");
+  expect(describeFailures(await settledAudit(p))).toBe("");
+  const { cost } = await p.tasks.getTask({ name });
+  expect(cost?.nanos).toBeGreaterThan(0n);
+  expect(cost?.nanos).toBeLessThanOrEqual(bound.nanos);
+}, 180_000);

@@ -1,5 +1,4 @@
-import { InvalidArgumentError } from "commander";
-import { wholeNumber } from "../parse/quantities.ts";
+import { usdNanos, wholeNumber } from "../parse/quantities.ts";
 import type { Runner } from "./define.ts";
 
 /** `billing`: what was spent and what is left. */
@@ -26,13 +25,4 @@ export function addBillingCommands(runner: Runner): void {
 
   const prices = billing.remote("prices", "the price book as it stands");
   prices.run(async () => ({ run: (await import("../run/billing.ts")).listPrices }));
-}
-
-/** An amount in nano-USD. */
-function usdNanos(text: string): bigint {
-  const match = /^(\d{1,7})(?:\.(\d{1,9}))?$/.exec(text);
-  if (match === null) {
-    throw new InvalidArgumentError("An amount in USD is wanted, for example 25 or 0.010833334.");
-  }
-  return BigInt(`${match[1]}${(match[2] ?? "").padEnd(9, "0")}`);
 }

@@ -6,6 +6,7 @@ import {
   memoryMib,
   repeated,
   timeMs,
+  usdNanos,
   wholeNumber,
 } from "../parse/quantities.ts";
 import type { Runner } from "./define.ts";
@@ -27,6 +28,7 @@ const QUOTE_EXAMPLES = `
 Examples:
   fastgpu task quote --gpus 8 --max-runtime 2h -- python train.py      nothing is submitted
   fastgpu task quote -f examples/digits/task.yaml -o json
+  fastgpu task run --max-cost 8.641 --gpus 8 -- python train.py        bound by what was quoted
 `;
 
 const EXPLAIN_EXAMPLES = `
@@ -186,6 +188,11 @@ function addSpecOptions(command: Command): Command {
     .option("--array <n>", "run n elements of the same task", wholeNumber(1, 1_000_000))
     .option("--parallel <n>", "greatest number of elements at once", wholeNumber(1, 1_000_000))
     .option("--max-runtime <duration>", "longest run of one attempt, for example 2h", durationMs)
+    .option(
+      "--max-cost <usd>",
+      "the most that it may cost in all, exact to nine decimals",
+      usdNanos,
+    )
     .option("--stop-grace <duration>", "time between stop signal and kill", durationMs)
     .addOption(
       new Option("--simulated <policy>", "whether a simulated GPU will do").choices([

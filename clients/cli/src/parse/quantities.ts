@@ -105,3 +105,12 @@ export function keyValue(
 export function repeated(text: string, before: string[] = []): string[] {
   return [...before, text];
 }
+
+/** `25` or `0.010833334` (USD), in nano-USD. */
+export function usdNanos(text: string): bigint {
+  const match = /^(\d{1,7})(?:\.(\d{1,9}))?$/.exec(text);
+  if (match === null) {
+    throw new InvalidArgumentError("An amount in USD is wanted, for example 25 or 0.010833334.");
+  }
+  return BigInt(`${match[1]}${(match[2] ?? "").padEnd(9, "0")}`);
+}

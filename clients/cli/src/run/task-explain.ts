@@ -16,6 +16,7 @@ import {
   TaskState,
   TaskStateSchema,
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
+import { formatNanos } from "@fastgpu/domain/money";
 import { withApi } from "../api/connect.ts";
 import type { CliContext, CommonOptions } from "../context.ts";
 import { printOptions } from "../context.ts";
@@ -216,6 +217,13 @@ function shortfallText({ budgetShortfall }: Pick<ExplainTaskResponse, "budgetSho
   return `its hold needs ${money(needed)}, the account has ${money(available)}`;
 }
 
+/** The option that makes the ceiling hold for all attempts together. */
+function bindText({ priceCeiling }: QuoteTaskResponse): string {
+  return priceCeiling === undefined || priceCeiling.nanos === 0n
+    ? ""
+    : `--max-cost ${formatNanos(priceCeiling.nanos)}`;
+}
+
 function quoteView(nowMs: number): View<QuoteTaskResponse> {
   return {
     columns: [],
@@ -226,6 +234,7 @@ function quoteView(nowMs: number): View<QuoteTaskResponse> {
       ...conditionFacts(quote),
       ["price per hour", money(quote.pricePerHour)],
       ["costs at most", money(quote.priceCeiling)],
+      ["to be bound by it", bindText(quote)],
       ["nodes", `${quote.nodesFitting} of ${quote.nodesTotal} would take it`],
       ["in line", lineOf(quote)],
       ...standingFacts(quote),

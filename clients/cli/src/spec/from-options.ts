@@ -18,6 +18,7 @@ import {
   TopologyLevel,
   TopologySchema,
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
+import { MoneySchema } from "@fastgpu/contracts/fastgpu/type/v1/money_pb";
 import { CliError } from "../errors/cli-error.ts";
 
 /** What `task run` and `task create` take beside the command; parsed by commander. */
@@ -50,6 +51,7 @@ export interface SpecOptions {
   /** Milliseconds since the epoch. */
   startAfter?: number;
   preemptible?: boolean;
+  maxCost?: bigint;
 }
 
 const CONDITIONS: Record<string, DependencyCondition> = {
@@ -100,6 +102,9 @@ export function taskFromOptions(
   if (options.priority !== undefined) spec.priority = options.priority;
   if (options.startAfter !== undefined) spec.startAfter = timestampFromMs(options.startAfter);
   if (options.preemptible !== undefined) spec.preemptible = options.preemptible;
+  if (options.maxCost !== undefined) {
+    spec.maxCost = create(MoneySchema, { currency: "USD", nanos: options.maxCost });
+  }
   spec.outputs.push(...(options.output ?? []));
   spec.inputs.push(...(options.input ?? []).map((text) => inputOf(text, nameOf)));
   spec.dependsOn.push(...(options.dependsOn ?? []).map((text) => dependencyOf(text, nameOf)));

@@ -36,6 +36,7 @@ function parse(hold: CreateHold, i: number): HoldRequest {
     items: hold.items.map(({ sku, quantity }) => ({ sku, quantity })),
     coverMs: coverOf(hold.coverMs),
     minCoverMs: coverOf(hold.minCoverMs),
+    maxCostNanos: hold.maxCostNanos === 0n ? undefined : hold.maxCostNanos,
   };
 }
 
@@ -65,6 +66,8 @@ export function outcomeMessage(
       };
     case "closed":
       return { attempt, status: HoldStatus.CLOSED };
+    case "max_cost_reached":
+      return { attempt, status: HoldStatus.MAX_COST_REACHED };
     case "no_price":
       return { attempt, status: HoldStatus.NO_PRICE };
     case undefined:

@@ -7,7 +7,7 @@ import type { PriceBook } from "../price-book.ts";
 import { currency, lockAccounts, platformAccounts } from "../store/accounts.ts";
 import type { OrgAccount } from "../store/accounts.ts";
 import { checkLeaderEpoch, raiseLeaderEpoch } from "../store/fence.ts";
-import { lockHolds, voidedBefore, writeHolds } from "../store/holds.ts";
+import { committedNanos, lockHolds, voidedBefore, writeHolds } from "../store/holds.ts";
 import type { HoldRow, PinnedItem } from "../store/holds.ts";
 import { record } from "../store/transfers.ts";
 import type { Entry } from "../store/transfers.ts";
@@ -23,6 +23,8 @@ export interface HoldRequest {
   readonly items: readonly { readonly sku: string; readonly quantity: number }[];
   readonly coverMs: number;
   readonly minCoverMs: number;
+  /** The most that all attempts of the task may cost together. */
+  readonly maxCostNanos?: bigint | undefined;
 }
 
 /** What became of a hold. */
@@ -30,7 +32,8 @@ export type HoldOutcome =
   | { readonly kind: "open"; readonly fundedMs: number; readonly items: readonly PinnedItem[] }
   | { readonly kind: "budget_exhausted"; readonly fundedMs: number }
   | { readonly kind: "closed" }
-  | { readonly kind: "no_price" };
+  | { readonly kind: "no_price" }
+  | { readonly kind: "max_cost_reached" };
 
 /** How old the price book in memory may be when an attempt pins its price. */
 export const PRICE_AGE_MS = 5_000;
@@ -62,6 +65,7 @@ export async function createHolds(
       prices: billing.prices,
       existing: await lockHolds(tx, attempts),
       voided: await voidedBefore(tx, attempts),
+      committed: await committedNanos(tx, boundedTasks(requests)),
       leaderEpoch,
       nowMs: billing.clock.nowMs(),
     });
@@ -76,6 +80,8 @@ interface CreateState {
   readonly prices: PriceBook;
   readonly existing: ReadonlyMap<AttemptId, HoldRow>;
   readonly voided: ReadonlySet<AttemptId>;
+  /** Of tasks with a most that they may cost: what is spent or held of it. */
+  readonly committed: ReadonlyMap<TaskId, bigint>;
   readonly leaderEpoch: bigint;
   readonly nowMs: number;
 }
@@ -95,6 +101,7 @@ function planCreates(requests: readonly HoldRequest[], state: CreateState): Crea
   for (const account of state.accounts.values()) {
     left.set(account.org, availableNanos(account.totals));
   }
+  const committed = new Map(state.committed);
   const entries: Entry[] = [];
   const decide = (request: HoldRequest): HoldOutcome => {
     const before = made.get(request.attempt) ?? state.existing.get(request.attempt);
@@ -105,23 +112,31 @@ function planCreates(requests: readonly HoldRequest[], state: CreateState): Crea
     const account = state.accounts.get(request.org);
     if (account === undefined) return { kind: "budget_exhausted", fundedMs: 0 };
     const available = left.get(request.org) ?? 0n;
+    const { maxCostNanos } = request;
+    const used = committed.get(request.task) ?? 0n;
+    const allowed = maxCostNanos === undefined ? available : maxCostNanos - used;
     const step = createHold({
       debit: account.id,
       credit: platformAccounts.revenue,
       items: pricedItems(state.prices, items),
       coverMs: request.coverMs,
       minCoverMs: request.minCoverMs,
-      availableNanos: available,
+      availableNanos: allowed < available ? allowed : available,
       nextId,
     });
-    if (step === "budget_exhausted") return { kind: "budget_exhausted", fundedMs: 0 };
+    if (step === "budget_exhausted") {
+      return allowed < available
+        ? { kind: "max_cost_reached" }
+        : { kind: "budget_exhausted", fundedMs: 0 };
+    }
     const { attempt, task, org, project } = request;
     const { status, fundedMs, heldNanos, chargedNanos, extension, pendingId } = step.hold;
     const row: HoldRow = {
       ...{ attempt, task, org, project, account: account.id, items },
       leaderEpoch: state.leaderEpoch,
-      ...{ status, fundedMs, heldNanos, chargedNanos, extension, pendingId },
+      ...{ status, fundedMs, heldNanos, chargedNanos, extension, pendingId, maxCostNanos },
     };
+    committed.set(task, used + heldNanos);
     made.set(attempt, row);
     left.set(org, available - step.hold.heldNanos);
     entries.push(...entriesOf(row, step.transfers));
@@ -130,6 +145,10 @@ function planCreates(requests: readonly HoldRequest[], state: CreateState): Crea
   const outcomes = requests.map(decide);
   return { outcomes, rows: [...made.values()], entries, nowMs: state.nowMs };
 }
+
+/** Tasks that have a most that they may cost. */
+const boundedTasks = (requests: readonly HoldRequest[]): TaskId[] =>
+  requests.flatMap(({ task, maxCostNanos }) => (maxCostNanos === undefined ? [] : [task]));
 
 function pin(prices: PriceBook, items: HoldRequest["items"]): PinnedItem[] | undefined {
   const pinned: PinnedItem[] = [];

@@ -5,7 +5,7 @@ import { transaction } from "@fastgpu/postgres/transaction";
 import type { Billing } from "../billing.ts";
 import { currency, lockAccounts } from "../store/accounts.ts";
 import { checkLeaderEpoch, raiseLeaderEpoch } from "../store/fence.ts";
-import { lockHolds, orgsOfHolds, writeHolds } from "../store/holds.ts";
+import { committedNanos, lockHolds, orgsOfHolds, writeHolds } from "../store/holds.ts";
 import type { HoldRow } from "../store/holds.ts";
 import { record } from "../store/transfers.ts";
 import type { Entry } from "../store/transfers.ts";
@@ -38,6 +38,11 @@ export async function extendHolds(
     await checkLeaderEpoch(tx, leaderEpoch, { alone: false });
     const accounts = await lockAccounts(tx, await orgsOfHolds(tx, attempts), ["revenue"]);
     const holds = await lockHolds(tx, attempts);
+    const bounded = [...holds.values()].filter((row) => row.maxCostNanos !== undefined);
+    const committed = await committedNanos(
+      tx,
+      bounded.map(({ task }) => task),
+    );
     const nowMs = billing.clock.nowMs();
     const nextId = transferIds(nowMs);
     const left = new Map<OrgId, bigint>();
@@ -51,12 +56,17 @@ export async function extendHolds(
       const available = left.get(row.org) ?? 0n;
       const before = toHold(row, pricedItems(billing.prices, row.items));
       const { n, coverMs } = request;
-      const step = extendHold(before, { n, coverMs, availableNanos: available, nextId });
+      const used = committed.get(row.task) ?? 0n;
+      const allowed = row.maxCostNanos === undefined ? available : row.maxCostNanos - used;
+      const availableNanos = allowed < available ? allowed : available;
+      const step = extendHold(before, { n, coverMs, availableNanos, nextId });
       if (step === "closed") return { kind: "closed" };
       if (step === "budget_exhausted") return { kind: step, fundedMs: row.fundedMs };
       const next = withHold(row, step.hold);
       if (step.hold !== before) changed.set(row.attempt, next);
-      left.set(row.org, available - (step.hold.heldNanos - row.heldNanos));
+      const moreNanos = step.hold.heldNanos - row.heldNanos;
+      committed.set(row.task, used + moreNanos);
+      left.set(row.org, available - moreNanos);
       entries.push(...entriesOf(row, step.transfers));
       return outcomeOf(next);
     };

@@ -27,6 +27,8 @@ export interface HoldRow {
   readonly chargedNanos: bigint;
   readonly extension: number;
   readonly pendingId: string | undefined;
+  /** The most that all attempts of its task may cost together. */
+  readonly maxCostNanos: bigint | undefined;
 }
 
 const lock = statement<{
@@ -43,10 +45,11 @@ const lock = statement<{
   charged: bigint;
   extension: number;
   pending_id: string | null;
+  max_cost: bigint | null;
 }>(
   "lock_holds",
   `SELECT attempt_id, task_id, org_id, project_id, account_id, status, leader_epoch, items, funded_ms, held, charged,
-     extension, pending_id
+     extension, pending_id, max_cost
    FROM holds WHERE attempt_id = ANY ($1::uuid[]) ORDER BY attempt_id FOR UPDATE`,
 );
 
@@ -73,6 +76,7 @@ export async function lockHolds(
       chargedNanos: row.charged,
       extension: row.extension,
       pendingId: row.pending_id ?? undefined,
+      maxCostNanos: row.max_cost ?? undefined,
     });
   }
   return holds;
@@ -92,12 +96,12 @@ export async function orgsOfHolds(tx: Tx, attempts: readonly AttemptId[]): Promi
 const upsert = statement(
   "upsert_holds",
   `INSERT INTO holds (attempt_id, task_id, org_id, project_id, account_id, status, leader_epoch, items, funded_ms,
-     held, charged, extension, pending_id, opened_at, closed_at)
-   SELECT attempt, task, org, project, account, status, epoch, items::jsonb, funded, held, charged, extension, pending,
+     held, charged, extension, pending_id, max_cost, opened_at, closed_at)
+   SELECT attempt, task, org, project, account, status, epoch, items::jsonb, funded, held, charged, extension, pending, cap,
      $1::timestamptz, CASE WHEN status = 'open' THEN NULL ELSE $1::timestamptz END
    FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[], $8::bigint[], $9::text[],
-     $10::bigint[], $11::bigint[], $12::bigint[], $13::integer[], $14::uuid[])
-     AS h (attempt, task, org, project, account, status, epoch, items, funded, held, charged, extension, pending)
+     $10::bigint[], $11::bigint[], $12::bigint[], $13::integer[], $14::uuid[], $15::bigint[])
+     AS h (attempt, task, org, project, account, status, epoch, items, funded, held, charged, extension, pending, cap)
    ON CONFLICT (attempt_id) DO UPDATE SET
      status = excluded.status, funded_ms = excluded.funded_ms, held = excluded.held, charged = excluded.charged,
      extension = excluded.extension, pending_id = excluded.pending_id, closed_at = excluded.closed_at`,
@@ -121,6 +125,7 @@ export async function writeHolds(tx: Tx, rows: readonly HoldRow[], nowMs: number
     plainArray(rows.map((row) => row.chargedNanos)),
     plainArray(rows.map((row) => row.extension)),
     nullableArray(rows.map((row) => row.pendingId)),
+    nullableArray(rows.map((row) => row.maxCostNanos?.toString())),
   ]);
 }
 
@@ -142,6 +147,23 @@ export async function writeCharges(tx: Tx, rows: readonly HoldRow[], nowMs: numb
     plainArray(rows.map((row) => row.chargedNanos)),
     nullableArray(rows.map((row) => row.pendingId)),
   ]);
+}
+
+const spent = statement<{ task_id: string; nanos: bigint }>(
+  "spent_by_task",
+  `SELECT task_id, sum(CASE WHEN status = 'open' THEN held ELSE charged END)::bigint AS nanos
+   FROM holds WHERE task_id = ANY ($1::uuid[]) GROUP BY task_id`,
+);
+
+/** What tasks have cost and may still cost by the holds that they have, in nano-units; their accounts are locked. */
+export async function committedNanos(
+  tx: Tx,
+  tasks: Iterable<TaskId>,
+): Promise<Map<TaskId, bigint>> {
+  const ids = [...new Set(tasks)];
+  if (ids.length === 0) return new Map();
+  const rows = await tx.query(spent, [plainArray(ids.map(idToUuid))]);
+  return new Map(rows.map((row) => [uuidToId("task", row.task_id), row.nanos]));
 }
 
 const open = statement<{ attempt_id: string }>(

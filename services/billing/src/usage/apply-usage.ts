@@ -110,7 +110,14 @@ function charge(
 
 /** Stands for the hold of an attempt that billing knows nothing of: it pays nothing, the platform bears the loss. */
 function missingRow(owner: UsageOwner): HoldRow {
-  const nothing = { items: [], fundedMs: 0, heldNanos: 0n, chargedNanos: 0n, extension: 0 };
+  const nothing = {
+    items: [],
+    maxCostNanos: undefined,
+    fundedMs: 0,
+    heldNanos: 0n,
+    chargedNanos: 0n,
+    extension: 0,
+  };
   const account = platformAccounts.loss;
   return {
     ...owner,

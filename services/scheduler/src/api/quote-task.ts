@@ -117,6 +117,8 @@ function offerOf(kind: Kind, of: { parsed: ParsedTask; prices: Prices; nowMs: nu
   const quantity = parsed.demand.gpuCount * parsed.replicas;
   const items = hourlyNanos === undefined ? undefined : [{ hourlyNanos, quantity }];
   const ceilingMs = longestMs(parsed) * (parsed.array?.count ?? 1);
+  const bounded = (nanos: bigint): bigint =>
+    parsed.maxCostNanos !== undefined && parsed.maxCostNanos < nanos ? parsed.maxCostNanos : nanos;
   return {
     ...rest,
     gpuModels: [...kind.gpuModels],
@@ -125,7 +127,7 @@ function offerOf(kind: Kind, of: { parsed: ParsedTask; prices: Prices; nowMs: nu
       ? {}
       : {
           pricePerHour: { currency, nanos: coverNanos(items, 3_600_000) },
-          priceCeiling: { currency, nanos: coverNanos(items, ceilingMs) },
+          priceCeiling: { currency, nanos: bounded(coverNanos(items, ceilingMs)) },
         }),
   };
 }

@@ -17,8 +17,9 @@ export function holdsOf(billing: Client<typeof HoldService>): Holds {
     async create(leaderEpoch, requests) {
       const answers: HoldAnswer[] = [];
       for (const batch of batches(requests)) {
-        const holds = batch.map(({ attempt, placement, items, coverMs, minCoverMs }) => ({
+        const holds = batch.map(({ attempt, placement, items, coverMs, minCoverMs, ...more }) => ({
           attempt,
+          maxCostNanos: more.maxCostNanos ?? 0n,
           task: placement.task.id,
           org: placement.task.org,
           project: placement.task.project,
@@ -78,6 +79,11 @@ function toAnswer(outcome: HoldOutcome): HoldAnswer {
       return { kind: "closed" };
     case HoldStatus.NO_PRICE:
       return { kind: "refused", message: "the price book has no price for these GPUs" };
+    case HoldStatus.MAX_COST_REACHED:
+      return {
+        kind: "refused",
+        message: "what is left of its max_cost does not cover a lease: submit it again with more",
+      };
     // A status that a newer billing may send gives no hold.
     default:
       return {

@@ -17,7 +17,11 @@ export async function lease(
   const blocked = new Map<TaskId, string>();
   if (placements.length === 0) return blocked;
   const gpus = gpusOf(c.mirror);
-  const asked = placements.map((placement) => ({ attempt: newId("att", nowMs), placement }));
+  const asked = placements.map((placement) => ({
+    attempt: newId("att", nowMs),
+    placement,
+    maxCostNanos: c.mirror.waiting.get(placement.task.id)?.maxCostNanos,
+  }));
   const requests = asked.flatMap((each) => holdRequest(each, gpus, c.times) ?? []);
   const answers = requests.length === 0 ? [] : await c.holds.create(c.leaderEpoch, requests);
   const answerOf = new Map(requests.map((request, i) => [request.attempt, answers[i]]));

@@ -22,6 +22,8 @@ export interface HoldRequest {
   readonly items: readonly { readonly sku: string; readonly quantity: number }[];
   readonly coverMs: number;
   readonly minCoverMs: number;
+  /** The most that all attempts of the task may cost together, in nano-USD. */
+  readonly maxCostNanos: bigint | undefined;
 }
 
 /** An answer to it. */
@@ -41,7 +43,7 @@ export function endingMs(stopGraceMs: number, times: FundingTimes): number {
 
 /** The hold that a placement needs; undefined where it has no GPU and costs nothing. */
 export function holdRequest(
-  of: { attempt: AttemptId; placement: Placement },
+  of: { attempt: AttemptId; placement: Placement; maxCostNanos?: bigint | undefined },
   gpus: ReadonlyMap<GpuId, StoredGpu>,
   times: FundingTimes,
 ): HoldRequest | undefined {
@@ -62,6 +64,7 @@ export function holdRequest(
     items: [...counts].map(([sku, quantity]) => ({ sku, quantity })),
     coverMs: ending + times.coverMs,
     minCoverMs: ending + times.leaseTtlMs,
+    maxCostNanos: of.maxCostNanos,
   };
 }
 

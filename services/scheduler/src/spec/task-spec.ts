@@ -63,6 +63,8 @@ export interface ParsedTask {
   readonly dependencies: readonly ParsedDependency[];
   /** Whether it may be stopped in favour of others. */
   readonly preemptible: boolean;
+  /** The most that all attempts may cost together, in nano-USD. */
+  readonly maxCostNanos: bigint | undefined;
   /** Not started before; 0 where it may start at once. */
   readonly startAfterMs: number;
 }
@@ -103,6 +105,7 @@ export function parseTask(task: Task, at: { project: ProjectId; nowMs: number })
         : { count: array.count, parallelism: array.parallelism || array.count },
     dependencies: spec.dependsOn.map((dependency, n) => parseDependency(dependency, project, n)),
     preemptible: filled.preemptible,
+    maxCostNanos: maxCostOf(filled),
     startAfterMs: startAfterMs(spec, at.nowMs),
   };
 }
@@ -186,6 +189,21 @@ function checkEnv(env: Readonly<Record<string, string>>): void {
   if (bytes > specLimits.envBytes) {
     throw limit("task.spec.env", `is ${bytes} bytes, at most ${specLimits.envBytes}`);
   }
+}
+
+/** Greatest `max_cost`: a million USD, as much as one credit can add. */
+const maxCostLimitNanos = 1_000_000_000_000_000n;
+
+function maxCostOf({ maxCost }: TaskSpec): bigint | undefined {
+  if (maxCost === undefined) return undefined;
+  const { currency, nanos } = maxCost;
+  if (currency !== "" && currency !== "USD") {
+    throw Fault.invalid("task.spec.max_cost.currency", "must be USD");
+  }
+  if (nanos <= 0n || nanos > maxCostLimitNanos) {
+    throw Fault.invalid("task.spec.max_cost.nanos", "must be above 0 and at most 1,000,000 USD");
+  }
+  return nanos;
 }
 
 function checkPaths(spec: TaskSpec): void {

@@ -39,7 +39,7 @@ const insert = statement<{ id: string }>(
        memory_mib bigint, disk_mib bigint, max_retries int, retry_on text[], max_runtime_ms bigint,
        stop_grace_ms bigint, state text, queue_reason text, waiting_for int, array_count int, array_parallelism int,
        traceparent text, created_ms bigint, submitted_ms bigint, replicas int, topology jsonb, not_before_ms bigint,
-       preemptible boolean, principal text, lineage uuid, method text, request_id uuid, body_sha256 text, body text)
+       preemptible boolean, principal text, lineage uuid, max_cost_nanos bigint, method text, request_id uuid, body_sha256 text, body text)
    ), claimed as (
      insert into requests (org_id, project_id, method, request_id, body_sha256, body, response, created_ms)
      select org_id, project_id, method, request_id, decode(body_sha256, 'hex'), body, uuid_send(id), created_ms
@@ -52,7 +52,7 @@ const insert = statement<{ id: string }>(
        gpu_min_memory_mib, simulated_ok, cpu_millis, memory_mib, disk_mib, max_retries, retry_on, max_runtime_ms,
        stop_grace_ms, state, queue_reason, waiting_for, array_count, array_parallelism, idx_pending, idx_leased,
        idx_succeeded, idx_failed, idx_cancelled, traceparent, created_ms, submitted_ms, replicas, topology,
-       not_before_ms, preemptible, principal, lineage)
+       not_before_ms, preemptible, principal, lineage, max_cost_nanos)
      select id, org_id, project_id, display_name, labels, decode(spec, 'base64'), runtime, priority, gpu_count,
        gpu_models, gpu_min_memory_mib, simulated_ok, cpu_millis, memory_mib, disk_mib, max_retries, retry_on,
        max_runtime_ms, stop_grace_ms, state, queue_reason, waiting_for, array_count, array_parallelism,
@@ -61,7 +61,8 @@ const insert = statement<{ id: string }>(
        case when array_count is not null then '{}'::int4multirange end,
        case when array_count is not null then '{}'::int4multirange end,
        case when array_count is not null then '{}'::int4multirange end,
-       traceparent, created_ms, submitted_ms, replicas, topology, not_before_ms, preemptible, principal, lineage
+       traceparent, created_ms, submitted_ms, replicas, topology, not_before_ms, preemptible, principal, lineage,
+       max_cost_nanos
      from fresh returning id
    ), told as (
      insert into outbox (${outboxColumns})
@@ -125,6 +126,7 @@ function toRow(of: NewTask) {
     preemptible: task.preemptible,
     principal: of.user,
     lineage: lineageOf(of),
+    max_cost_nanos: task.maxCostNanos?.toString() ?? null,
     method: of.request?.key.method ?? null,
     request_id: of.request?.key.requestId ?? null,
     body_sha256: of.request?.body.sha256.toString("hex") ?? null,

@@ -746,7 +746,8 @@ export type QuoteTaskResponse = Message<"fastgpu.scheduler.v1.QuoteTaskResponse"
 
   /**
    * What one attempt (of an array: one attempt of each element) can cost at most, whichever acceptable GPUs it gets:
-   * the dearest offer's ceiling. Absent where a kind of GPU has no price.
+   * the dearest offer's ceiling, and never more than the task's `max_cost`. Absent where a kind of GPU has no price.
+   * To be bound by it, submit it as `spec.max_cost`: that holds for all attempts together, whatever prices do.
    *
    * @generated from field: fastgpu.type.v1.Money price_ceiling = 6;
    */
