@@ -11,7 +11,6 @@ import {
   aCustomer,
   aCut,
   aHoldFor,
-  anId,
   audit,
   money,
   openTestBilling,
@@ -225,7 +224,7 @@ test("what a task may cost bounds all its attempts together, held or charged, wh
     { kind: "max_cost_reached" },
   ]);
   // Another task of the same tenant is not touched by it.
-  const other = aHoldFor({ ...customer, task: anId("task") });
+  const other = aHoldFor({ ...customer, task: (await aCustomer(billing)).task });
   expect(await createHolds(billing, 1n, [other])).toMatchObject([{ kind: "open" }]);
   const extend = (n: number) =>
     extendHolds(billing, 1n, [{ attempt: first.attempt, n, coverMs: 7_200_000 }]);

@@ -155,6 +155,7 @@ function explainView(nowMs: number): View<ExplainTaskResponse> {
       ],
       ["waits for", told.unmetDependencies.map(dependencyText).join(", ")],
       ["pause until", isoTime(told.retryPauseEndTime)],
+      ["not before", isoTime(told.startAfterTime)],
       ["money", shortfallText(told)],
       ...startFacts(told.start, nowMs),
     ],

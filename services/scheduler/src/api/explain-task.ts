@@ -87,7 +87,8 @@ function fieldsOf(
   const { stopGraceMs, notBeforeMs, project } = task;
   const shortfall = funds && shortfallOf(s, { gpus, stopGraceMs, funds });
   const draft = task.state === "DRAFT";
-  const around = { draft, unmet: unmet.length, shortfall, nowMs };
+  const tried = task.attemptCount > 0;
+  const around = { draft, tried, unmet: unmet.length, shortfall, nowMs };
   const conditions = conditionsOf(told, inLine, around);
   const condition = conditionOf(task, unmet.length, shortfall !== undefined);
   const queued = !draft && unmet.length === 0;
@@ -108,7 +109,9 @@ function fieldsOf(
       condition: dependencyConditionToWire(must),
       state: taskStateToWire(state),
     })),
-    ...(notBeforeMs > nowMs ? { retryPauseEndTime: timestampFromMs(notBeforeMs) } : {}),
+    ...(notBeforeMs > nowMs
+      ? { [tried ? "retryPauseEndTime" : "startAfterTime"]: timestampFromMs(notBeforeMs) }
+      : {}),
     ...shortfallToWire(shortfall),
   };
 }

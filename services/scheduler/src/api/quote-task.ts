@@ -40,6 +40,7 @@ export async function quoteTask(
   const task = planTaskOf({
     ...{ id, org, project, demand, priority, submittedMs: nowMs, stopGraceMs },
     more: {
+      notBeforeMs: parsed.startAfterMs,
       array: arrayOf(parsed),
       maxRuntimeMs,
       replicas: parsed.replicas,
@@ -58,7 +59,13 @@ export async function quoteTask(
     .map((kind) => offerOf(kind, { parsed, prices, nowMs }))
     .toSorted((a, b) => compare(a.pricePerHour?.nanos, b.pricePerHour?.nanos));
   const unmet = parsed.dependencies.length;
-  const conditions = conditionsOf(told, task, { draft: false, unmet, shortfall, nowMs });
+  const conditions = conditionsOf(told, task, {
+    draft: false,
+    tried: false,
+    unmet,
+    shortfall,
+    nowMs,
+  });
   const condition =
     shortfall === undefined ? undefined : "the organisation's account cannot cover its hold";
   return {

@@ -13,6 +13,8 @@ type Condition = MessageInitShape<typeof WaitConditionSchema>;
 /** What is known of a task beside its capacity. */
 export interface Around {
   readonly draft: boolean;
+  /** It has been tried before: a pause is one before a retry. */
+  readonly tried: boolean;
   /** Dependencies that are not met. */
   readonly unmet: number;
   readonly shortfall: Shortfall | undefined;
@@ -28,9 +30,7 @@ export function conditionsOf(told: Explanation, task: PlanTask, around: Around):
       ? [one(QueueReason.UNSPECIFIED, "It is a draft: it starts only once it is submitted.")]
       : []),
     ...(unmet > 0 ? [one(QueueReason.DEPENDENCY, dependencyText(unmet))] : []),
-    ...(paused > 0
-      ? [one(QueueReason.RETRY_BACKOFF, `It waits out a pause of another ${spanInWords(paused)}.`)]
-      : []),
+    ...(paused > 0 ? [pauseOf(around, paused)] : []),
     ...told.quotas.map((quota) => one(QueueReason.QUOTA_EXCEEDED, quotaText(quota))),
     ...(shortfall === undefined
       ? []
@@ -40,6 +40,13 @@ export function conditionsOf(told: Explanation, task: PlanTask, around: Around):
 }
 
 const one = (reason: QueueReason, description: string): Condition => ({ reason, description });
+
+function pauseOf({ tried }: Around, leftMs: number): Condition {
+  const left = spanInWords(leftMs);
+  return tried
+    ? one(QueueReason.RETRY_BACKOFF, `It waits out the pause before a retry, another ${left}.`)
+    : one(QueueReason.START_AFTER, `It shall not start before its start_after, in ${left}.`);
+}
 
 function dependencyText(unmet: number): string {
   return `It waits for ${unmet} other task${unmet === 1 ? "" : "s"} to end.`;
