@@ -108,7 +108,6 @@ export function newTaskToWire(of: NewTask): Task {
       retry: task.retry,
       maxRuntimeMs: task.maxRuntimeMs,
       stopGraceMs: task.stopGraceMs,
-      maxCostNanos: task.maxCostNanos,
       preemptible: task.preemptible,
       preemptions: 0,
       lineage: undefined,

@@ -2,6 +2,7 @@ import type { GpuId, TaskId } from "@fastgpu/domain/ids";
 import { transaction } from "@fastgpu/postgres/transaction";
 import { gpusOfPlacement, type Placement } from "@fastgpu/scheduling/plan";
 import { newId } from "../new-id.ts";
+import { readMaxCosts } from "../store/max-costs.ts";
 import type { StoredGpu } from "../store/nodes.ts";
 import { commitLeases, type Committed, type FundedPlacement } from "./commit.ts";
 import type { CycleContext } from "./context.ts";
@@ -17,10 +18,12 @@ export async function lease(
   const blocked = new Map<TaskId, string>();
   if (placements.length === 0) return blocked;
   const gpus = gpusOf(c.mirror);
+  const paid = placements.filter((placement) => gpusOfPlacement(placement).length > 0);
+  const bounds = await readMaxCosts(c.core, [...new Set(paid.map(({ task }) => task.id))]);
   const asked = placements.map((placement) => ({
     attempt: newId("att", nowMs),
     placement,
-    maxCostNanos: c.mirror.waiting.get(placement.task.id)?.maxCostNanos,
+    maxCostNanos: bounds.get(placement.task.id),
   }));
   const requests = asked.flatMap((each) => holdRequest(each, gpus, c.times) ?? []);
   const answers = requests.length === 0 ? [] : await c.holds.create(c.leaderEpoch, requests);

@@ -64,7 +64,7 @@ export interface ParsedTask {
   /** Whether it may be stopped in favour of others. */
   readonly preemptible: boolean;
   /** The most that all attempts may cost together, in nano-USD. */
-  readonly maxCostNanos: bigint | undefined;
+  readonly maxCostNanos?: bigint | undefined;
   /** Not started before; 0 where it may start at once. */
   readonly startAfterMs: number;
 }

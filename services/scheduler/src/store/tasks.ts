@@ -47,8 +47,6 @@ export interface StoredTask {
   readonly retry: RetryPolicy;
   readonly maxRuntimeMs: number;
   readonly stopGraceMs: number;
-  /** The most that all its attempts may cost together, in nano-USD. */
-  readonly maxCostNanos: bigint | undefined;
   /** Whether it may be stopped in favour of others. */
   readonly preemptible: boolean;
   /** How often it was. */
@@ -128,7 +126,6 @@ interface TaskRow extends DemandColumns {
   retry_on: ExitClass[];
   max_runtime_ms: bigint;
   stop_grace_ms: bigint;
-  max_cost_nanos: bigint | null;
   state: TaskState;
   epoch: bigint;
   revision: bigint;
@@ -192,7 +189,6 @@ function toTask(row: TaskRow): StoredTask {
     retry: { maxRetries: row.max_retries, retryOn: row.retry_on },
     maxRuntimeMs: Number(row.max_runtime_ms),
     stopGraceMs: Number(row.stop_grace_ms),
-    maxCostNanos: row.max_cost_nanos ?? undefined,
     preemptible: row.preemptible,
     preemptions: row.preemptions,
     lineage: row.lineage ?? undefined,
