@@ -55,7 +55,10 @@ const cancel = async (name: string): Promise<void> => {
 };
 
 /** The remedy that changes a field, with the value it gives it. */
-function remedyOf(told: ExplainTaskResponse, fieldPath: string): Remedy & { value: unknown } {
+function remedyOf(
+  told: Pick<ExplainTaskResponse, "remedies">,
+  fieldPath: string,
+): Remedy & { value: unknown } {
   const remedy = told.remedies.find(({ changes }) => changes[0]?.fieldPath === fieldPath);
   expect(remedy, JSON.stringify(told.remedies.map((each) => each.description))).toBeDefined();
   const found = remedy as Remedy;
@@ -139,18 +142,18 @@ describe("a task that waits", () => {
     expect((await endOf(p, mended)).state).toBe(TaskState.SUCCEEDED);
   });
 
-  test("for a model that is not there starts with the model that is", async () => {
+  test("for a model that nobody ever had is refused; a quote says what would do, and that starts", async () => {
     const wanted = script("true", { gpus: 1 });
     const gpu = { count: 1, models: ["NVIDIA B900"] };
-    const name = await run(
-      withSpec(wanted, { resources: { cpuMillis: 100n, memoryMib: 64n, gpu } }),
-    );
-    await waitsFor(name, QueueReason.UNSATISFIABLE);
-    const told = await p.tasks.explainTask({ name });
+    const task = withSpec(wanted, { resources: { cpuMillis: 100n, memoryMib: 64n, gpu } });
+    await expect(run(task)).rejects.toMatchObject({
+      violations: [{ field: "task.spec.resources.gpu.models" }],
+      hint: expect.stringContaining("fastgpu gpu list"),
+    });
+    const told = await p.tasks.quoteTask({ parent: p.parent, task });
     expect(told.blockers).toMatchObject([{ check: NodeCheck.GPU_MODEL, nodesOtherwiseFit: 1 }]);
     const models = remedyOf(told, "spec.resources.gpu.models").value as string[];
     expect(models[0]).toBe("NVIDIA B900");
-    await cancel(name);
     const more = { resources: { cpuMillis: 100n, memoryMib: 64n, gpu: { count: 1, models } } };
     expect((await endOf(p, await run(withSpec(wanted, more)))).state).toBe(TaskState.SUCCEEDED);
   });

@@ -36,6 +36,7 @@ import { createLogBroker } from "./session/log-broker.ts";
 import { createReportWriter } from "./session/reports.ts";
 import { createSessions } from "./session/sessions.ts";
 import { createWatchers } from "./session/watchers.ts";
+import { createKnownModels } from "./submit/known-models.ts";
 import { createSubmitWriter } from "./submit/writer.ts";
 
 /**
@@ -91,6 +92,7 @@ export async function main(config: SchedulerConfig, context: ServiceContext): Pr
     ...{ api: db.api, core: db.core, clock, log, sessions, watchers, submits, reports, changed },
     pageTokens: createPageTokens(master.derive("scheduler/page-tokens")),
     logs: createLogBroker(),
+    models: createKnownModels(db.core),
     billing: createClient(BillingService, billing),
     storage: createClient(ArtifactService, dial("storage", config.storage)),
   };

@@ -11,6 +11,7 @@ import type { SchedulerConfig } from "./config.ts";
 import type { LogBroker } from "./session/log-broker.ts";
 import type { Sessions } from "./session/sessions.ts";
 import type { Watchers } from "./session/watchers.ts";
+import type { KnownModels } from "./submit/known-models.ts";
 import type { SubmitWriter } from "./submit/writer.ts";
 import type { AttemptEvent } from "./transition/fold.ts";
 
@@ -32,6 +33,7 @@ export interface Scheduler {
   readonly watchers: Watchers;
   /** Durable tasks, many in one statement. */
   readonly submits: SubmitWriter;
+  readonly models: KnownModels;
   /** Durable reports, many in one transaction. */
   readonly reports: BatchWriter<readonly AttemptEvent[], void>;
   readonly billing: Client<typeof BillingService>;

@@ -27,6 +27,7 @@ export async function createTask(
     { task: request.task, requestId: request.requestId },
     { context, state },
   );
+  await s.models.check(task.task.demand);
   if (request.validateOnly) return newTaskToWire(task);
   const outcome = await s.submits.submit(task);
   switch (outcome.kind) {

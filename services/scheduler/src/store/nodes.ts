@@ -188,6 +188,16 @@ export async function listGpus(
   return rows.map(toGpu);
 }
 
+const selectModels = statement<{ model: string }>(
+  "gpus_models",
+  "select distinct model from gpus order by model",
+);
+
+/** The models of all GPUs that were ever there. */
+export async function readModels(db: Querier): Promise<string[]> {
+  return (await db.query(selectModels)).map(({ model }) => model);
+}
+
 /** What a worker says of its machine. */
 export interface NodeInventory {
   readonly id: NodeId;
