@@ -2,6 +2,8 @@ import { join } from "node:path";
 import { Fault } from "@fastgpu/domain/fault";
 import { listSegments } from "@fastgpu/scheduler/recording/ring";
 import { type ReplayReport, replaySegments } from "@fastgpu/scheduler/replay/replay";
+import { simulateRecording } from "@fastgpu/scheduler/replay/what-if";
+import type { Simulated, Watching } from "@fastgpu/scheduler/simulate/run";
 
 /** What to replay. */
 export interface ReplayOptions {
@@ -19,6 +21,22 @@ export async function replayRecordings(options: ReplayOptions): Promise<ReplayRe
   const { fromMs = Number.NEGATIVE_INFINITY, toMs = Number.POSITIVE_INFINITY } = options;
   const paths = await recordingsOf(options);
   return await replaySegments(paths, { fromMs, toMs }, options.onSegment);
+}
+
+/** What a policy would have changed. */
+export interface WhatIfOptions extends ReplayOptions {
+  /** Policy file; "default": the shipped policy. */
+  readonly policy: string;
+  /** Dollars a GPU-hour; undefined: one. */
+  readonly prices: string | undefined;
+}
+
+/** Simulates the load of recordings under the policy that was in force and under another one. */
+export async function whatIf(options: WhatIfOptions, on: Watching): Promise<Simulated> {
+  const { fromMs = Number.NEGATIVE_INFINITY, toMs = Number.POSITIVE_INFINITY } = options;
+  const paths = await recordingsOf(options);
+  const { policy, prices } = options;
+  return await simulateRecording({ paths, window: { fromMs, toMs }, policy, prices }, on);
 }
 
 async function recordingsOf({ files, dataDir }: ReplayOptions): Promise<readonly string[]> {

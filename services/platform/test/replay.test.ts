@@ -1,39 +1,118 @@
 import { randomUUID } from "node:crypto";
+import { readFile, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { TaskState } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
+import { ProjectService } from "@fastgpu/contracts/fastgpu/auth/v1/auth_service_pb";
+import { TaskState, type Task } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
+import { createChannel } from "@fastgpu/rpc/channel";
+import { createClient } from "@fastgpu/rpc/client";
 import { listSegments } from "@fastgpu/scheduler/recording/ring";
-import { replaySegments } from "@fastgpu/scheduler/replay/replay";
 import { expect, test } from "vitest";
-import { endOf, script, testPlatform, type TestPlatform } from "./harness.ts";
+import { runCli } from "../../../clients/cli/test/run-cli.ts";
+import { replayRecordings, whatIf } from "../src/replay.ts";
+import { endOf, script, testPlatform, withSpec, type TestPlatform } from "./harness.ts";
 
-/** Submits a few dozen tasks of several kinds and waits for their ends. */
-async function work(p: TestPlatform): Promise<void> {
-  const items = Array.from({ length: 40 }, (_, at) => ({
-    task: script("sleep 0.2", at % 4 === 0 ? {} : { gpus: 1 + (at % 2) }),
-    requestId: randomUUID(),
-  }));
-  const { outcomes } = await p.tasks.batchRunTasks({ parent: p.parent, items });
-  const names = outcomes.map(({ outcome }) =>
-    outcome.case === "task" ? outcome.value.name : "not submitted",
-  );
-  const array = await p.tasks.runTask({ parent: p.parent, task: script("true", { array: 50 }) });
-  const ends = await Promise.all([array.name, ...names].map((name) => endOf(p, name)));
-  expect(ends.every(({ state }) => state === TaskState.SUCCEEDED)).toBe(true);
+async function newProject(p: TestPlatform, displayName: string): Promise<string> {
+  using stack = new DisposableStack();
+  const token = (): Promise<string> => Promise.resolve(p.key);
+  const channel = createChannel({ address: p.platform.address, token });
+  stack.defer(() => channel.close());
+  const parent = `organizations/${p.platform.org}`;
+  const request = { parent, project: { displayName }, requestId: randomUUID() };
+  return (await createClient(ProjectService, channel).createProject(request)).name;
 }
 
-test("a platform's recording is replayed without a mismatch", async () => {
-  await using p = await testPlatform({ simulatedGpus: 4 });
-  await work(p);
+/** Submits tasks and waits for the end of each. */
+async function work(p: TestPlatform, parent: string, tasks: readonly Task[]): Promise<void> {
+  const items = tasks.map((task) => ({ task, requestId: randomUUID() }));
+  const { outcomes } = await p.tasks.batchRunTasks({ parent, items });
+  const names = outcomes.map(({ outcome }) => {
+    if (outcome.case !== "task") throw new Error(`not submitted: ${outcome.value?.message}`);
+    return outcome.value.name;
+  });
+  const ends = await Promise.all(names.map((name) => endOf(p, name, 120_000)));
+  expect(ends.map(({ state }) => state)).toEqual(names.map(() => TaskState.SUCCEEDED));
+}
+
+const some = (count: number, make: (at: number) => Task): Task[] =>
+  Array.from({ length: count }, (_, at) => make(at));
+
+test("a platform's recording is replayed without a mismatch, and simulated under another policy", async () => {
+  await using p = await testPlatform({ simulatedGpus: 4, workers: 2 });
+  const [one, two] = [await newProject(p, "one"), await newProject(p, "two")];
+  const mixed = (at: number): Task =>
+    withSpec(script("sleep 0.3", at % 5 === 0 ? {} : { gpus: 1 + (at % 3) }), {
+      priority: at % 3,
+      preemptible: at % 2 === 0,
+    });
+  await Promise.all([
+    work(p, one, some(30, mixed)),
+    work(p, two, some(20, mixed)),
+    work(p, p.parent, [script("true", { array: 60 }), script("sleep 1", { gpus: 4 })]),
+  ]);
+  // Another leader, with a planner of its own.
   await p.restart();
-  await work(p);
+  await work(p, one, some(10, mixed));
   await p.platform.stop();
-  const paths = await listSegments(join(p.directory, "data", "recordings"));
-  const report = await replaySegments(paths);
-  expect(report.segments).toHaveLength(2);
+
+  const dataDir = join(p.directory, "data");
+  const all = { files: [], dataDir, fromMs: undefined, toMs: undefined };
+  const report = await replayRecordings(all);
+  expect(report.firstMismatch).toBeUndefined();
+  expect(report).toMatchObject({ mismatches: 0 });
+  expect(report.decisions).toBeGreaterThanOrEqual(62);
   expect(report.segments.map(({ ended, damage }) => ({ ended, damage }))).toEqual([
     { ended: true, damage: undefined },
     { ended: true, damage: undefined },
   ]);
-  expect(report.decisions).toBeGreaterThanOrEqual(82);
-  expect(report).toMatchObject({ mismatches: 0 });
-}, 180_000);
+
+  const file = join(p.directory, "other.yaml");
+  await writeFile(file, "placement: spreading\norder:\n  priorityMd: 0\n");
+  const on = { signal: new AbortController().signal, progress: () => undefined };
+  const simulated = await whatIf({ ...all, policy: file, prices: undefined }, on);
+  expect(simulated.result).toMatchObject({
+    simulated: true,
+    before: { policyName: "recorded", tasks: { succeeded: 62 }, fleet: { nodes: 2, gpus: 8 } },
+    after: { policyName: file, tasks: { succeeded: 62 } },
+  });
+  for (const words of ["waiting, mean", "fairness index", "GPUs allocated", "cost"]) {
+    expect(simulated.text).toContain(words);
+    expect(simulated.page()).toContain(words);
+  }
+
+  const cli = await runCli(["scheduler", "replay", "--data", dataDir, "-o", "json"]);
+  expect(cli.code).toBe(0);
+  expect(JSON.parse(cli.stdout)).toMatchObject({ mismatches: 0, decisions: report.decisions });
+
+  // Cut in the middle, as a crash leaves it: what is whole is replayed, and the rest is told.
+  const [path = ""] = await listSegments(join(dataDir, "recordings"));
+  await truncate(path, Math.floor((await readFile(path)).length / 2));
+  const cut = await runCli(["scheduler", "replay", "--data", dataDir, "-o", "json"]);
+  expect(cut.code).toBe(0);
+  expect(cut.stderr).toContain("is damaged: it is cut off");
+  const rest = JSON.parse(cut.stdout) as { mismatches: number; cycles: number };
+  expect(rest.mismatches).toBe(0);
+  expect(rest.cycles).toBeLessThan(report.cycles);
+}, 240_000);
+
+test("what cannot be replayed is refused with the reason", async () => {
+  await using p = await testPlatform({ simulatedGpus: 1 });
+  await work(p, p.parent, [script("true", { gpus: 1 })]);
+  await p.platform.stop();
+  const dataDir = join(p.directory, "data");
+  const [path = ""] = await listSegments(join(dataDir, "recordings"));
+  const other = join(p.directory, "other.fgrec");
+  // No header of this engine has another's name and a right checksum: the bytes are taken apart and put together.
+  const { readChunks, chunkOf, segmentMark } = await import("@fastgpu/scheduler/recording/segment");
+  const { chunks } = readChunks(await readFile(path));
+  const renamed = chunks.map(({ kind, body }) => {
+    const text = kind === "H" ? body.toString().replace(/"engine":"\w+"/, '"engine":"f00"') : "";
+    return chunkOf(kind as "H", kind === "H" ? Buffer.from(text) : body);
+  });
+  await writeFile(other, Buffer.concat([segmentMark, ...renamed]));
+  const refused = await runCli(["scheduler", "replay", other]);
+  expect(refused.code).toBe(65);
+  expect(refused.stderr).toContain("engine f00 of FastGPU 0.1.0 recorded it, this is engine");
+  const nothing = await runCli(["scheduler", "replay", "--data", p.directory]);
+  expect(nothing.code).toBe(66);
+  expect(nothing.stderr).toContain("there are no recordings");
+}, 120_000);

@@ -20,6 +20,12 @@ Examples:
   fastgpu scheduler simulate --nodes nodes.csv --workload openb:pods.csv --compare other.yaml
 `;
 
+const REPLAY_EXAMPLES = `
+A replay needs neither a platform nor a database, and the very engine that recorded. Examples:
+  fastgpu scheduler replay
+  fastgpu scheduler replay --from 2026-01-31T08:00:00Z --policy other.yaml --html report.html
+`;
+
 /** `scheduler`: how the fleet is planned, and what was decided. */
 export function addSchedulerCommands(runner: Runner): void {
   const scheduler = runner.group(
@@ -49,7 +55,14 @@ export function addSchedulerCommands(runner: Runner): void {
       "only cycles from this time on, for example 2026-01-31T08:00:00Z",
       time,
     )
-    .option("--to <time>", "only cycles before this time", time);
+    .option("--to <time>", "only cycles before this time", time)
+    .option(
+      "--policy <file>",
+      'simulate the recorded load, under the recorded policy and this one; "default" is the shipped one',
+    )
+    .option("--price <dollars>", "a GPU-hour's, with --policy: 2.5, or H200=3.2,*=1; default 1")
+    .option("--html <file>", "with --policy, also write a page with plots over time")
+    .addHelpText("after", REPLAY_EXAMPLES);
   replay.run(async () => ({ run: (await import("../run/replay.ts")).replay }));
   addSimulateCommand(scheduler);
 }

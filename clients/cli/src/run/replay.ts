@@ -1,5 +1,6 @@
 import type { CliContext, CommonOptions } from "../context.ts";
 import { printOptions } from "../context.ts";
+import { CliError } from "../errors/cli-error.ts";
 import { exitCodes } from "../errors/exit-codes.ts";
 import { effectiveFormat, printOne } from "../output/print.ts";
 import { progressLine } from "../output/progress-line.ts";
@@ -8,12 +9,53 @@ import { defaultDataDir } from "./data-dir.ts";
 /** A decision came out otherwise than it was recorded. */
 const mismatched = 1;
 
+interface ReplayFlags extends CommonOptions {
+  data?: string;
+  from?: number;
+  to?: number;
+  policy?: string;
+  price?: string;
+  html?: string;
+}
+
+/** `scheduler replay [FILES] --policy FILE` */
+async function replayWith(
+  context: CliContext,
+  options: ReplayFlags & { policy: string },
+  files: readonly string[],
+): Promise<number> {
+  const signal = context.interruptible();
+  const { whatIf } = await import("@fastgpu/platform/replay");
+  const { showProgress, showSimulated } = await import("./simulate.ts");
+  using progress = showProgress(context);
+  const simulated = await whatIf(
+    {
+      files,
+      dataDir: options.data ?? defaultDataDir(context.env),
+      fromMs: options.from,
+      toMs: options.to,
+      policy: options.policy,
+      prices: options.price,
+    },
+    { signal, progress: progress.say },
+  );
+  progress[Symbol.dispose]();
+  await showSimulated(context, options, simulated);
+  return exitCodes.ok;
+}
+
 /** `scheduler replay [FILES]` */
 export async function replay(
   context: CliContext,
-  options: CommonOptions & { data?: string; from?: number; to?: number },
+  options: ReplayFlags,
   files: readonly string[],
 ): Promise<number> {
+  if (options.policy !== undefined) {
+    return await replayWith(context, { ...options, policy: options.policy }, files);
+  }
+  if (options.html !== undefined || options.price !== undefined) {
+    throw new CliError("--html and --price go with --policy FILE", { exitCode: exitCodes.usage });
+  }
   const { terminal } = context;
   const { replayRecordings } = await import("@fastgpu/platform/replay");
   type Report = Awaited<ReturnType<typeof replayRecordings>>;

@@ -31,7 +31,6 @@ interface SimulateFlags {
 
 /** `scheduler simulate` */
 export async function simulate(context: CliContext, flags: SimulateFlags): Promise<void> {
-  const { terminal } = context;
   const signal = context.interruptible();
   const { runSimulation } = await import("@fastgpu/scheduler/simulate/run");
   using progress = showProgress(context);
@@ -54,6 +53,22 @@ export async function simulate(context: CliContext, flags: SimulateFlags): Promi
     { signal, progress: progress.say },
   );
   progress[Symbol.dispose]();
+  await showSimulated(context, flags, simulated);
+}
+
+/** What {@link showSimulated} prints. */
+interface Shown {
+  readonly result: { readonly title: string };
+  readonly text: string;
+  page(): string;
+}
+
+/** Prints what a simulation gave, and writes its page where one is asked for. */
+export async function showSimulated(
+  { terminal }: CliContext,
+  flags: Pick<SimulateFlags, "html" | "json" | "format" | "quiet">,
+  simulated: Shown,
+): Promise<void> {
   if (flags.html !== undefined) await write(flags.html, simulated.page());
   const format = flags.json === true ? "json" : flags.format;
   const print = { terminal, format, quiet: flags.quiet === true };
@@ -80,7 +95,7 @@ async function write(file: string, page: string): Promise<void> {
 }
 
 /** A line that changes on a terminal, else now and then a new one. */
-function showProgress(context: CliContext) {
+export function showProgress(context: CliContext) {
   const { terminal } = context;
   const line = progressLine(terminal, "simulating");
   let nextMs = context.nowMs() + LINE_EVERY_MS;

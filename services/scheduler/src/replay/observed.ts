@@ -79,7 +79,11 @@ export class Observer implements Observed {
     if (frame.kind === "beginning") return this.policy(frame.beginning.policy);
     if (frame.kind === "policy") return this.policy(frame.policy);
     const { state, nowMs } = frame;
-    if (Number.isNaN(this.startMs)) this.startMs = nowMs;
+    if (Number.isNaN(this.startMs)) {
+      this.startMs = nowMs;
+      // What was in force before is of no matter.
+      this.policies.splice(0, this.policies.length - 1);
+    }
     this.endMs = nowMs;
     this.fleet(state.nodes, nowMs);
     for (const spec of state.tasks) this.waiting(spec);

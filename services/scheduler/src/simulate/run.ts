@@ -57,6 +57,12 @@ export interface SimulationProgress {
   readonly tasks: number;
 }
 
+/** Who watches a simulation, and may end it. */
+export interface Watching {
+  readonly signal: AbortSignal;
+  progress(progress: SimulationProgress): void;
+}
+
 /** What a simulation gave, ready to be shown. */
 export interface Simulated {
   readonly result: FleetReport | Comparison;
@@ -73,13 +79,18 @@ const eventsAtOnce = 500;
  * Simulates a fleet under one policy, or under two to compare them on the same load, faults and seed. Throws a Fault for
  * inputs that cannot be used, CANCELLED when the signal is aborted, and BrokenPromise where the planner breaks a promise.
  */
-export async function runSimulation(
-  options: SimulateOptions,
-  on: { signal: AbortSignal; progress(progress: SimulationProgress): void },
-): Promise<Simulated> {
+export async function runSimulation(options: SimulateOptions, on: Watching): Promise<Simulated> {
   const policies = [await policyOf(options.policy)];
   if (options.compare !== undefined) policies.push(await policyOf(options.compare));
-  const scenario = await readScenario(options);
+  return await playAll(await readScenario(options), policies, on);
+}
+
+/** Plays a scenario under one policy, or under two to compare them. Throws as {@link runSimulation} does. */
+export async function playAll(
+  scenario: Scenario,
+  policies: readonly NamedPolicy[],
+  on: Watching,
+): Promise<Simulated> {
   const reports: FleetReport[] = [];
   for (const policy of distinct(policies)) reports.push(await play(scenario, policy, on));
   const [report, other] = reports;
@@ -115,7 +126,8 @@ async function readScenario(options: SimulateOptions): Promise<Scenario> {
   };
 }
 
-async function policyOf(source: string | undefined): Promise<NamedPolicy> {
+/** The policy of a file; the shipped one without a file, or for "default". */
+export async function policyOf(source: string | undefined): Promise<NamedPolicy> {
   if (source === undefined || source === "default") {
     return { name: "default", policy: defaultSchedulingPolicy };
   }
@@ -129,11 +141,7 @@ function distinct(policies: readonly NamedPolicy[]): readonly NamedPolicy[] {
   return [first, { ...second, name: `${second.name} (2)` }];
 }
 
-async function play(
-  scenario: Scenario,
-  policy: NamedPolicy,
-  on: { signal: AbortSignal; progress(progress: SimulationProgress): void },
-): Promise<FleetReport> {
+async function play(scenario: Scenario, policy: NamedPolicy, on: Watching): Promise<FleetReport> {
   const run = prepare(scenario, policy);
   while (advance(run)) {
     on.progress({ policy: policy.name, ...run.progress });
