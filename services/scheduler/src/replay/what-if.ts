@@ -27,7 +27,7 @@ export async function simulateRecording(of: WhatIf, on: Watching): Promise<Simul
   if (prices.kind === "bad") throw Fault.invalid("prices", prices.problem);
   const other = await policyOf(of.policy);
   const observed = await observe(of);
-  const { workload, nodes, faults: injected } = scenarioOf(observed);
+  const { workload, nodes, faults: injected, startMs } = scenarioOf(observed);
   const recorded = observed.policies.at(-1);
   if (recorded === undefined || workload.tasks.length === 0 || nodes.length === 0) {
     throw new Fault("NOT_FOUND", "the recordings show no task on any node in that time");
@@ -40,6 +40,7 @@ export async function simulateRecording(of: WhatIf, on: Watching): Promise<Simul
   const scenario = {
     ...{ nodes, injected, prices: prices.prices, seed: 1 },
     workload: { ...workload, notes },
+    settings: startMs === undefined ? {} : { startMs },
   };
   return await playAll(scenario, [{ name: "recorded", policy: recorded }, other], on);
 }

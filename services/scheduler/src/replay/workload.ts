@@ -15,10 +15,9 @@ export interface RecordedScenario {
   readonly nodes: readonly FleetNode[];
   /** What the fleet went through: nodes that were lost, drained, or came later. */
   readonly faults: readonly FleetFault[];
+  /** From lease to running, the median of the recording; undefined where none was seen. In milliseconds. */
+  readonly startMs: number | undefined;
 }
-
-/** An outage that the recording does not see the end of lasts for good. */
-const forGoodMs = 365 * 24 * 3_600_000;
 
 /**
  * The load and the fleet of a recording, with the run times that tasks really had. What a recording cannot know is
@@ -39,7 +38,14 @@ export function scenarioOf(observed: Observed): RecordedScenario {
   });
   return {
     nodes: nodes.map(({ node }) => nodeOf(node, told)),
-    faults: nodes.flatMap(faultsOf),
+    faults: nodes.flatMap((node, at) => faultsOf(node, { at, endMs: observed.endMs, told })),
+    startMs: median(
+      [...observed.tasks.values()].flatMap(({ attempts }) =>
+        attempts.flatMap(({ runningSinceMs, lease }) =>
+          runningSinceMs === undefined ? [] : [Math.max(1, runningSinceMs - lease.heldSinceMs)],
+        ),
+      ),
+    ),
     workload: {
       name: "recording",
       tasks: byArrival(tasks),
@@ -181,9 +187,13 @@ function nodeOf(node: ObservedNode["node"], told: Notes): FleetNode {
   };
 }
 
-function faultsOf({ outages }: ObservedNode, node: number): FleetFault[] {
+function faultsOf(
+  { outages }: ObservedNode,
+  { at: node, endMs, told }: { at: number; endMs: number; told: Notes },
+): FleetFault[] {
   return outages.map(({ fromMs: atMs, toMs, lost }) => {
-    const lastsMs = toMs === undefined ? forGoodMs : Math.max(1, toMs - atMs);
+    if (toMs === undefined) told.add("nodes were away at the end: taken to be back then");
+    const lastsMs = Math.max(1, (toMs ?? endMs) - atMs);
     if (lost) return { kind: "node_loss", atMs, node, lastsMs };
     // What ran there ran on.
     return { kind: "drain", atMs, node, lastsMs, graceMs: lastsMs };
