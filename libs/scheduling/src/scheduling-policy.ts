@@ -25,10 +25,22 @@ export interface SchedulingPolicy {
 /** The shipped policy. Measured in docs/decisions/queue-order.md and placement.md; the rest in planning.md. */
 export const defaultSchedulingPolicy: SchedulingPolicy = {
   placement: "default",
-  order: defaultOrderPolicy,
+  order: {
+    ...defaultOrderPolicy,
+    // Between tenants the share decides, and attained service only where shares are close: tasks that cannot be
+    // stopped are the rule, and nobody gets a fleet by a flood of fresh ones.
+    shareWeightMd: 10_000,
+    shareClampMd: 20_000,
+    shareSlackGpus: 1,
+    // Priority counts within a project only.
+    priorityMd: 0,
+    agedAfterMs: 72 * 3_600_000,
+    // A kind of task without room says nothing about other models, or about tasks without GPUs.
+    blockedGroups: 1e9,
+  },
   preemption: { enabled: true },
   backfill: { enabled: true },
-  usage: { halfLifeMs: 24 * 3_600_000, weightMd: 1_000 },
+  usage: { halfLifeMs: 24 * 3_600_000, weightMd: 10_000 },
   consolidation: { enabled: false, maxMoves: 16 },
 };
 

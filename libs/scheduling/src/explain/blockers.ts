@@ -1,7 +1,7 @@
 import type { BlockReason } from "../placement/checks.ts";
 import type { FitReport } from "../placement/explain.ts";
 import type { Demand, PlanNode, PlanTask, Rng } from "../plan.ts";
-import { emptyFleet } from "../planner.ts";
+import { emptyFleet } from "../planning/fleet.ts";
 
 /** A check that nodes fail: those of the placement engine, and two of the cluster's own. */
 export type BlockCheck =

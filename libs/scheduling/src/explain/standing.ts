@@ -41,8 +41,7 @@ export function standingsOf(state: PlanState, { org, project }: PlanTask): Stand
  */
 export function positionOf(state: PlanState, task: PlanTask, nowMs: number): number {
   const offered = new Set<string>();
-  const ready = state.tasks.map((each) => ({ task: each, shape: 0 }));
-  createQueueOrder(state).walk(ready, nowMs, ({ id }) => {
+  createQueueOrder(state).walk(nowMs, ({ id }) => {
     offered.add(id);
     return true;
   });

@@ -30,6 +30,17 @@ export interface DecideOptions {
   readonly expectedEndMs?: (slot: Slot) => number;
   /** Within a queue a higher priority goes first whatever the scores; between queues it says nothing then. */
   readonly priorityWithinQueue?: boolean;
+  /** Added to the share term by leaf, in millidoublings: e.g. for service that it had before. */
+  readonly leafMd?: ArrayLike<number>;
+  /** Guarantees that the share tree does not know of, e.g. of GPUs of one model. */
+  readonly guarantees?: {
+    /** Whether a waiting job stays within one. */
+    entitled(slot: Slot): boolean;
+    /** Whether stopping a running job for another cuts into one that is not also the other's. */
+    protects(victim: Slot, slot: Slot): boolean;
+  };
+  /** A job that found no room, as soon as it is known: the first of its group. */
+  readonly onBlocked?: (slot: Slot) => void;
   /** Greatest number of decisions; default: no bound. */
   readonly maxDecisions?: number;
 }
@@ -84,6 +95,8 @@ class Walk {
   private readonly maxDecisions: number;
   private readonly priorityWithinQueue: boolean;
   private readonly expectedEndMs: ((slot: Slot) => number) | undefined;
+  private readonly guarantees: DecideOptions["guarantees"];
+  private readonly onBlocked: ((slot: Slot) => void) | undefined;
   private reservation: StartReservation | undefined;
   private readonly shares: ShareDraft;
   /** Who may be stopped in this plan; found when first needed. */
@@ -107,7 +120,10 @@ class Walk {
     this.priorityWithinQueue = from.options.priorityWithinQueue ?? false;
     this.expectedEndMs = from.options.expectedEndMs;
     this.maxDecisions = from.options.maxDecisions ?? Number.POSITIVE_INFINITY;
-    this.shares = new ShareDraft(from.queue.policy, from.queue.tree, from.room.capacityMilli);
+    this.guarantees = from.options.guarantees;
+    this.onBlocked = from.options.onBlocked;
+    const { policy, tree } = from.queue;
+    this.shares = new ShareDraft(policy, tree, from.room.capacityMilli, from.options.leafMd);
   }
 
   /** The oldest job past the aged threshold enters the lane, alone, while the lane has room (or is empty). */
@@ -129,7 +145,10 @@ class Walk {
       : this.preempt
         ? this.makeRoom(slot, Number.NEGATIVE_INFINITY, true)
         : undefined;
-    if (started === undefined) return;
+    if (started === undefined) {
+      this.onBlocked?.(slot);
+      return;
+    }
     this.takeOut(slot);
     this.accept(slot, { victims: started, moves: [] }, true);
   }
@@ -171,6 +190,7 @@ class Walk {
       if (made === undefined) {
         blocked++;
         done(at);
+        this.onBlocked?.(slot);
         if (this.expectedEndMs !== undefined) this.reservation ??= this.reserve(milli);
         continue;
       }
@@ -301,7 +321,7 @@ class Walk {
   private candidates(slot: Slot, scoreMd: number, aged: boolean): Candidate[] {
     const { queue, shares } = this;
     const leaf = queue.jobs.leaf[slot]!;
-    const entitled = shares.entitled(leaf, queue.jobs.gpusMilli[slot]!);
+    const entitled = this.entitled(slot);
     const plain = entitled ? scoreMd - entitledMd : scoreMd;
     const { gapMd } = queue.policy;
     const found: Candidate[] = [];
@@ -310,6 +330,7 @@ class Walk {
       const borrowed = entitled && runner.leaf !== leaf;
       if (!aged && !borrowed && runnerMd - plain < gapMd) continue;
       if (shares.protects(runner.leaf, runner.gpusMilli, leaf)) continue;
+      if (this.guarantees?.protects(runner.slot, slot) === true) continue;
       found.push({
         slot: runner.slot,
         gpusMilli: runner.gpusMilli,
@@ -328,7 +349,7 @@ class Walk {
     const { queue, shares, nowMs } = this;
     const { jobs } = queue;
     const leaf = jobs.leaf[slot]!;
-    if (shares.entitled(leaf, jobs.gpusMilli[slot]!)) return false;
+    if (this.entitled(slot)) return false;
     const shift = (sign: 1 | -1): void => {
       for (const victim of victims) {
         shares.change(jobs.leaf[victim]!, -sign * jobs.gpusMilli[victim]!);
@@ -363,11 +384,18 @@ class Walk {
     return runners;
   }
 
+  private entitled(slot: Slot): boolean {
+    const { jobs } = this.queue;
+    if (this.shares.entitled(jobs.leaf[slot]!, jobs.gpusMilli[slot]!)) return true;
+    return this.guarantees?.entitled(slot) === true;
+  }
+
   private groupScore(at: number): number {
     const { queue, shares } = this;
     const group = queue.groups[at]!;
-    const entitled = shares.entitled(group.leaf, group.gpusMilli) ? entitledMd : 0;
-    const base = queue.baseScoreMd(group.heap.peek(), this.nowMs);
+    const slot = group.heap.peek();
+    const entitled = this.entitled(slot) ? entitledMd : 0;
+    const base = queue.baseScoreMd(slot, this.nowMs);
     return base + shares.termMd(group.leaf) + entitled;
   }
 

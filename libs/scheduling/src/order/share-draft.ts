@@ -13,8 +13,16 @@ export class ShareDraft {
   private readonly policy: OrderPolicy;
   private readonly tree: ShareTree;
   private readonly hasGuarantees: boolean;
+  private readonly leafMd: ArrayLike<number> | undefined;
 
-  constructor(policy: OrderPolicy, tree: ShareTree, capacityMilli: number) {
+  /** `leafMd` is added to each leaf's term: more than the present that counts. */
+  constructor(
+    policy: OrderPolicy,
+    tree: ShareTree,
+    capacityMilli: number,
+    leafMd?: ArrayLike<number>,
+  ) {
+    this.leafMd = leafMd;
     this.policy = policy;
     this.tree = tree;
     this.allocated = tree.allocatedMilli.slice();
@@ -36,7 +44,7 @@ export class ShareDraft {
   /** The share term of a leaf: the sum over its levels, bounded, in millidoublings. */
   termMd(leaf: number): number {
     const { nodes } = this.tree;
-    let sum = 0;
+    let sum = this.leafMd?.[leaf] ?? 0;
     for (let at = leaf; at >= 0; at = nodes[at]!.parent) sum += this.terms[at]!;
     const bound = (this.policy.shareWeightMd * this.policy.shareClampMd) / 1000;
     return Math.min(bound, Math.max(-bound, sum));

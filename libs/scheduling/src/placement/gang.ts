@@ -47,6 +47,7 @@ function placeMembers(
     readonly members: readonly Shape[];
     readonly inside?: ReadonlySet<number>;
     readonly spreadOver?: string;
+    readonly allowed?: (node: number) => boolean;
   },
 ): Placement[] | undefined {
   const { members, inside, spreadOver } = gang;
@@ -54,12 +55,12 @@ function placeMembers(
   const start = draft.checkpoint();
   const placements: Placement[] = [];
   const allowed = (node: number): boolean => {
-    if (inside?.has(node) === false) return false;
+    if (inside?.has(node) === false || gang.allowed?.(node) === false) return false;
     if (spreadOver === undefined) return true;
     const place = placeOf(engine, node, spreadOver);
     return place !== undefined && !used.has(place);
   };
-  const limited = inside !== undefined || spreadOver !== undefined;
+  const limited = inside !== undefined || spreadOver !== undefined || gang.allowed !== undefined;
   for (const shape of members) {
     const placement = draft.place(shape, limited ? { allowed } : {});
     if (placement === undefined) {
@@ -82,11 +83,19 @@ function placeMembers(
 export function placeGang(
   engine: PlacementEngine,
   draft: Draft,
-  gang: { readonly members: readonly Shape[]; readonly topology?: GangTopology },
+  gang: {
+    readonly members: readonly Shape[];
+    readonly topology?: GangTopology;
+    /** Nodes that will do; default: all. */
+    readonly allowed?: (node: number) => boolean;
+  },
 ): Placement[] | undefined {
-  const { members, topology = {} } = gang;
+  const { members, topology = {}, allowed } = gang;
   const { within, spreadOver } = topology;
-  const spread = spreadOver === undefined ? {} : { spreadOver };
+  const spread = {
+    ...(spreadOver === undefined ? {} : { spreadOver }),
+    ...(allowed === undefined ? {} : { allowed }),
+  };
   if (within === undefined) return placeMembers(draft, engine, { members, ...spread });
   const wanted = members.reduce((sum, { gpus, gpuMilli }) => sum + gpus * gpuMilli, 0);
   const places = placesOf(engine, within)

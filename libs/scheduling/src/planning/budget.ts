@@ -1,0 +1,302 @@
+import type { PlanNode, PlanQueue, PlanReservation, PlanState, PlanTask } from "../plan.ts";
+import { endOf, type Attempt } from "./line.ts";
+import { rowsByKey, rowsOf, type Owner } from "./queues.ts";
+
+/** A limit that keeps a task waiting. */
+export interface LimitHit {
+  readonly of: "user" | "project" | "organisation";
+  /** Undefined: of GPUs of any model. */
+  readonly model: string | undefined;
+  readonly limitGpus: number;
+  readonly heldGpus: number;
+}
+
+/** GPUs by model. */
+type Counts = ReadonlyMap<string, number>;
+
+/** What changes hands: an attempt's GPUs, whose, and when it ends at the latest. */
+interface Change {
+  readonly owner: Owner;
+  readonly counts: Counts;
+  readonly endMs: number;
+}
+
+/** A row of the queues with what it holds. */
+interface Account {
+  readonly row: PlanQueue;
+  held: number;
+  readonly byModel: Map<string, number>;
+  /** The same without what the plan's draft has ended: it holds its GPUs still. */
+  sure: number;
+  readonly sureByModel: Map<string, number>;
+}
+
+/** A reservation with what is left for it. */
+interface Promised {
+  readonly reservation: PlanReservation;
+  /** GPUs that are free when it starts, by the latest ends of what runs. */
+  free: number;
+  /** GPUs that its owner's tasks hold then. */
+  own: number;
+}
+
+/**
+ * What queues and reservations leave to each task: limits (in all, and by GPU model) are never passed; GPUs reserved
+ * from a time on are taken by nobody else's task that might outlast that time, and while the reservation lasts only by
+ * its owner's. Follows what the plan takes and gives back.
+ */
+export class Budget {
+  private readonly accounts = new Map<PlanQueue, Account>();
+  private readonly rows: ReadonlyMap<string, PlanQueue>;
+  private readonly promised: readonly Promised[];
+  private readonly models: readonly string[];
+
+  constructor(state: PlanState, of: { attempts: readonly Attempt[]; now: number }) {
+    const { now } = of;
+    this.rows = rowsByKey(state.queues.filter(matters));
+    for (const row of this.rows.values()) {
+      this.accounts.set(row, {
+        ...{ row, held: 0, byModel: new Map() },
+        ...{ sure: 0, sureByModel: new Map() },
+      });
+    }
+    this.promised = state.reservations
+      .filter(({ endMs, gpus }) => endMs > now && gpus > 0)
+      .toSorted((a, b) => a.startMs - b.startMs || (a.id < b.id ? -1 : 1))
+      .map((reservation) => ({ reservation, free: 0, own: 0 }));
+    this.models = this.rules ? modelsOf(state.nodes) : [];
+    if (!this.rules) return;
+    for (const node of this.promised.length > 0 ? state.nodes : []) this.countFree(node);
+    for (const attempt of of.attempts) {
+      const { lease: owner, counts } = attempt;
+      const change = { owner, counts, endMs: endOf(attempt, now) };
+      this.hold(change, 1);
+      this.lease(change, 1);
+      // What runs is in nobody's way once it has ended: it counts as free then.
+      for (const each of this.promised) {
+        if (!outlasts(change, each)) each.free += covered(each.reservation, change.counts);
+      }
+    }
+  }
+
+  /** The accounts and reservations that a plan has to mind. */
+  private get rules(): boolean {
+    return this.rows.size > 0 || this.promised.length > 0;
+  }
+
+  private countFree(node: PlanNode): void {
+    if (!node.acceptsWork) return;
+    for (const gpu of node.gpus) {
+      if (!gpu.free) continue;
+      for (const each of this.promised) {
+        if (covers(each.reservation, gpu.model)) each.free++;
+      }
+    }
+  }
+
+  /** The lists of models that a task may use, best first, each as it asks for them (empty: any); none: it has to wait. */
+  allowed(task: PlanTask, endMs: number): readonly (readonly string[])[] {
+    const { demand } = task;
+    const preferences =
+      demand.gpuModels.length > 1 ? demand.gpuModels.map((model) => [model]) : [demand.gpuModels];
+    if (!this.rules || demand.gpuCount === 0) return preferences;
+    const gpus = demand.gpuCount * task.replicas;
+    if (this.fullRow(task, gpus) !== undefined) return [];
+    const open = (model: string): boolean =>
+      this.fullRow(task, gpus, model) === undefined &&
+      this.fullReservation(task, { model, gpus, endMs }) === undefined;
+    return preferences.flatMap((models) => {
+      const asked = models.length > 0 ? models : this.models;
+      const left = asked.filter(open);
+      if (left.length === asked.length) return [models];
+      return left.length === 0 ? [] : [left];
+    });
+  }
+
+  /** The limit that keeps a task from starting as things stand; undefined where none does. */
+  limit(task: PlanTask): LimitHit | undefined {
+    const { demand } = task;
+    const gpus = demand.gpuCount * task.replicas;
+    if (gpus === 0 || this.rows.size === 0) return undefined;
+    const full = this.fullRow(task, gpus);
+    if (full !== undefined) return hitOf(full);
+    const asked = demand.gpuModels.length > 0 ? demand.gpuModels : this.models;
+    const hits = asked.map((model) => ({ model, full: this.fullRow(task, gpus, model) }));
+    const [first] = hits;
+    if (first?.full === undefined || hits.some((hit) => hit.full === undefined)) return undefined;
+    return hitOf(first.full, first.model);
+  }
+
+  /** The reservation that keeps a task from starting, where one does. */
+  reservedFor(task: PlanTask, endMs: number): PlanReservation | undefined {
+    const { demand } = task;
+    const gpus = demand.gpuCount * task.replicas;
+    if (gpus === 0 || this.promised.length === 0) return undefined;
+    const asked = demand.gpuModels.length > 0 ? demand.gpuModels : this.models;
+    const hits = asked.map((model) => this.fullReservation(task, { model, gpus, endMs }));
+    return hits.includes(undefined) ? undefined : hits[0];
+  }
+
+  /** Takes GPUs in the course of the plan (`sign` 1), or gives them back (-1). */
+  change(change: Change, sign: 1 | -1): void {
+    if (!this.rules) return;
+    this.hold(change, sign);
+    for (const each of this.promised) {
+      if (outlasts(change, each)) each.free -= sign * covered(each.reservation, change.counts);
+    }
+  }
+
+  /** Counts what is leased for sure in this plan (`sign` 1), or is not after all (-1). */
+  lease({ owner, counts }: Pick<Change, "owner" | "counts">, sign: 1 | -1): void {
+    for (const row of rowsOf(this.rows, owner)) {
+      const account = this.accounts.get(row)!;
+      for (const [model, gpus] of counts) {
+        account.sure += sign * gpus;
+        account.sureByModel.set(model, (account.sureByModel.get(model) ?? 0) + sign * gpus);
+      }
+    }
+  }
+
+  /** Whether GPUs can be leased before anything of this plan's draft has ended. */
+  mayLease({ owner, counts }: Pick<Change, "owner" | "counts">): boolean {
+    return rowsOf(this.rows, owner).every((row) => {
+      const { sure, sureByModel } = this.accounts.get(row)!;
+      let all = 0;
+      for (const [model, gpus] of counts) {
+        all += gpus;
+        const limit = row.models[model]?.limitGpus ?? Number.POSITIVE_INFINITY;
+        if ((sureByModel.get(model) ?? 0) + gpus > limit) return false;
+      }
+      return sure + all <= (row.limitGpus ?? Number.POSITIVE_INFINITY);
+    });
+  }
+
+  private hold({ owner, counts, endMs }: Change, sign: 1 | -1): void {
+    for (const row of rowsOf(this.rows, owner)) {
+      const account = this.accounts.get(row)!;
+      for (const [model, gpus] of counts) {
+        account.held += sign * gpus;
+        account.byModel.set(model, (account.byModel.get(model) ?? 0) + sign * gpus);
+      }
+    }
+    for (const each of this.promised) {
+      if (owns(each.reservation, owner) && endMs > each.reservation.startMs) {
+        each.own += sign * covered(each.reservation, counts);
+      }
+    }
+  }
+
+  private fullRow(task: Owner, gpus: number, model?: string): Account | undefined {
+    for (const row of rowsOf(this.rows, task)) {
+      const account = this.accounts.get(row)!;
+      const limit = model === undefined ? row.limitGpus : row.models[model]?.limitGpus;
+      const held = model === undefined ? account.held : (account.byModel.get(model) ?? 0);
+      if (limit !== undefined && held + gpus > limit) return account;
+    }
+    return undefined;
+  }
+
+  /** The reservation of others that GPUs of a model would cut into. */
+  private fullReservation(
+    task: Owner,
+    of: { model: string; gpus: number; endMs: number },
+  ): PlanReservation | undefined {
+    for (const each of this.promised) {
+      const { reservation } = each;
+      if (owns(reservation, task) || !covers(reservation, of.model)) continue;
+      if (of.endMs <= reservation.startMs) continue;
+      // Those of others that last at the same time may have to share the models with it.
+      let due = 0;
+      for (const other of this.promised) {
+        if (!together(reservation, other.reservation)) continue;
+        const own = owns(other.reservation, task) ? of.gpus : 0;
+        due += Math.max(0, other.reservation.gpus - other.own - own);
+      }
+      if (each.free - of.gpus < due) return reservation;
+    }
+    return undefined;
+  }
+
+  /** Models of which a task may have its GPUs within a guarantee by model, or a reservation of its owner's. */
+  guaranteedModels(task: PlanTask, now: number): readonly string[] {
+    if (!this.rules || task.demand.gpuCount === 0) return [];
+    const { demand } = task;
+    const gpus = demand.gpuCount * task.replicas;
+    const rows = rowsOf(this.rows, task);
+    const asked = demand.gpuModels.length > 0 ? demand.gpuModels : this.models;
+    return asked.filter((model) => {
+      const byRow = rows.some((row) => {
+        const { guaranteedGpus = 0 } = row.models[model] ?? {};
+        return (this.accounts.get(row)!.byModel.get(model) ?? 0) + gpus <= guaranteedGpus;
+      });
+      return (
+        byRow ||
+        this.promised.some(
+          ({ reservation, own }) =>
+            reservation.startMs <= now &&
+            owns(reservation, task) &&
+            covers(reservation, model) &&
+            own + gpus <= reservation.gpus,
+        )
+      );
+    });
+  }
+
+  /** Whether stopping an attempt for a task cuts into a guarantee by model, or a reservation, that is not the task's. */
+  protects(attempt: Attempt, task: PlanTask, now: number): boolean {
+    if (!this.rules) return false;
+    const { counts } = attempt;
+    const mine = new Set(rowsOf(this.rows, task));
+    for (const row of rowsOf(this.rows, attempt.lease)) {
+      if (mine.has(row)) continue;
+      const { byModel } = this.accounts.get(row)!;
+      for (const [model, gpus] of counts) {
+        const { guaranteedGpus = 0 } = row.models[model] ?? {};
+        if (guaranteedGpus > 0 && (byModel.get(model) ?? 0) - gpus < guaranteedGpus) return true;
+      }
+    }
+    return this.promised.some(
+      ({ reservation, own }) =>
+        reservation.startMs <= now &&
+        owns(reservation, attempt.lease) &&
+        !owns(reservation, task) &&
+        covered(reservation, counts) > 0 &&
+        own <= reservation.gpus,
+    );
+  }
+}
+
+const matters = (row: PlanQueue): boolean =>
+  row.limitGpus !== undefined || Object.keys(row.models).length > 0;
+
+const modelsOf = (nodes: readonly PlanNode[]): readonly string[] =>
+  [...new Set(nodes.flatMap(({ gpus }) => gpus.map(({ model }) => model)))].toSorted();
+
+const covers = ({ models }: PlanReservation, model: string): boolean =>
+  models.length === 0 || models.includes(model);
+
+const owns = ({ org, project }: PlanReservation, owner: Owner): boolean =>
+  owner.org === org && (project === undefined || owner.project === project);
+
+const outlasts = ({ endMs }: Change, { reservation }: Promised): boolean =>
+  endMs > reservation.startMs;
+
+/** Whether two reservations last at the same time and may want the same GPUs. */
+const together = (a: PlanReservation, b: PlanReservation): boolean =>
+  a.startMs < b.endMs &&
+  b.startMs < a.endMs &&
+  (a.models.length === 0 || b.models.length === 0 || a.models.some((model) => covers(b, model)));
+
+function covered(reservation: PlanReservation, counts: Counts): number {
+  let sum = 0;
+  for (const [model, gpus] of counts) if (covers(reservation, model)) sum += gpus;
+  return sum;
+}
+
+function hitOf({ row, held, byModel }: Account, model?: string): LimitHit {
+  const of =
+    row.project === undefined ? "organisation" : row.user === undefined ? "project" : "user";
+  const limitGpus = model === undefined ? row.limitGpus : row.models[model]?.limitGpus;
+  const heldGpus = model === undefined ? held : (byModel.get(model) ?? 0);
+  return { of, model, limitGpus: limitGpus ?? 0, heldGpus };
+}

@@ -1,0 +1,233 @@
+import type { PlanGpu, PlanTask } from "../plan.ts";
+import type { Entry, Held } from "./fleet.ts";
+import type { Ground } from "./ground.ts";
+
+/** A holder of resources that may be given up, on one node. */
+export interface Holding<T> {
+  readonly holder: T;
+  readonly entry: Entry;
+  readonly held: Pick<Held, "shape" | "gpus">;
+}
+
+/** How to choose among holders. */
+export interface CoverOptions<T> {
+  /** What a task needs, and where its members may lie. */
+  readonly task: PlanTask;
+  /** Models that will do; empty: any. */
+  readonly models: readonly string[];
+  readonly holdings: ReadonlyMap<number, readonly Holding<T>[]>;
+  /** What giving up a holder costs. */
+  readonly cost: (holder: T) => number;
+  /** Total cost of several, of which each counts once. */
+  readonly total: "sum" | "greatest";
+  /** Nodes to leave alone. */
+  readonly avoid?: (index: number) => boolean;
+}
+
+/** Who is given up, and how many members go to each node then. */
+export interface Cover<T> {
+  readonly holders: ReadonlySet<T>;
+  readonly cost: number;
+  readonly members: ReadonlyMap<number, number>;
+}
+
+/** One node in the course of a search. */
+interface Spot<T> {
+  readonly entry: Entry;
+  readonly holdings: readonly Holding<T>[];
+  /** Whether a GPU will do, by position. */
+  readonly fits: readonly boolean[];
+  gpus: number;
+  cpuMillis: number;
+  memoryMib: number;
+  diskMib: number;
+  members: number;
+  /** Who would have to go for one member more; undefined: not worked out since the last change, null: nobody helps. */
+  next: { readonly holders: readonly T[]; readonly cost: number } | null | undefined;
+}
+
+/**
+ * Finds holders whose places let a task in, at least cost: node by node, whoever is cheapest by what it frees, without
+ * those that turn out to be needless; then the cheapest nodes, one member after the other, within each place that the
+ * task's topology allows. A holder counts once, whatever it holds elsewhere. Greedy: the cheapest cover of several
+ * members is a knapsack problem; on one node, holders are dropped from the dearest down. Changes nothing.
+ */
+export function findCover<T extends object>(
+  ground: Ground,
+  options: CoverOptions<T>,
+): Cover<T> | undefined {
+  const { task } = options;
+  const spots = spotsOf(ground, options);
+  const { within } = task.topology;
+  const groups =
+    within === undefined
+      ? [spots]
+      : [...Map.groupBy(spots, ({ entry }) => placeOf(entry, within))]
+          .filter(([place]) => place !== undefined)
+          .toSorted(([a], [b]) => (a! < b! ? -1 : 1))
+          .map(([, members]) => members);
+  let best: Cover<T> | undefined;
+  for (const group of groups) {
+    const found = coverWithin(group, options, best?.cost ?? Number.POSITIVE_INFINITY);
+    if (found !== undefined && (best === undefined || found.cost < best.cost)) best = found;
+  }
+  return best;
+}
+
+/** The place of a node: by its own id for "node", else by its topology; undefined: none known. */
+function placeOf({ node }: Entry, kind: string): string | undefined {
+  return kind === "node" ? node.id : node.topology[kind];
+}
+
+/** The nodes that could take a member once enough is given up there, by id. */
+function spotsOf<T>(ground: Ground, options: CoverOptions<T>): Spot<T>[] {
+  const { task, models, holdings, avoid } = options;
+  const { demand, excludedGpus } = task;
+  const wanted = new Set(models);
+  const willDo = (gpu: PlanGpu): boolean =>
+    (wanted.size === 0 || wanted.has(gpu.model)) &&
+    gpu.memoryMib >= demand.gpuMinMemoryMib &&
+    (demand.simulatedOk || !gpu.simulated) &&
+    !excludedGpus.includes(gpu.id);
+  const spots: Spot<T>[] = [];
+  for (const entry of ground.fleet.entries.values()) {
+    const { node, index, held } = entry;
+    if (!node.acceptsWork || held === undefined || !node.runtimes.includes(demand.runtime))
+      continue;
+    if (node.gpus.length < demand.gpuCount || avoid?.(index) === true) continue;
+    const fits = node.gpus.map(willDo);
+    const on = holdings.get(index) ?? [];
+    const free = ground.freeGpus(index).filter((at) => fits[at]).length;
+    const host = ground.freeHost(index);
+    const spot = { entry, holdings: on, fits, gpus: free, ...host, members: 0, next: undefined };
+    if (mayEver(spot, task)) spots.push(spot);
+  }
+  return spots.sort((a, b) => (a.entry.node.id < b.entry.node.id ? -1 : 1));
+}
+
+/** Whether one member would fit with all holders gone. */
+function mayEver<T>(spot: Spot<T>, task: PlanTask): boolean {
+  const all = { ...spot };
+  for (const { held } of spot.holdings) free(all, held);
+  return hasRoom(all, task);
+}
+
+function hasRoom<T>(spot: Spot<T>, { demand }: PlanTask): boolean {
+  const { gpus, cpuMillis, memoryMib, diskMib } = spot;
+  return (
+    gpus >= demand.gpuCount &&
+    cpuMillis >= demand.cpuMillis &&
+    memoryMib >= demand.memoryMib &&
+    diskMib >= demand.diskMib
+  );
+}
+
+/** Adds what a holder has on the node to what is free there, or takes it away again (`sign` -1). */
+function free<T>(spot: Spot<T>, held: Holding<T>["held"], sign: 1 | -1 = 1): void {
+  let gpus = 0;
+  for (const at of held.gpus) if (spot.fits[at]) gpus++;
+  spot.gpus += sign * gpus;
+  spot.cpuMillis += sign * held.shape.cpuMillis;
+  spot.memoryMib += sign * held.shape.memoryMib;
+  spot.diskMib += sign * held.shape.diskMib;
+}
+
+function coverWithin<T>(
+  group: readonly Spot<T>[],
+  options: CoverOptions<T>,
+  atMost: number,
+): Cover<T> | undefined {
+  const { task, total } = options;
+  const { spreadOver } = task.topology;
+  const spots = group.map((spot) => ({ ...spot }));
+  const spotsOfHolder = new Map<T, Set<Spot<T>>>();
+  for (const spot of spots) {
+    for (const { holder } of spot.holdings) {
+      const known = spotsOfHolder.get(holder);
+      if (known === undefined) spotsOfHolder.set(holder, new Set([spot]));
+      else known.add(spot);
+    }
+  }
+  const gone = new Set<T>();
+  const used = new Set<string>();
+  let cost = 0;
+  for (let member = 0; member < task.replicas; member++) {
+    let best: Spot<T> | undefined;
+    for (const spot of spots) {
+      if (spreadOver !== undefined && !mayTake(spot, spreadOver, used)) continue;
+      if (spot.next === undefined) spot.next = nextOf(spot, options, gone);
+      if (spot.next !== null && (best === undefined || spot.next.cost < best.next!.cost))
+        best = spot;
+      if (best?.next?.cost === 0) break;
+    }
+    if (best?.next == null) return undefined;
+    const { holders, cost: more } = best.next;
+    for (const holder of holders) {
+      gone.add(holder);
+      // It holds no more on other nodes either.
+      for (const spot of spotsOfHolder.get(holder) ?? []) {
+        for (const each of spot.holdings) if (each.holder === holder) free(spot, each.held);
+        spot.next = undefined;
+      }
+    }
+    cost = total === "sum" ? cost + more : Math.max(cost, more);
+    if (cost >= atMost) return undefined;
+    const { demand } = task;
+    best.gpus -= demand.gpuCount;
+    best.cpuMillis -= demand.cpuMillis;
+    best.memoryMib -= demand.memoryMib;
+    best.diskMib -= demand.diskMib;
+    best.members++;
+    best.next = undefined;
+    if (spreadOver !== undefined) used.add(placeOf(best.entry, spreadOver)!);
+  }
+  const members = new Map<number, number>();
+  for (const spot of spots) if (spot.members > 0) members.set(spot.entry.index, spot.members);
+  return { holders: gone, cost, members };
+}
+
+function mayTake<T>({ entry }: Spot<T>, spreadOver: string, used: ReadonlySet<string>): boolean {
+  const place = placeOf(entry, spreadOver);
+  return place !== undefined && !used.has(place);
+}
+
+/** Who would have to go for one member more on a node. */
+function nextOf<T>(
+  spot: Spot<T>,
+  options: CoverOptions<T>,
+  gone: ReadonlySet<T>,
+): { holders: readonly T[]; cost: number } | null {
+  const { task, cost, total } = options;
+  if (hasRoom(spot, task)) return { holders: [], cost: 0 };
+  const trial = { ...spot };
+  const chosen: Holding<T>[] = [];
+  const left = spot.holdings.filter(({ holder }) => !gone.has(holder));
+  const perGpu = ({ holder, held }: Holding<T>): number =>
+    total === "sum" ? cost(holder) / Math.max(1, held.gpus.length) : cost(holder);
+  const order = left
+    .map((each) => ({ each, rate: perGpu(each) }))
+    .toSorted((a, b) => a.rate - b.rate)
+    .map(({ each }) => each);
+  for (const each of order) {
+    if (hasRoom(trial, task)) break;
+    // Of no use here: none of its GPUs will do, and they are what lacks.
+    const useful = trial.gpus >= task.demand.gpuCount || each.held.gpus.some((at) => spot.fits[at]);
+    if (!useful) continue;
+    chosen.push(each);
+    free(trial, each.held);
+  }
+  if (!hasRoom(trial, task)) return null;
+  if (total === "sum") {
+    for (const each of chosen.toSorted((a, b) => cost(b.holder) - cost(a.holder))) {
+      free(trial, each.held, -1);
+      if (hasRoom(trial, task)) chosen.splice(chosen.indexOf(each), 1);
+      else free(trial, each.held);
+    }
+  }
+  const holders = [...new Set(chosen.map(({ holder }) => holder))];
+  const costs = holders.map(cost);
+  return {
+    holders,
+    cost: total === "sum" ? costs.reduce((sum, each) => sum + each, 0) : Math.max(...costs),
+  };
+}

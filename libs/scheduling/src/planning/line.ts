@@ -1,0 +1,263 @@
+import type { AttemptId, TaskId } from "@fastgpu/domain/ids";
+import type { Slot } from "../order/jobs.ts";
+import { OrderQueue } from "../order/queue.ts";
+import {
+  maxElementsPerLease,
+  type PlanLease,
+  type PlanNode,
+  type PlanState,
+  type PlanTask,
+} from "../plan.ts";
+import type { SchedulingPolicy } from "../scheduling-policy.ts";
+import type { Entry, Fleet, Held } from "./fleet.ts";
+import { coresOnly, createQueueTree, createUnit, type Owner, type Unit } from "./queues.ts";
+import { usageTerms } from "./usage.ts";
+
+/** A waiting task, or one lease of an array, as a job of the order. */
+export interface Job {
+  readonly task: PlanTask;
+  /** Jobs of one kind find room in the same places. */
+  readonly kind: number;
+  /** When it ends at the latest if it starts now; Infinity: not known. */
+  readonly endMs: number;
+  /** GPUs of all members. */
+  readonly gpus: number;
+  readonly milli: number;
+}
+
+/** A running attempt with all its members. */
+export interface Attempt {
+  readonly id: AttemptId;
+  /** That of its lowest rank. */
+  lease: PlanLease;
+  readonly members: { readonly entry: Entry; readonly held: Held }[];
+  /** GPUs by model; those that a worker no longer lists count for "". */
+  readonly counts: Map<string, number>;
+  gpus: number;
+  cpuMillis: number;
+  /** False where the engine does not have all that it holds: it can not be given back on a draft. */
+  known: boolean;
+}
+
+/** Everybody who waits and runs, as the order sees it in one plan. */
+export interface Line {
+  readonly queue: OrderQueue;
+  /** By slot: a waiting job … */
+  readonly jobs: ReadonlyMap<Slot, Job>;
+  /** … or a running attempt that might be stopped. */
+  readonly runners: ReadonlyMap<Slot, Attempt>;
+  /** Slots of a waiting task: one for each lease of an array. */
+  readonly slots: ReadonlyMap<TaskId, readonly Slot[]>;
+  readonly attempts: readonly Attempt[];
+  readonly unit: Unit;
+  /** What past service adds to the scores, by leaf. */
+  readonly leafMd: Float64Array | undefined;
+}
+
+/** At most so many leases of one array of tasks without GPUs start in one plan; the rest follows in the next. */
+const maxCpuLeases = 1_000;
+
+const leasesWanted = ({ array }: PlanTask): number =>
+  array === undefined ? 1 : Math.min(array.pending, array.leasesLeft);
+
+const bySubmit = (a: PlanTask, b: PlanTask): number =>
+  a.submittedMs - b.submittedMs || (a.id < b.id ? -1 : 1);
+
+/** Puts a state into the order: `ready` tasks as jobs, attempts that may be stopped as running ones, the rest as sums. */
+export function createLine(of: {
+  state: PlanState;
+  attempts: readonly Attempt[];
+  ready: readonly PlanTask[];
+  policy: SchedulingPolicy;
+  now: number;
+}): Line {
+  const { state, attempts, ready, policy, now } = of;
+  const unit = createUnit(state.nodes);
+  const held = attempts.map((attempt) => ({
+    owner: attempt.lease,
+    gpus: attempt.gpus,
+    milli: unit.milliOf(attempt.gpus, attempt.cpuMillis),
+  }));
+  const milliOf = ({ demand, replicas }: Pick<PlanTask, "demand" | "replicas">): number =>
+    unit.milliOf(demand.gpuCount * replicas, demand.cpuMillis * replicas);
+  const wanted = state.tasks.map((task) => ({
+    owner: task,
+    gpus: task.demand.gpuCount,
+    milli: milliOf(task) * leasesWanted(task),
+  }));
+  const behind = (state.behind ?? []).flatMap((owner) => [
+    { owner, gpus: owner.gpus, milli: owner.gpus * 1000 },
+    { owner, gpus: 0, milli: unit.milliOf(0, owner.cpuMillis) },
+  ]);
+  const everybody = [...held, ...wanted, ...behind];
+  const owners = everybody.map((each): Owner => each.owner);
+  const spare = coresOnly(state, everybody);
+  const tree = createQueueTree(owners, { queues: state.queues, spare });
+  const queue = new OrderQueue(policy.order, tree.nodes);
+  const line = {
+    queue,
+    jobs: new Map<Slot, Job>(),
+    runners: new Map<Slot, Attempt>(),
+    slots: new Map<TaskId, Slot[]>(),
+  };
+  for (const { owner, milli } of behind) queue.tree.want(tree.leafOf(owner), milli);
+  const kinds = new Kinds();
+  // So that the order of the input decides nothing.
+  for (const task of ready.toSorted(bySubmit)) {
+    const job = { task, kind: kinds.of(task), milli: milliOf(task) };
+    addJobs(line, job, { leaf: tree.leafOf(task), unit, now });
+  }
+  const stoppable: Attempt[] = [];
+  for (const [at, attempt] of attempts.entries()) {
+    if (policy.preemption.enabled && mayBeStopped(attempt)) stoppable.push(attempt);
+    else {
+      const leaf = tree.leafOf(attempt.lease);
+      queue.tree.allocate(leaf, held[at]!.milli);
+      queue.tree.want(leaf, held[at]!.milli);
+    }
+  }
+  for (const attempt of stoppable.sort((a, b) => (a.id < b.id ? -1 : 1))) {
+    const milli = unit.milliOf(attempt.gpus, attempt.cpuMillis);
+    const slot = addRunner(queue, attempt, {
+      leaf: tree.leafOf(attempt.lease),
+      milli,
+      now,
+      policy,
+    });
+    line.runners.set(slot, attempt);
+  }
+  const leafMd = usageTerms(queue.tree, tree, { usage: state.usage, policy });
+  return { ...line, attempts, unit, leafMd };
+}
+
+/** The attempts on these nodes, members together; without a fleet only as far as queues count them. */
+export function attemptsOf(nodes: readonly PlanNode[], fleet?: Fleet): Attempt[] {
+  const byId = new Map<AttemptId, Attempt>();
+  for (const node of nodes) {
+    const entry = fleet?.entries.get(node.id);
+    for (const [at, lease] of node.running.entries()) {
+      let attempt = byId.get(lease.attempt);
+      if (attempt === undefined) {
+        const { attempt: id } = lease;
+        const none = { members: [], counts: new Map(), gpus: 0, cpuMillis: 0 };
+        attempt = { id, lease, known: true, ...none };
+        byId.set(id, attempt);
+      }
+      if (lease.member < attempt.lease.member) attempt.lease = lease;
+      attempt.gpus += lease.gpus.length;
+      attempt.cpuMillis += lease.cpuMillis;
+      const held = entry?.held?.[at];
+      if (entry === undefined || held === undefined) attempt.known = false;
+      else attempt.members.push({ entry, held });
+      for (const id of lease.gpus) {
+        const model = node.gpus.find((gpu) => gpu.id === id)?.model ?? "";
+        attempt.counts.set(model, (attempt.counts.get(model) ?? 0) + 1);
+      }
+    }
+  }
+  return [...byId.values()];
+}
+
+/** Preemption is for GPUs: what holds none is never a victim (nor does it count what it has attained). */
+const mayBeStopped = ({ lease, known, gpus }: Attempt): boolean =>
+  lease.preemptible && !lease.stopping && known && gpus > 0;
+
+/** When an attempt that runs ends at the latest; what is overdue, or stops, may do so at any moment. */
+export function endOf({ lease }: Attempt, now: number): number {
+  return lease.stopping ? now : Math.max(now, lease.endsByMs);
+}
+
+function addRunner(
+  queue: OrderQueue,
+  { lease, gpus }: Attempt,
+  of: { leaf: number; milli: number; now: number; policy: SchedulingPolicy },
+): Slot {
+  const { leaf, milli, now, policy } = of;
+  const slot = queue.add(
+    {
+      leaf,
+      // No waiting job is of its group.
+      shape: -1,
+      gpusMilli: milli,
+      priority: lease.priority,
+      submitMs: lease.submittedMs,
+      attainedGpuMs: lease.attainedGpuMs,
+      preemptible: true,
+      predictedMs: 0,
+      tie: 0,
+      preemptions: lease.preemptions,
+    },
+    lease.heldSinceMs,
+  );
+  const usefulMs = lease.runningSinceMs ?? now;
+  queue.start(slot, lease.heldSinceMs, usefulMs);
+  if (lease.savedMs !== undefined) queue.saved(slot, lease.savedMs);
+  // Who has queued so long before this start is in the aged lane.
+  const ranMs = lease.attainedGpuMs / Math.max(1, gpus);
+  const queuedMs = lease.heldSinceMs - lease.submittedMs - ranMs;
+  if (queuedMs >= policy.order.agedAfterMs) queue.jobs.setLane(slot, true);
+  return slot;
+}
+
+/** Adds a task, or as many leases of an array as could start at once; the rest only counts as wanted. */
+function addJobs(
+  line: { queue: OrderQueue; jobs: Map<Slot, Job>; slots: Map<TaskId, Slot[]> },
+  { task, kind, milli }: { task: PlanTask; kind: number; milli: number },
+  { leaf, unit, now }: { leaf: number; unit: Unit; now: number },
+): void {
+  const { queue } = line;
+  const gpus = task.demand.gpuCount * task.replicas;
+  const wanted = leasesWanted(task);
+  const bound = gpus === 0 ? maxCpuLeases : Math.max(1, Math.floor(unit.gpus / gpus));
+  const count = Math.min(wanted, bound);
+  const elements = Math.min(task.array?.pending ?? 1, maxElementsPerLease);
+  const endMs = now + task.maxRuntimeMs * elements + task.stopGraceMs;
+  const slots: Slot[] = [];
+  for (let n = 0; n < count; n++) {
+    const slot = queue.add(
+      {
+        leaf,
+        shape: kind,
+        gpusMilli: milli,
+        priority: task.priority,
+        submitMs: task.submittedMs,
+        attainedGpuMs: task.attainedGpuMs,
+        preemptible: task.preemptible,
+        predictedMs: 0,
+        tie: line.jobs.size,
+        queuedMs: Math.max(0, now - task.submittedMs - task.heldMs),
+        preemptions: task.preemptions,
+      },
+      now,
+    );
+    line.jobs.set(slot, { task, kind, endMs, gpus, milli });
+    slots.push(slot);
+  }
+  line.slots.set(task.id, slots);
+  if (wanted > count) queue.tree.want(leaf, (wanted - count) * milli);
+}
+
+/** Run times of one kind differ by less than a factor of two. */
+const runtimeClass = (ms: number): number =>
+  Number.isFinite(ms) ? Math.ceil(Math.log2(Math.max(1, ms))) : -1;
+
+/** Numbers tasks by their needs: where one finds no place, none of the same number does. */
+class Kinds {
+  private readonly byKey = new Map<string, number>();
+  private readonly byDemand = new Map<PlanTask["demand"], string>();
+
+  of(task: PlanTask): number {
+    const { demand, replicas, topology, excludedGpus } = task;
+    let key = this.byDemand.get(demand);
+    if (key === undefined) {
+      key = JSON.stringify(Object.values(demand));
+      this.byDemand.set(demand, key);
+    }
+    key += `${replicas} ${topology.within} ${topology.spreadOver} ${runtimeClass(task.maxRuntimeMs)}`;
+    if (excludedGpus.length > 0) key += excludedGpus.join();
+    const known = this.byKey.get(key);
+    if (known !== undefined) return known;
+    this.byKey.set(key, this.byKey.size);
+    return this.byKey.size - 1;
+  }
+}

@@ -1,0 +1,135 @@
+import { placeGang } from "../placement/gang.ts";
+import type { PlacementEngine } from "../placement/engine.ts";
+import type { FitReport } from "../placement/explain.ts";
+import type { PlanTask, WaitReason } from "../plan.ts";
+import type { LimitHit } from "./budget.ts";
+import type { Fleet } from "./fleet.ts";
+
+/** Waits out the pause before a retry. */
+export const backoff: WaitReason = {
+  reason: "RETRY_BACKOFF",
+  message: "waits out the pause before a retry",
+};
+
+/** An array with as many leases as it may have. */
+export const parallelismReached: WaitReason = {
+  reason: "NO_CAPACITY",
+  message: "as many of its elements run as its parallelism allows",
+};
+
+/** A place is kept for the task until what holds it has ended. */
+export const makingRoom: WaitReason = {
+  reason: "NO_CAPACITY",
+  message: "its place is kept: it starts once what runs there has stopped",
+};
+
+/** A reservation of somebody else's keeps a task waiting. */
+export const keptForReservation: WaitReason = {
+  reason: "NO_CAPACITY",
+  message: "the GPUs it could take are reserved for a time that it might still run in",
+};
+
+/** A limit that a task would pass. */
+export function quotaReached({ of, model, limitGpus, heldGpus }: LimitHit): WaitReason {
+  const what = model === undefined ? "GPUs" : `${model} GPUs`;
+  return {
+    reason: "QUOTA_EXCEEDED",
+    message: `the ${of} holds ${heldGpus} of at most ${limitGpus} ${what}`,
+  };
+}
+
+/** Why a task finds no place on the fleet as it stands. */
+export function capacityReason(fleet: Fleet, task: PlanTask): WaitReason {
+  const { demand } = task;
+  if (fleet.entries.size === 0) {
+    return { reason: "NO_CAPACITY", message: "no worker has joined yet" };
+  }
+  const shape = fleet.shapeOf(demand, demand.gpuModels);
+  if (shape === undefined) {
+    return { reason: "UNSATISFIABLE", message: "no node is ever this large" };
+  }
+  const runs = [...fleet.entries.values()].filter(({ node }) =>
+    node.runtimes.includes(demand.runtime),
+  );
+  if (runs.length === 0) {
+    const message = `no worker runs tasks as a ${demand.runtime}`;
+    return { reason: "UNSATISFIABLE", message };
+  }
+  const possible = fleet.empty.explain(fleet.empty.shape(shape));
+  if (possible.fitting === 0) return { reason: "UNSATISFIABLE", message: describe(possible) };
+  if (task.replicas > 1) {
+    const most = mostMembers(fleet, fleet.empty, task);
+    if (most < task.replicas) return { reason: "UNSATISFIABLE", message: neverWhole(task, most) };
+    const now = mostMembers(fleet, fleet.free, task);
+    const message = `${task.replicas - now} of ${task.replicas} members find no place${where(task)}; ${describe(fleet.free.explain(shape))}`;
+    return { reason: "NO_CAPACITY", message };
+  }
+  return { reason: "NO_CAPACITY", message: describe(fleet.free.explain(shape)) };
+}
+
+/** The greatest gang of this kind that an engine has room for, up to the one asked for. */
+function mostMembers(fleet: Fleet, engine: PlacementEngine, task: PlanTask): number {
+  const lists =
+    task.demand.gpuModels.length > 1
+      ? task.demand.gpuModels.map((model) => [model])
+      : [task.demand.gpuModels];
+  let most = 0;
+  for (const models of lists) {
+    const known = fleet.shapeOf(task.demand, models);
+    if (known === undefined) continue;
+    const shape = engine.shape(known);
+    const fits = (count: number): boolean => {
+      const draft = engine.draft();
+      const members = Array.from({ length: count }, () => shape);
+      const allowed = (node: number): boolean => fleet.runs(node, task.demand.runtime);
+      const everywhere = [...fleet.entries.values()].every(({ index }) => allowed(index));
+      const only = everywhere ? {} : { allowed };
+      const places = placeGang(engine, draft, { members, topology: task.topology, ...only });
+      draft.rollback();
+      return places !== undefined;
+    };
+    let low = 0;
+    let high = task.replicas;
+    while (low < high) {
+      // Where the whole gang fits there is nothing to search.
+      const middle = high === task.replicas && low === 0 ? high : (low + high + 1) >> 1;
+      if (fits(middle)) low = middle;
+      else high = middle - 1;
+    }
+    most = Math.max(most, low);
+  }
+  return most;
+}
+
+const placeNames = { node: "node", nvlink: "NVLink domain", rack: "rack" } as const;
+
+function where({ topology }: PlanTask): string {
+  const { within, spreadOver } = topology;
+  const inside = within === undefined ? "" : ` within one ${placeNames[within]}`;
+  const spread = spreadOver === undefined ? "" : `, each on another ${placeNames[spreadOver]}`;
+  return `${inside}${spread}`;
+}
+
+function neverWhole(task: PlanTask, most: number): string {
+  return `the fleet never holds all ${task.replicas} members${where(task)}: at most ${most}, even with nothing else running`;
+}
+
+const words: Readonly<Record<FitReport["blockers"][number]["reason"], string>> = {
+  node_unschedulable: "takes no work",
+  gpu_model: "has too few GPUs of the model",
+  gpu_simulated: "has only simulated GPUs",
+  gpu_isolation: "keeps tenants apart too weakly",
+  gpu_memory: "has too little GPU memory",
+  gpu_count: "has too few GPUs",
+  gpu_shared_with_other_tenant: "shares its GPUs with others",
+  gpu_busy: "has its GPUs busy",
+  cpu: "has too little CPU free",
+  memory: "has too little memory free",
+  disk: "has too little disk free",
+};
+
+function describe(report: FitReport): string {
+  const { nodes, blockers } = report;
+  const list = blockers.map(({ reason, nodes: count }) => `${count} × ${words[reason]}`).join(", ");
+  return `${nodes} node${nodes === 1 ? "" : "s"}: ${list || "taken in this cycle"}`;
+}

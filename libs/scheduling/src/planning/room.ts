@@ -1,0 +1,278 @@
+import type { GpuId } from "@fastgpu/domain/ids";
+import type { Slot } from "../order/jobs.ts";
+import type { Candidate, Room } from "../order/room.ts";
+import type { Budget } from "./budget.ts";
+import { findCover, type Cover, type Holding } from "./cover.ts";
+import type { Ground, Taken } from "./ground.ts";
+import { Heads, type Ender } from "./heads.ts";
+import { endOf, type Attempt, type Job, type Line } from "./line.ts";
+
+/** Where a job goes in this plan. */
+export interface Placed {
+  readonly job: Job;
+  readonly taken: readonly Taken[];
+  /** False where something that is about to end still holds it: it is kept for the job, and leased in a later plan. */
+  readonly there: boolean;
+}
+
+/** What is looked for: a place for a job on one of these lists of models, where given on certain nodes. */
+interface Wish {
+  readonly job: Job;
+  readonly preferences: readonly (readonly string[])[];
+  readonly nodes?: ReadonlySet<number>;
+}
+
+/** Searches for victims in one plan, at most: each looks at every node. */
+const maxSearches = 64;
+
+/** The pool of the order, over the placement engine: whole gangs, reserved GPUs, budgets, heads and what is about to be free. */
+export class PlanRoom implements Room {
+  readonly capacityMilli: number;
+  readonly placed = new Map<Slot, Placed>();
+  readonly heads: Heads;
+  private readonly ground: Ground;
+  private readonly budget: Budget;
+  private readonly line: Line;
+  private readonly now: number;
+  /** Attempts that were told to stop: what they hold counts as about to be free. */
+  private readonly stopping: readonly Attempt[];
+  /** Attempts that end in this plan's draft. */
+  private readonly ended = new Set<Attempt>();
+  /** Kinds that found no room since something was last given back. */
+  private readonly full = new Set<string>();
+  private searches = 0;
+
+  constructor(of: { ground: Ground; budget: Budget; line: Line; now: number }) {
+    this.ground = of.ground;
+    this.budget = of.budget;
+    this.line = of.line;
+    this.now = of.now;
+    this.capacityMilli = of.line.unit.capacityMilli;
+    this.stopping = of.line.attempts
+      .filter(({ lease, known }) => lease.stopping && known)
+      .sort((a, b) => (a.id < b.id ? -1 : 1));
+    this.heads = new Heads(of.ground, { now: of.now, holdings: () => this.enders() });
+  }
+
+  freeMilli(): number {
+    return Number.POSITIVE_INFINITY;
+  }
+
+  place(slot: Slot): boolean {
+    const job = this.line.jobs.get(slot)!;
+    const preferences = this.budget.allowed(job.task, job.endMs);
+    if (preferences.length === 0) return false;
+    this.heads.hide(job.endMs);
+    const nodes = this.ground.fleet.nodesFor.get(job.task.id);
+    if (nodes !== undefined) {
+      // Where GPUs are freed for it a plain task goes, and stays until they are free.
+      if (job.task.replicas === 1 && this.tryPlace(slot, { job, preferences, nodes })) return true;
+      return this.tryPlace(slot, { job, preferences });
+    }
+    const key = `${job.kind} ${JSON.stringify(preferences)}`;
+    if (this.full.has(key)) return false;
+    if (this.tryPlace(slot, { job, preferences })) return true;
+    this.full.add(key);
+    return false;
+  }
+
+  private tryPlace(slot: Slot, wish: Wish): boolean {
+    const { job } = wish;
+    const kept = this.ground.keptFor(job.task.id);
+    const mark = this.ground.mark();
+    const idle = kept.filter((each) => each.idle);
+    for (const each of idle) this.ground.open(each);
+    const taken = this.tryAll(wish);
+    if (taken !== undefined) {
+      for (const each of idle) this.ground.shut(each);
+      return this.accept(slot, job, taken);
+    }
+    this.ground.rollback(mark);
+    this.ground.wereShut(idle);
+    return this.placeSoon(slot, wish);
+  }
+
+  /** Places a job on what is about to be free: it starts in a later plan, and nobody is stopped for it meanwhile. */
+  private placeSoon(slot: Slot, wish: Wish): boolean {
+    const { ground } = this;
+    const { job } = wish;
+    const { id } = job.task;
+    const kept = ground.keptFor(id);
+    const ending = this.stopping.filter((attempt) => !this.ended.has(attempt));
+    if (ending.length === 0 && kept.length === 0) return false;
+    const mark = ground.mark();
+    for (const each of kept) ground.open(each);
+    for (const attempt of ending) ground.end(attempt);
+    // What is reserved for others stays out of sight.
+    const others = ending.map((attempt) => ({ attempt, gpus: ground.reservedOf(attempt, id) }));
+    for (const { gpus } of others) for (const each of gpus) ground.take(each);
+    const taken = this.tryAll(wish);
+    if (taken === undefined) {
+      ground.rollback(mark);
+      ground.wereShut(kept);
+      return false;
+    }
+    for (const { attempt, gpus } of others) {
+      for (const each of gpus) ground.give(each);
+      if (ground.resume(attempt)) continue;
+      this.ended.add(attempt);
+      for (const each of gpus) ground.keep(each.task, each);
+    }
+    for (const each of kept) ground.shut(each);
+    return this.accept(slot, job, taken);
+  }
+
+  private tryAll({ job, preferences, nodes }: Wish): Taken[] | undefined {
+    for (const models of preferences) {
+      const taken = this.ground.place(job.task, models, nodes);
+      if (taken !== undefined) return taken;
+    }
+    return undefined;
+  }
+
+  private accept(slot: Slot, job: Job, taken: readonly Taken[]): boolean {
+    const change = this.changeOf(job, taken);
+    const there = this.ground.isThere(taken, job.task.id) && this.budget.mayLease(change);
+    if (there) {
+      this.ground.note(taken, 1);
+      this.budget.lease(change, 1);
+    }
+    this.placed.set(slot, { job, taken, there });
+    this.budget.change(change, 1);
+    this.heads.changed(taken.map(({ place }) => place.node));
+    return true;
+  }
+
+  private changeOf({ task, endMs }: Job, taken: readonly Taken[]) {
+    const counts = new Map<string, number>();
+    for (const { place } of taken) {
+      const { node } = this.ground.fleet.at(place.node);
+      for (const at of place.gpus) {
+        const { model } = node.gpus[at]!;
+        counts.set(model, (counts.get(model) ?? 0) + 1);
+      }
+    }
+    return { owner: task, counts, endMs };
+  }
+
+  release(slot: Slot): void {
+    this.full.clear();
+    const placed = this.placed.get(slot);
+    if (placed !== undefined) {
+      const { job, taken, there } = placed;
+      for (const each of taken) this.ground.give(each);
+      this.ground.shutAll(job.task.id);
+      const change = this.changeOf(job, taken);
+      if (there) {
+        this.ground.note(taken, -1);
+        this.budget.lease(change, -1);
+      }
+      this.placed.delete(slot);
+      this.budget.change(change, -1);
+      this.heads.changed(taken.map(({ place }) => place.node));
+      return;
+    }
+    const attempt = this.line.runners.get(slot)!;
+    this.ground.end(attempt);
+    this.ended.add(attempt);
+    this.budget.change(this.heldBy(attempt), -1);
+    this.heads.changed(attempt.members.map(({ entry }) => entry.index));
+  }
+
+  restore(slot: Slot): boolean {
+    const attempt = this.line.runners.get(slot)!;
+    this.heads.clear();
+    if (!this.ground.resume(attempt)) return false;
+    this.ended.delete(attempt);
+    this.budget.change(this.heldBy(attempt), 1);
+    return true;
+  }
+
+  private heldBy(attempt: Attempt) {
+    return {
+      owner: attempt.lease,
+      counts: attempt.counts,
+      endMs: endOf(attempt, this.now),
+    };
+  }
+
+  victims(slot: Slot, candidates: readonly Candidate[]): readonly Slot[] | undefined {
+    if (this.searches >= maxSearches) return undefined;
+    const job = this.line.jobs.get(slot)!;
+    // Only GPUs can be reserved for whom they are freed.
+    const preferences = job.gpus === 0 ? [] : this.preferencesOf(job);
+    if (preferences.length === 0) return undefined;
+    this.searches++;
+    this.heads.hide(job.endMs);
+    const { runners } = this.line;
+    const order = candidates.toSorted((a, b) => {
+      const [first, second] = [runners.get(a.slot)!, runners.get(b.slot)!];
+      return b.scoreMd - a.scoreMd || (first.id < second.id ? -1 : 1);
+    });
+    const holdings = new Map<number, Holding<Candidate>[]>();
+    for (const holder of order) {
+      for (const member of runners.get(holder.slot)!.members) {
+        pushTo(holdings, member.entry.index, { holder, ...member });
+      }
+    }
+    let best: Cover<Candidate> | undefined;
+    for (const models of preferences) {
+      const found = findCover(this.ground, {
+        task: job.task,
+        models,
+        holdings,
+        cost: ({ lossGpuMs }) => lossGpuMs,
+        total: "sum",
+        avoid: (index) => this.heads.isOn(index, job.endMs),
+      });
+      if (found !== undefined && (best === undefined || found.cost < best.cost)) best = found;
+    }
+    return best === undefined ? undefined : [...best.holders].map((holder) => holder.slot);
+  }
+
+  /** The models for which others may be stopped: those within a guarantee, where it rests on one. */
+  private preferencesOf({ task, endMs }: Job): readonly (readonly string[])[] {
+    const allowed = this.budget.allowed(task, endMs);
+    const guaranteed = this.budget.guaranteedModels(task, this.now);
+    if (guaranteed.length === 0) return allowed;
+    return allowed.flatMap((models) => {
+      const left = guaranteed.filter((model) => models.length === 0 || models.includes(model));
+      return left.length === 0 ? [] : [left];
+    });
+  }
+
+  /** Victims' GPUs that a job's place takes. */
+  shared(attempt: Attempt, slot: Slot): GpuId[] {
+    const own = new Set<GpuId>(
+      this.ground.toMembers(this.placed.get(slot)?.taken ?? []).flatMap(({ gpus }) => gpus),
+    );
+    return attempt.members.flatMap(({ held }) => held.lease.gpus.filter((id) => own.has(id)));
+  }
+
+  /** What holds something and will end, by node: what runs, and what starts in this plan. */
+  private enders(): ReadonlyMap<number, readonly Holding<Ender>[]> {
+    const all = new Map<number, Holding<Ender>[]>();
+    const { attempts } = this.line;
+    for (const attempt of attempts) {
+      if (this.ended.has(attempt)) continue;
+      const holder = { endMs: endOf(attempt, this.now), sinceMs: attempt.lease.heldSinceMs };
+      for (const { entry, held } of attempt.members) {
+        pushTo(all, entry.index, { holder, entry, held });
+      }
+    }
+    for (const { job, taken } of this.placed.values()) {
+      const holder = { endMs: job.endMs, sinceMs: this.now };
+      for (const { shape, place } of taken) {
+        const entry = this.ground.fleet.at(place.node);
+        pushTo(all, place.node, { holder, entry, held: { shape, gpus: place.gpus } });
+      }
+    }
+    return all;
+  }
+}
+
+function pushTo<V>(map: Map<number, V[]>, key: number, value: V): void {
+  const list = map.get(key);
+  if (list === undefined) map.set(key, [value]);
+  else list.push(value);
+}

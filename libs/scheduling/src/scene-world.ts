@@ -1,0 +1,200 @@
+/** A small fleet in virtual time for tests: applies plans as the service would, and checks each against the fleet. */
+import type { AttemptId, NodeId, TaskId } from "@fastgpu/domain/ids";
+import { withLease, withoutAttempt, withoutReserved, withStopping } from "./explain/lease.ts";
+import type {
+  Plan,
+  PlanLease,
+  PlanNode,
+  PlanQueue,
+  PlanReservation,
+  PlanTask,
+  PlanUsage,
+} from "./plan.ts";
+import { createPlanner, type Planner } from "./planner.ts";
+import { defaultSchedulingPolicy, type SchedulingPolicy } from "./scheduling-policy.ts";
+
+/** A task with the time that it really runs. */
+export interface Work {
+  readonly task: PlanTask;
+  readonly runMs: number;
+}
+
+/** What runs in the world. */
+export interface Running {
+  work: Work;
+  readonly nodes: readonly NodeId[];
+  readonly startMs: number;
+  /** When it ends by itself. */
+  endMs: number;
+  stopping: boolean;
+}
+
+/** Time from a stop signal to the end of a victim. */
+const stopMs = 5_000;
+
+/** Plays plans on a fleet. Violations of what must always hold throw. */
+export class World {
+  nowMs = 0;
+  readonly nodes = new Map<NodeId, PlanNode>();
+  readonly waiting = new Map<TaskId, Work>();
+  readonly running = new Map<AttemptId, Running>();
+  readonly started = new Map<TaskId, number>();
+  readonly preempted: { readonly task: TaskId; readonly atMs: number }[] = [];
+  /** GPU-milliseconds by project. */
+  readonly served = new Map<string, number>();
+  queues: readonly PlanQueue[] = [];
+  reservations: readonly PlanReservation[] = [];
+  usage: PlanUsage[] = [];
+  readonly policy: SchedulingPolicy;
+  readonly planner: Planner;
+  private attempts = 0;
+
+  constructor(nodes: readonly PlanNode[], policy: SchedulingPolicy = defaultSchedulingPolicy) {
+    for (const node of nodes) this.nodes.set(node.id, node);
+    this.policy = policy;
+    this.planner = createPlanner({ policy, rng: () => 0.5 });
+  }
+
+  submit(...works: readonly Work[]): void {
+    for (const work of works) this.waiting.set(work.task.id, work);
+  }
+
+  state() {
+    return {
+      nodes: [...this.nodes.values()],
+      tasks: Array.from(this.waiting.values(), ({ task }) => task),
+      queues: this.queues,
+      usage: this.usage,
+      reservations: this.reservations,
+    };
+  }
+
+  /** Plans once and applies the plan. */
+  turn(): Plan {
+    const state = this.state();
+    const plan = this.planner.plan(state, this.nowMs);
+    for (const placement of plan.placements) {
+      const { task, members } = placement;
+      if (members.length !== task.replicas) throw new Error(`${task.id} is not whole`);
+      const attempt = `att-${this.attempts++}` as AttemptId;
+      const work = this.waiting.get(task.id);
+      if (work === undefined) throw new Error(`${task.id} does not wait`);
+      for (const [member, { node: id, gpus }] of members.entries()) {
+        const node = this.nodes.get(id);
+        if (node === undefined || !node.acceptsWork) throw new Error(`${id} takes no work`);
+        for (const gpu of gpus) {
+          const found = node.gpus.find((each) => each.id === gpu);
+          if (found?.free !== true) throw new Error(`${gpu} is not free`);
+          if ((found.reservedFor ?? task.id) !== task.id) throw new Error(`${gpu} is reserved`);
+        }
+        if (gpus.length !== task.demand.gpuCount)
+          throw new Error(`${task.id} gets ${gpus.length} GPUs`);
+        const at = { gpus, nowMs: this.nowMs, attempt, member };
+        const held = withLease(node, task, at);
+        for (const resource of ["cpuMillis", "memoryMib", "diskMib"] as const) {
+          const sum = held.running.reduce((total, lease) => total + lease[resource], 0);
+          if (sum > node[resource]) throw new Error(`${id} has not so much ${resource}`);
+        }
+        this.nodes.set(id, held);
+      }
+      for (const [id, node] of this.nodes) {
+        if (node.gpus.some((gpu) => gpu.reservedFor === task.id)) {
+          this.nodes.set(id, withoutReserved(node, task.id));
+        }
+      }
+      this.waiting.delete(task.id);
+      if (!this.started.has(task.id)) this.started.set(task.id, this.nowMs);
+      this.running.set(attempt, {
+        work: { ...work, task: { ...task } },
+        nodes: [...new Set(members.map(({ node }) => node))],
+        startMs: this.nowMs,
+        endMs: this.nowMs + work.runMs,
+        stopping: false,
+      });
+    }
+    for (const { victim, gpus, reservedFor } of plan.preemptions)
+      this.stop(victim, gpus, reservedFor);
+    return plan;
+  }
+
+  private stop(victim: AttemptId, gpus: PlanLease["gpus"], reservedFor: TaskId): void {
+    const running = this.running.get(victim);
+    if (running === undefined) throw new Error(`${victim} does not run`);
+    const { task } = running.work;
+    if (!task.preemptible) throw new Error(`${task.id} can not be stopped`);
+    if (running.stopping) throw new Error(`${task.id} stops already`);
+    running.stopping = true;
+    const endsByMs = this.nowMs + stopMs;
+    for (const id of running.nodes) {
+      const node = this.nodes.get(id)!;
+      this.nodes.set(id, withStopping(node, victim, { endsByMs, gpus, reservedFor }));
+    }
+    this.preempted.push({ task: task.id, atMs: this.nowMs });
+    const doneMs = this.nowMs - running.startMs;
+    const left = Math.max(1, running.work.runMs - doneMs);
+    running.work = { ...running.work, runMs: left };
+    running.endMs = endsByMs;
+  }
+
+  /** The next moment at which something ends. */
+  nextMs(): number {
+    return Math.min(...Array.from(this.running.values(), ({ endMs }) => endMs));
+  }
+
+  /** Goes to a time: what ends until then ends. */
+  advance(toMs: number): void {
+    const passedMs = toMs - this.nowMs;
+    const decay = 2 ** (-passedMs / this.policy.usage.halfLifeMs);
+    const sums = new Map<string, PlanUsage>();
+    for (const each of this.usage) {
+      sums.set(`${each.project} ${each.user}`, { ...each, gpuMs: each.gpuMs * decay });
+    }
+    for (const { work } of this.running.values()) {
+      const { org, project, user, demand, replicas } = work.task;
+      const gpuMs = passedMs * demand.gpuCount * replicas;
+      const key = `${project} ${user}`;
+      sums.set(key, { org, project, user, gpuMs: (sums.get(key)?.gpuMs ?? 0) + gpuMs });
+      this.served.set(project, (this.served.get(project) ?? 0) + gpuMs);
+    }
+    this.usage = [...sums.values()];
+    this.nowMs = toMs;
+    for (const [attempt, { work, nodes, startMs, endMs, stopping }] of this.running) {
+      if (endMs > toMs) continue;
+      this.running.delete(attempt);
+      for (const id of nodes) this.nodes.set(id, withoutAttempt(this.nodes.get(id)!, attempt));
+      if (!stopping) continue;
+      const { task } = work;
+      const gpus = task.demand.gpuCount * task.replicas;
+      const again = {
+        ...task,
+        attainedGpuMs: task.attainedGpuMs + (toMs - startMs) * gpus,
+        heldMs: task.heldMs + toMs - startMs,
+        preemptions: task.preemptions + 1,
+      };
+      this.submit({ task: again, runMs: work.runMs });
+    }
+  }
+
+  /** A world in the same state, with a planner of its own. */
+  copy(): World {
+    const copy = new World([...this.nodes.values()], this.policy);
+    copy.nowMs = this.nowMs;
+    copy.queues = this.queues;
+    copy.reservations = this.reservations;
+    copy.usage = this.usage;
+    copy.attempts = this.attempts;
+    for (const [id, work] of this.waiting) copy.waiting.set(id, work);
+    for (const [id, running] of this.running) copy.running.set(id, { ...running });
+    return copy;
+  }
+
+  /** How long a task has run in all its attempts so far. */
+  ranMs(id: TaskId): number {
+    const gone = this.waiting.get(id)?.task;
+    const now = [...this.running.values()].find(({ work }) => work.task.id === id);
+    const task = gone ?? now?.work.task;
+    if (task === undefined) return Number.POSITIVE_INFINITY;
+    const gpus = Math.max(1, task.demand.gpuCount * task.replicas);
+    return task.attainedGpuMs / gpus + (now === undefined ? 0 : this.nowMs - now.startMs);
+  }
+}
