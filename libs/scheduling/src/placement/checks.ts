@@ -4,6 +4,7 @@
  */
 import type { Cluster } from "./cluster.ts";
 import { memoryTaken } from "./cluster.ts";
+import { fitsMig } from "./mig.ts";
 import type { GpuKind } from "./nodes.ts";
 import { migGrade } from "./shapes.ts";
 import type { HostDemand, Shape } from "./shapes.ts";
@@ -14,6 +15,7 @@ export type BlockReason =
   | "gpu_model"
   | "gpu_simulated"
   | "gpu_isolation"
+  | "gpu_mig"
   | "gpu_memory"
   | "gpu_count"
   | "gpu_shared_with_other_tenant"
@@ -34,6 +36,7 @@ function kindAllowed(shape: Shape, kind: GpuKind): boolean {
     modelAllowed(shape, kind) &&
     (shape.allowSimulated || !kind.simulated) &&
     gradeAllowed(shape, kind) &&
+    migAllowed(shape, kind) &&
     kind.memoryMib >= shape.gpuMemoryMib
   );
 }
@@ -44,7 +47,13 @@ function modelAllowed(shape: Shape, kind: GpuKind): boolean {
 
 /** A whole GPU is held alone, whatever its grade; a shared one must be kept apart well enough. */
 function gradeAllowed(shape: Shape, kind: GpuKind): boolean {
+  if (shape.mig !== undefined) return kind.grade <= shape.weakestGrade;
   return shape.gpuMilli >= 1000 || (kind.grade > 0 && kind.grade <= shape.weakestGrade);
+}
+
+/** A GPU in MIG mode is given out in instances of its geometry, and no other GPU is. */
+function migAllowed(shape: Shape, kind: GpuKind): boolean {
+  return shape.mig?.geometry === kind.mig;
 }
 
 /** Tenants share a GPU only in MIG instances; an idle GPU is open to all. */
@@ -77,6 +86,7 @@ function gpuCheck(reason: BlockReason, test: GpuTest): Check {
 
 const hasRoom: GpuTest = (shape, kind, at, { states }) =>
   kindAllowed(shape, kind) &&
+  (shape.mig === undefined || fitsMig(shape.mig, states.owner[at]!)) &&
   states.freeMilli[at]! >= shape.gpuMilli &&
   states.freeMib[at]! >= memoryTaken(shape, kind.memoryMib);
 
@@ -92,6 +102,7 @@ const kindChecks: readonly Check[] = [
   gpuCheck("gpu_model", modelAllowed),
   gpuCheck("gpu_simulated", (shape, kind) => shape.allowSimulated || !kind.simulated),
   gpuCheck("gpu_isolation", gradeAllowed),
+  gpuCheck("gpu_mig", migAllowed),
   gpuCheck("gpu_memory", (shape, kind) => kind.memoryMib >= shape.gpuMemoryMib),
 ];
 
@@ -182,6 +193,7 @@ export class Fitter {
     if (states.freeMilli[at]! < shape.gpuMilli) return false;
     const kindId = states.kind[at]!;
     if (this.table(shape)[kindId] === 0) return false;
+    if (shape.mig !== undefined) return fitsMig(shape.mig, states.owner[at]!);
     if (shape.gpuMilli >= 1000) return states.gap[at]! >= 1000;
     const owner = states.owner[at]!;
     const kind = kinds.kinds[kindId]!;

@@ -1,4 +1,5 @@
 import { lastOrder } from "./bound-tree.ts";
+import { migSlices } from "./mig.ts";
 import { createGpuKinds } from "./nodes.ts";
 import type { GpuKinds, NodeSpec } from "./nodes.ts";
 import { migGrade } from "./shapes.ts";
@@ -11,6 +12,8 @@ import { Supply } from "./supply.ts";
 export interface Placement {
   readonly node: number;
   readonly gpus: readonly number[];
+  /** For MIG instances, the first memory slice of each. */
+  readonly starts?: readonly number[];
 }
 
 /** One node as the cluster holds it. */
@@ -166,11 +169,21 @@ export class Cluster {
     draft.cpuMillis += sign * shape.cpuMillis;
     draft.memoryMib += sign * shape.memoryMib;
     draft.diskMib += sign * shape.diskMib;
-    for (const gpu of placement.gpus) {
+    for (let index = 0; index < placement.gpus.length; index++) {
+      const gpu = placement.gpus[index]!;
       const at = entry.order.indexOf(gpu);
       const kind = kinds.kinds[draft.kind[at]!]!;
       draft.freeMilli[at]! += sign * shape.gpuMilli;
       draft.freeMib[at]! += sign * memoryTaken(shape, kind.memoryMib);
+      if (shape.mig !== undefined) {
+        const slices = migSlices(shape.mig, placement.starts?.[index] ?? 0);
+        const held = draft.owner[at]! & slices;
+        if (held !== (sign < 0 ? 0 : slices)) {
+          throw new RangeError(`slices of GPU ${gpu} of node ${entry.spec.id} are not as said`);
+        }
+        draft.owner[at]! ^= slices;
+        continue;
+      }
       const idle = draft.freeMilli[at]! >= kind.capacityMilli;
       if (idle) draft.owner[at] = 0;
       else if (sign < 0 && kind.grade !== migGrade) draft.owner[at] = shape.ownerId;
@@ -298,8 +311,9 @@ export class Cluster {
   }
 }
 
-/** GPU memory that a shape takes of one GPU: all of it when it asks for the whole GPU. */
+/** GPU memory that a shape takes of one GPU beside its slices: all of it when it asks for the whole GPU. */
 export function memoryTaken(shape: Shape, gpuMemoryMib: number): number {
+  if (shape.mig !== undefined) return 0;
   return shape.gpuMilli >= 1000 ? gpuMemoryMib : shape.gpuMemoryMib;
 }
 

@@ -7,6 +7,7 @@ import type { FitReport } from "./explain.ts";
 import { createDefaultPolicy } from "./default-policy.ts";
 import { createFgdPolicy } from "./fgd-policy.ts";
 import { findByScan, Finder } from "./finder.ts";
+import { bestMigStart } from "./mig.ts";
 import { Mix, type LearnedMix } from "./mix.ts";
 import type { NodeSpec } from "./nodes.ts";
 import type { Policy, PolicyFactory } from "./policy.ts";
@@ -157,7 +158,12 @@ export class PlacementEngine {
   private at(node: number, shape: Shape): Placement {
     const { slot, order } = this.cluster.nodes[node]!;
     this.policy.choose(slot, shape, this.positions);
-    return { node, gpus: this.positions.map((position) => order[position]!) };
+    const gpus = this.positions.map((position) => order[position]!);
+    const { mig } = shape;
+    if (mig === undefined) return { node, gpus };
+    const { base, owner } = this.cluster.states;
+    const starts = this.positions.map((at) => bestMigStart(mig, owner[base[slot]! + at]!));
+    return { node, gpus, starts };
   }
 
   private findAny(shape: Shape): Placement | undefined {

@@ -76,7 +76,7 @@ export class Mix {
 /** The request behind a shape: what is numbered by one engine alone is left out. */
 function requestOf(shape: Shape): ResourceRequest {
   const { gpus, gpuMilli, gpuMemoryMib, models, minIsolation, allowSimulated } = shape;
-  const { owner, cpuMillis, memoryMib, diskMib } = shape;
+  const { owner, migProfile, cpuMillis, memoryMib, diskMib } = shape;
   const gpu = { gpus, gpuMilli, gpuMemoryMib, models, minIsolation, allowSimulated };
-  return { ...gpu, owner, cpuMillis, memoryMib, diskMib };
+  return { ...gpu, owner, migProfile, cpuMillis, memoryMib, diskMib };
 }

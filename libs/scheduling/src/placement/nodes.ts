@@ -1,3 +1,4 @@
+import type { MigGeometryName } from "./mig.ts";
 import { isolationGrades } from "./shapes.ts";
 import type { IsolationGrade } from "./shapes.ts";
 
@@ -11,6 +12,8 @@ export interface GpuSpec {
   /** How tenants on this GPU are kept apart. */
   readonly isolation: IsolationGrade;
   readonly simulated: boolean;
+  /** Set while the GPU is in MIG mode: it is given out in instances only, and its grade is mig. */
+  readonly mig?: MigGeometryName;
 }
 
 /** One machine as it can be given out: capacities, not what is left. */
@@ -36,6 +39,7 @@ export interface GpuKind {
   readonly capacityMilli: number;
   readonly grade: number;
   readonly simulated: boolean;
+  readonly mig: MigGeometryName | undefined;
 }
 
 /** Gives each distinct kind of GPU, and each model, a number. */
@@ -51,14 +55,23 @@ export function createGpuKinds(): GpuKinds {
   const models: string[] = [];
   const byKey = new Map<string, GpuKind>();
   const intern = (gpu: GpuSpec): GpuKind => {
-    const { model, memoryMib, capacityMilli, simulated } = gpu;
-    const grade = isolationGrades.indexOf(gpu.isolation);
-    const key = JSON.stringify([model, memoryMib, capacityMilli, grade, simulated]);
+    const { model, memoryMib, capacityMilli, simulated, mig } = gpu;
+    const grade = isolationGrades.indexOf(mig === undefined ? gpu.isolation : "mig");
+    const key = JSON.stringify([model, memoryMib, capacityMilli, grade, simulated, mig ?? ""]);
     const known = byKey.get(key);
     if (known !== undefined) return known;
     let modelId = models.indexOf(model);
     if (modelId < 0) modelId = models.push(model) - 1;
-    const kind = { id: kinds.length, model, modelId, memoryMib, capacityMilli, grade, simulated };
+    const kind = {
+      id: kinds.length,
+      model,
+      modelId,
+      memoryMib,
+      capacityMilli,
+      grade,
+      simulated,
+      mig,
+    };
     kinds.push(kind);
     byKey.set(key, kind);
     return kind;

@@ -3,6 +3,9 @@
  * feasible places and the same scores, so everything is computed once per shape.
  */
 
+import { migProfiles } from "./mig.ts";
+import type { MigProfile } from "./mig.ts";
+
 /** Isolation grades, strongest first; an index into this list is a grade's number. */
 export const isolationGrades = [
   "exclusive",
@@ -27,6 +30,8 @@ export interface ResourceRequest {
   readonly gpuMemoryMib: number;
   /** Allowed GPU models; null allows every model. */
   readonly models: readonly string[] | null;
+  /** A MIG instance of this profile (`MigProfile.id`) on each GPU instead of a share of it; null for none. */
+  readonly migProfile: string | null;
   /** The weakest isolation grade that is accepted. */
   readonly minIsolation: IsolationGrade;
   readonly allowSimulated: boolean;
@@ -43,6 +48,7 @@ export const emptyRequest: ResourceRequest = {
   gpuMilli: 0,
   gpuMemoryMib: 0,
   models: null,
+  migProfile: null,
   minIsolation: "timeslice",
   allowSimulated: true,
   owner: "",
@@ -72,6 +78,8 @@ export interface Shape extends ResourceRequest {
   readonly ownerId: number;
   /** The weakest accepted grade as an index into `isolationGrades`. */
   readonly weakestGrade: number;
+  /** The profile of `migProfile`. */
+  readonly mig: MigProfile | undefined;
 }
 
 /** A field of a request that cannot be used. */
@@ -109,6 +117,21 @@ export function checkRequest(request: ResourceRequest): RequestProblem | undefin
   }
   if (request.models?.length === 0) {
     return { field: "models", problem: "must name at least one model, or be absent" };
+  }
+  return request.migProfile === null ? undefined : checkMig(request, request.migProfile);
+}
+
+function checkMig(request: ResourceRequest, profileId: string): RequestProblem | undefined {
+  const profile = migProfiles.get(profileId);
+  if (profile === undefined) {
+    return { field: "migProfile", problem: `must be one of ${[...migProfiles.keys()].join(", ")}` };
+  }
+  if (request.gpus === 0) {
+    return { field: "gpus", problem: "must be at least 1 when a MIG instance is asked for" };
+  }
+  if (request.gpuMilli !== profile.gpuMilli) {
+    const problem = `must be ${profile.gpuMilli}, the part that ${profileId} takes`;
+    return { field: "gpuMilli", problem };
   }
   return undefined;
 }
@@ -181,6 +204,7 @@ export function createShapeTable(): ShapeTable {
       models,
       weakestGrade,
       allowSimulated,
+      request.migProfile,
     ]);
     const classKey = `${gpuKey}${request.cpuMillis}/${request.memoryMib}/${request.diskMib}`;
     const key = `${classKey}/${owner}`;
@@ -199,6 +223,7 @@ export function createShapeTable(): ShapeTable {
       familyId,
       family,
       weakestGrade,
+      mig: request.migProfile === null ? undefined : migProfiles.get(request.migProfile),
       ownerId: ownerId(owner),
     };
     shapes.push(shape);

@@ -30,11 +30,13 @@ export function stateHash(cluster: Cluster): string {
       let hash = mixText(seed, spec.id);
       hash = mix(mix(hash, draft.schedulable), draft.cpuMillis);
       hash = mix(mix(hash, draft.memoryMib), draft.diskMib);
-      for (const [gpu, { model }] of spec.gpus.entries()) {
+      for (const [gpu, { model, mig: inSlices }] of spec.gpus.entries()) {
         const at = position[gpu]!;
         hash = mixText(hash, model);
         hash = mix(mix(hash, draft.freeMilli[at]!), draft.freeMib[at]!);
-        hash = mixText(hash, cluster.shapes.ownerName(draft.owner[at]!));
+        const owner = draft.owner[at]!;
+        const tenant = inSlices === undefined ? cluster.shapes.ownerName(owner) : String(owner);
+        hash = mixText(hash, tenant);
       }
       if (seed === 0x811c9dc5) low = (low + hash) | 0;
       else high = (high + hash) | 0;

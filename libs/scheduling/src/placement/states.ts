@@ -15,7 +15,7 @@ export interface StateDraft {
   readonly kind: Int32Array;
   readonly freeMilli: Int32Array;
   readonly freeMib: Int32Array;
-  /** Tenant on the GPU; 0 where none is named. */
+  /** Tenant on the GPU, 0 where none is named; in MIG mode, where tenants do not matter, the mask of taken slices. */
   readonly owner: Int32Array;
   /** What a scorer sees: the free share, or the free share of memory where that is less. */
   readonly gap: Int32Array;

@@ -119,6 +119,7 @@ const words: Readonly<Record<FitReport["blockers"][number]["reason"], string>> =
   gpu_model: "has too few GPUs of the model",
   gpu_simulated: "has only simulated GPUs",
   gpu_isolation: "keeps tenants apart too weakly",
+  gpu_mig: "gives out its GPUs in other instances",
   gpu_memory: "has too little GPU memory",
   gpu_count: "has too few GPUs",
   gpu_shared_with_other_tenant: "shares its GPUs with others",

@@ -18,6 +18,7 @@ const checks: Readonly<Record<BlockCheck, readonly [NodeCheck, (demand: Demand) 
     (demand) => `have too few GPUs with ${demand.gpuMinMemoryMib} MiB`,
   ],
   gpu_isolation: [NodeCheck.GPU_ISOLATION, () => "keep tenants apart too weakly"],
+  gpu_mig: [NodeCheck.GPU_MIG, () => "give out their GPUs in other instances"],
   gpu_shared_with_other_tenant: [
     NodeCheck.GPU_SHARED_WITH_OTHER_TENANT,
     () => "share their GPUs with another organisation",
