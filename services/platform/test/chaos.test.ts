@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { eventually } from "@fastgpu/testkit/signals";
 import { checkOutcome, effectsFile, submitAll } from "./effects.ts";
 import { shortLeases, testPlatform } from "./harness.ts";
 
@@ -30,7 +31,14 @@ test("database and broker killed under load, the broker's store wiped: nothing a
   const names = submitAll(p, file, 40);
   for (const victim of ["postgres", "nats", "postgres"] as const) {
     await new Promise((resolve) => setTimeout(resolve, 1_500));
-    process.kill(p.platform.backingPids()[victim], "SIGKILL");
+    await eventually(`${victim} is there to be killed`, () => {
+      try {
+        return process.kill(p.platform.backingPids()[victim], "SIGKILL");
+      } catch {
+        // It is still being started after the kill before.
+        return false;
+      }
+    });
   }
   await checkOutcome(p, await names, file);
 }, 300_000);

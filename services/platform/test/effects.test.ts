@@ -27,6 +27,14 @@ describe("effects of runs", () => {
       ],
       /two runs of task 1 overlap/,
     ],
+    [
+      "a gang whose members ended in different attempts",
+      [
+        ...["begin 1.0 att-a 1.0", "begin 1.1 att-a 1.0", "end 1.0 att-a 1.2"],
+        ...["begin 1.1 att-b 2.0", "end 1.1 att-b 2.2"],
+      ],
+      /gang 1.1 ended in pieces/,
+    ],
     ["an end out of nowhere", ["end 1 att-a 1.0"], /an end without its begin/],
   ])("%s is found", (_what, lines, message) => {
     expect(() => checkEffects(lines, 2)).toThrow(message);

@@ -9,6 +9,7 @@ import {
   script,
   settledAudit,
   stateName,
+  withSpec,
   type Clients,
   type Reachable,
 } from "./harness.ts";
@@ -18,6 +19,8 @@ import {
 
 /** Tasks of each such test. */
 export const taskCount = 200;
+/** Every tenth of them is a gang of two. */
+const isGang = (n: number): boolean => n % 10 === 5;
 
 /** A platform under such a test. */
 export interface Victim extends Pick<Clients, "tasks" | "billing" | "parent"> {
@@ -26,24 +29,25 @@ export interface Victim extends Pick<Clients, "tasks" | "billing" | "parent"> {
 }
 
 /**
- * Each run of a task writes its begin and its end, with the kernel's clock, to a file outside its own folder: what it
+ * Each run of a task, or of a gang's member, writes its begin and its end, with the kernel's clock, to a file outside its own folder: what it
  * did in the world, whatever the platform thinks of it.
  */
 function effects(file: string): string {
   return (
-    `at() { cut -d" " -f1 /proc/uptime; }; ` +
-    `echo "begin $N $FASTGPU_ATTEMPT $(at)" >> ${file}; sleep 0.$((N % 5))1; ` +
-    `echo "end $N $FASTGPU_ATTEMPT $(at)" >> ${file}`
+    `at() { cut -d" " -f1 /proc/uptime; }; run=$N\${RANK:+.$RANK}; ` +
+    `echo "begin $run $FASTGPU_ATTEMPT $(at)" >> ${file}; sleep 0.$((N % 5))1; ` +
+    `echo "end $run $FASTGPU_ATTEMPT $(at)" >> ${file}`
   );
 }
 
 /** Submits with a request id, again and again until it is acknowledged: what a client does. */
 async function submit(p: Victim, n: number, file: string): Promise<string> {
   const requestId = randomUUID();
-  const task = script(effects(file), {
+  const plain = script(effects(file), {
     env: { N: String(n) },
-    ...(n % 4 === 0 ? { gpus: 1 } : {}),
+    ...(n % 4 === 0 || isGang(n) ? { gpus: 1 } : {}),
   });
+  const task = isGang(n) ? withSpec(plain, { replicas: 2 }) : plain;
   for (let tries = 0; ; tries += 1) {
     try {
       const accepted = await p.tasks.runTask(
@@ -58,23 +62,32 @@ async function submit(p: Victim, n: number, file: string): Promise<string> {
   }
 }
 
-/** No two runs of one task overlap, and exactly one run of each came to its end with the last word (I3, I4). */
-export function checkEffects(lines: readonly string[], tasks: number): void {
-  const runs = new Map<string, { begin: number; end: number | undefined }[]>();
-  const open = new Map<string, { begin: number; end: number | undefined }>();
+interface Run {
+  readonly attempt: string;
+  readonly begin: number;
+  end: number | undefined;
+}
+
+/**
+ * No two runs of one task (of a gang: of one rank) overlap, and exactly one run of each came to its end with the last
+ * word (I3, I4), of a gang's ranks all in one attempt (I6). `count`: tasks, for a gang its members.
+ */
+export function checkEffects(lines: readonly string[], count: number): void {
+  const runs = new Map<string, Run[]>();
+  const open = new Map<string, Run>();
   for (const line of lines) {
     const [what, n = "", attempt = "", at] = line.split(" ");
     if (what === "begin") {
-      const run = { begin: Number(at), end: undefined };
-      open.set(attempt, run);
+      const run = { attempt, begin: Number(at), end: undefined };
+      open.set(`${attempt} ${n}`, run);
       runs.set(n, [...(runs.get(n) ?? []), run]);
     } else {
-      const run = open.get(attempt);
+      const run = open.get(`${attempt} ${n}`);
       expect(run, `an end without its begin: ${line}`).toBeDefined();
       if (run !== undefined) run.end = Number(at);
     }
   }
-  expect(runs.size).toBe(tasks);
+  expect(runs.size).toBe(count);
   for (const [n, list] of runs) {
     for (const [at, run] of list.entries()) {
       const next = list[at + 1];
@@ -82,6 +95,8 @@ export function checkEffects(lines: readonly string[], tasks: number): void {
       expect(next.begin, `two runs of task ${n} overlap`).toBeGreaterThanOrEqual(run.end);
     }
     expect(list.at(-1)?.end, `task ${n} never ran to its end`).toBeDefined();
+    const first = runs.get(n.replace(/\.\d+$/, ".0"));
+    expect(list.at(-1)?.attempt, `gang ${n} ended in pieces`).toBe(first?.at(-1)?.attempt);
   }
 }
 
@@ -96,7 +111,8 @@ export async function checkOutcome(
     const task = await endOf(p, name, 120_000);
     expect(stateName(task), `${name}: ${task.statusMessage}`).toBe("TASK_STATE_SUCCEEDED");
   }
-  checkEffects(await linesOf(file), taskCount);
+  const gangs = Array.from({ length: taskCount }, (_, n) => n).filter(isGang).length;
+  checkEffects(await linesOf(file), taskCount + gangs);
   const report = await settledAudit(p);
   expect(describeFailures(report)).toBe("");
 }

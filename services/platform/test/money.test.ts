@@ -21,36 +21,43 @@ test("a task without funds waits, and starts once there is credit", async () => 
   expect(describeFailures(await settledAudit(p))).toBe("");
 }, 120_000);
 
-test("a task whose money runs out is told in time, saves its work, and never costs more than there was (I10)", async () => {
-  // 0.36 USD an hour is 100,000 nano-USD a millisecond: 2,200,000,000 nano-USD are 22 s.
-  const env = {
-    FASTGPU_BILLING__STARTING_CREDIT_USD: "0",
-    FASTGPU_SCHEDULER__LEASE_TTL_MS: "2000",
-    FASTGPU_SCHEDULER__SKEW_MS: "300",
-    FASTGPU_SCHEDULER__MARGIN_MS: "500",
-    FASTGPU_WORKER__LEASE_MARGIN_MS: "500",
-  };
-  await using p = await testPlatform({ env });
-  const name = `organizations/${p.platform.org}/balance`;
-  const granted = 2_200_000n;
-  await p.billing.grantCredit({ name, amountNanos: granted, requestId: randomUUID() });
-  const task = script('trap "echo saved; exit 0" TERM; echo up; while :; do sleep 0.1; done', {
-    gpus: 1,
-  });
-  const patient = withSpec(task, { stopGrace: durationFromMs(2_000) });
-  const started = await p.tasks.runTask({ parent: p.parent, task: patient });
-  const end = await endOf(p, started.name, 90_000);
-  expect(end).toMatchObject({ state: TaskState.FAILED, exitClass: ExitClass.BUDGET });
-  const log: string[] = [];
-  for await (const { records } of p.tasks.readLogs({ name: started.name })) {
-    log.push(...records.map((record) => Buffer.from(record.data).toString()));
-  }
-  expect(log.join("")).toContain("saved");
-  expect(describeFailures(await settledAudit(p))).toBe("");
-  const left = (await p.billing.getBalance({ name })).balance?.nanos ?? -1n;
-  expect(left).toBeGreaterThanOrEqual(0n);
-  expect(left).toBeLessThan(granted);
-}, 180_000);
+test.each([
+  ["task", 1],
+  ["gang of two", 2],
+])(
+  "a %s whose money runs out is told in time, saves its work, and never costs more than there was (I10)",
+  async (_what, replicas) => {
+    // 0.36 USD an hour is 100,000 nano-USD a millisecond: 2,200,000,000 nano-USD are 22 s.
+    const env = {
+      FASTGPU_BILLING__STARTING_CREDIT_USD: "0",
+      FASTGPU_SCHEDULER__LEASE_TTL_MS: "2000",
+      FASTGPU_SCHEDULER__SKEW_MS: "300",
+      FASTGPU_SCHEDULER__MARGIN_MS: "500",
+      FASTGPU_WORKER__LEASE_MARGIN_MS: "500",
+    };
+    await using p = await testPlatform({ env });
+    const name = `organizations/${p.platform.org}/balance`;
+    const granted = 2_200_000n * BigInt(replicas);
+    await p.billing.grantCredit({ name, amountNanos: granted, requestId: randomUUID() });
+    const task = script('trap "echo saved; exit 0" TERM; echo up; while :; do sleep 0.1; done', {
+      gpus: 1,
+    });
+    const patient = withSpec(task, { stopGrace: durationFromMs(2_000), replicas });
+    const started = await p.tasks.runTask({ parent: p.parent, task: patient });
+    const end = await endOf(p, started.name, 90_000);
+    expect(end).toMatchObject({ state: TaskState.FAILED, exitClass: ExitClass.BUDGET });
+    const log: string[] = [];
+    for await (const { records } of p.tasks.readLogs({ name: started.name })) {
+      log.push(...records.map((record) => Buffer.from(record.data).toString()));
+    }
+    expect(log.join("").match(/saved/g)).toHaveLength(replicas);
+    expect(describeFailures(await settledAudit(p))).toBe("");
+    const left = (await p.billing.getBalance({ name })).balance?.nanos ?? -1n;
+    expect(left).toBeGreaterThanOrEqual(0n);
+    expect(left).toBeLessThan(granted);
+  },
+  180_000,
+);
 
 test("a task never costs more than its max_cost: it is told in time, saves its work, and ends with class BUDGET", async () => {
   const env = {
