@@ -28,7 +28,9 @@ import {
 let p: TestPlatform;
 let file: string;
 beforeAll(async () => {
-  p = await testPlatform({ split: true, workers: 3, env: shortLeases });
+  // Long enough for a killed worker to come back within its lease on a busy machine.
+  const env = { ...shortLeases, FASTGPU_SCHEDULER__LEASE_TTL_MS: "8000" };
+  p = await testPlatform({ split: true, workers: 3, env });
   await mkdir(join(p.directory, "effects"), { recursive: true, mode: 0o777 });
   file = join(p.directory, "effects", "log");
 }, 120_000);

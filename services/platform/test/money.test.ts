@@ -30,7 +30,7 @@ test.each([
     // 0.36 USD an hour is 100,000 nano-USD a millisecond: 2,200,000,000 nano-USD are 22 s.
     const env = {
       FASTGPU_BILLING__STARTING_CREDIT_USD: "0",
-      FASTGPU_SCHEDULER__LEASE_TTL_MS: "2000",
+      FASTGPU_SCHEDULER__LEASE_TTL_MS: "4000",
       FASTGPU_SCHEDULER__SKEW_MS: "300",
       FASTGPU_SCHEDULER__MARGIN_MS: "500",
       FASTGPU_WORKER__LEASE_MARGIN_MS: "500",
