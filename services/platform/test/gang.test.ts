@@ -29,7 +29,8 @@ let p: TestPlatform;
 let file: string;
 beforeAll(async () => {
   // Long enough for a killed worker to come back within its lease on a busy machine.
-  const env = { ...shortLeases, FASTGPU_SCHEDULER__LEASE_TTL_MS: "8000" };
+  const leases = { ...shortLeases, FASTGPU_SCHEDULER__LEASE_TTL_MS: "8000" };
+  const env = { ...leases, FASTGPU_WORKER__TOPOLOGY: "{ rack: r1 }" };
   p = await testPlatform({ split: true, workers: 3, env });
   await mkdir(join(p.directory, "effects"), { recursive: true, mode: 0o777 });
   file = join(p.directory, "effects", "log");
@@ -204,6 +205,32 @@ test("a gang that does not fit waits whole, holding nothing, and starts once it 
   for (const blocker of blockers) await endOf(p, blocker);
   expect(await gpusOf(name)).toBe(0);
   expect(describeFailures(await settledAudit(p))).toBe("");
+}, 120_000);
+
+test("members lie as they are asked to, and what this fleet cannot do waits with the reason", async () => {
+  const { nodes } = await p.nodes.listNodes({});
+  expect(nodes.map(({ topology }) => topology)).toEqual([1, 2, 3].map(() => ({ rack: "r1" })));
+  const { NODE, NVLINK, RACK } = TopologyLevel;
+  for (const [topology, places] of [
+    [{ within: RACK, spreadOver: NODE }, 3],
+    [{ spreadOver: NODE }, 3],
+  ] as const) {
+    const name = await run(gang("true", { topology }));
+    const task = await endOf(p, name);
+    expect(stateName(task), task.statusMessage).toBe("TASK_STATE_SUCCEEDED");
+    const [attempt] = await attemptsOf(name);
+    expect(new Set(attempt?.members.map(({ node }) => node)).size).toBe(places);
+  }
+  const pair = await run(gang("true", { replicas: 2, topology: { within: NODE } }));
+  expect((await endOf(p, pair)).state).toBe(TaskState.SUCCEEDED);
+  const [together] = await attemptsOf(pair);
+  expect(new Set(together?.members.map(({ node }) => node)).size).toBe(1);
+  for (const topology of [{ within: NODE }, { within: NVLINK }, { spreadOver: RACK }]) {
+    const name = await run(gang("true", { topology }));
+    const task = await until(name, ({ queueReason }) => queueReason === QueueReason.UNSATISFIABLE);
+    expect(task.statusMessage).not.toBe("");
+    await p.tasks.cancelTask({ name });
+  }
 }, 120_000);
 
 test("what no gang can be is refused with the field", async () => {
