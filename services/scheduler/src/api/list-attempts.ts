@@ -9,6 +9,7 @@ import { cutPage, pageSize } from "@fastgpu/rpc/page-token";
 import type { Scheduler } from "../scheduler.ts";
 import { listAttemptsOf, readAttempts } from "../store/attempts.ts";
 import { taskOf, tenantOf } from "./names.ts";
+import { attemptBytes, rowsWithin } from "./page-weight.ts";
 import { inTenant, readTaskOf } from "./read-task.ts";
 import { attemptToWire } from "./attempt-wire.ts";
 import { readMemberPlaces } from "./task-wire.ts";
@@ -21,7 +22,7 @@ export async function listAttempts(
 ): Promise<MessageInitShape<typeof ListAttemptsResponseSchema>> {
   const tenant = tenantOf(context);
   const id = taskOf(request.parent);
-  await readTaskOf(s, tenant, { id, name: request.parent });
+  const task = await readTaskOf(s, tenant, { id, name: request.parent });
   const query = ["ListAttempts", request.parent];
   const size = pageSize(request.pageSize);
   const [epoch, after] = s.pageTokens.read(query, request.pageToken)?.split(" ") ?? [];
@@ -33,7 +34,7 @@ export async function listAttempts(
     }),
   );
   const page = cutPage(rows, {
-    size,
+    size: rowsWithin(rows, size, () => attemptBytes(task)),
     tokens: s.pageTokens,
     query,
     cursorOf: (attempt) => `${attempt.epoch} ${attempt.id}`,

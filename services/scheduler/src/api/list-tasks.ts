@@ -12,6 +12,7 @@ import { listTasks as readPage, type StoredTask } from "../store/tasks.ts";
 import { parseFilter } from "./filter.ts";
 import { tenantOf } from "./names.ts";
 import { inTenant, readCosts, readGpuTimes } from "./read-task.ts";
+import { rowsWithin, taskBytes } from "./page-weight.ts";
 import { noPlace, readPlaces, taskToWire } from "./task-wire.ts";
 
 const defaultPageSize = 50;
@@ -45,7 +46,8 @@ export async function listTasks(
     }),
   );
   const cursorOf = (task: StoredTask): string => `${task.createdMs} ${task.id}`;
-  const page = cutPage(rows, { size, tokens: s.pageTokens, query, cursorOf });
+  const fitting = rowsWithin(rows, size, taskBytes);
+  const page = cutPage(rows, { size: fitting, tokens: s.pageTokens, query, cursorOf });
   const places = await readPlaces(
     s.core,
     page.rows.flatMap((task) => task.attempt ?? []),
