@@ -14,6 +14,7 @@ import {
   type WaitReason,
 } from "./plan.ts";
 import { Budget } from "./planning/budget.ts";
+import { proposeMoves } from "./planning/consolidate.ts";
 import { emptyFleet, type Fleet } from "./planning/fleet.ts";
 import { Ground } from "./planning/ground.ts";
 import { attemptsOf, createLine, type Line } from "./planning/line.ts";
@@ -115,12 +116,14 @@ function planOn(
   });
   // 3. As data: leases, who stops, and why the others wait.
   room.heads.clear();
+  const { enabled, maxMoves } = policy.consolidation;
+  const { minRunMs } = policy.order;
   return {
     placements: placementsOf(room, ground),
     preemptions: decisions.flatMap((decision) => preemptionsOf(decision, { room, line })),
     reasons: explainWaiting(state.tasks, { fleet, budget, line, room, now }),
     starts,
-    moves: [],
+    moves: enabled ? proposeMoves(ground, { attempts, maxMoves, minRunMs, now }) : [],
   };
 }
 

@@ -113,6 +113,12 @@ export class Ground {
     });
   }
 
+  /** Takes a place on one of some nodes. */
+  placeOn(shape: Shape, allowed: (node: number) => boolean): Taken | undefined {
+    const place = this.draft.place(shape, { allowed });
+    return place === undefined ? undefined : { shape, place };
+  }
+
   /** Takes free GPUs that a task must not get, for as long as its place is looked for. */
   private exclude(task: PlanTask): Taken[] {
     return task.excludedGpus.flatMap((id) => {
