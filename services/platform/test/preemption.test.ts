@@ -1,0 +1,347 @@
+import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { timestampMs } from "@bufbuild/protobuf/wkt";
+import {
+  ApiKeyService,
+  OrganizationService,
+  ProjectService,
+} from "@fastgpu/contracts/fastgpu/auth/v1/auth_service_pb";
+import {
+  BillingService,
+  UsageKind,
+} from "@fastgpu/contracts/fastgpu/billing/v1/billing_service_pb";
+import { PolicyService } from "@fastgpu/contracts/fastgpu/scheduler/v1/policy_service_pb";
+import { QueueService } from "@fastgpu/contracts/fastgpu/scheduler/v1/queue_service_pb";
+import {
+  ExitClass,
+  QueueReason,
+  TaskState,
+  type Attempt,
+  type Task,
+} from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
+import { TaskService } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
+import { describeFailures } from "@fastgpu/auditor/audit";
+import { freePort } from "@fastgpu/lifecycle/child";
+import { createChannel } from "@fastgpu/rpc/channel";
+import { createClient } from "@fastgpu/rpc/client";
+import { expect, test } from "vitest";
+import { startComposed } from "./composed-child.ts";
+import {
+  endOf,
+  linesOf,
+  openClients,
+  openDirectory,
+  script,
+  settledAudit,
+  shortLeases,
+  testPlatform,
+  withSpec,
+  type Clients,
+  type Reachable,
+} from "./harness.ts";
+
+/** A platform under these tests, wherever it runs. */
+interface Fleet extends Clients {
+  readonly platform: Pick<Reachable, "address" | "org" | "auditorUrl">;
+  readonly directory: string;
+}
+
+/** Clients with a key; they outlive restarts. */
+function clientsOf(p: Fleet, key = p.key) {
+  const { address } = p.platform;
+  const channel = createChannel({ address, token: () => Promise.resolve(key) });
+  return {
+    tasks: createClient(TaskService, channel),
+    billing: createClient(BillingService, channel),
+    organizations: createClient(OrganizationService, channel),
+    projects: createClient(ProjectService, channel),
+    keys: createClient(ApiKeyService, channel),
+    queues: createClient(QueueService, channel),
+    policies: createClient(PolicyService, channel),
+    [Symbol.dispose]: () => channel.close(),
+  };
+}
+
+/** Victims may be stopped after a second: the shipped ten minutes are too long for a test. */
+const soon = "order:\n  minRunMs: 1000\n";
+
+/** The first organisation gets so many GPUs guaranteed; another one has a key, a project and money. */
+async function twoTenants(p: Fleet, guaranteedGpus: number) {
+  using operator = clientsOf(p);
+  await operator.policies.setSchedulingPolicy({ source: soon });
+  await operator.queues.updateQueue({
+    queue: { name: `organizations/${p.platform.org}/queue`, guaranteedGpus },
+    updateMask: { paths: ["guaranteed_gpus"] },
+  });
+  const { name: parent } = await operator.organizations.createOrganization({
+    organization: { displayName: "borrower" },
+  });
+  const apiKey = { displayName: "admin", role: "org_admin" };
+  const { secret } = await operator.keys.createApiKey({ parent, apiKey });
+  await operator.billing.grantCredit({
+    name: `${parent}/balance`,
+    amountNanos: 1_000_000_000_000n,
+    requestId: randomUUID(),
+  });
+  using theirs = clientsOf(p, secret);
+  const project = await theirs.projects.createProject({ parent, project: { displayName: "p" } });
+  return { key: secret, parent: project.name };
+}
+
+/**
+ * A training of so many steps that says when it begins and where, saves at each step and when it is told to stop, and
+ * ends with what it did in all.
+ */
+function training(p: Fleet, name: string, steps: number, over: Parameters<typeof withSpec>[1]) {
+  const log = join(p.directory, "log");
+  const text = [
+    `n=$(cat "$FASTGPU_CHECKPOINT_DIR/n" 2>/dev/null || echo 0)`,
+    `trap 'echo "stop ${name} $n" >> ${log}; exit 75' TERM`,
+    `echo "begin ${name} $n" >> ${log}`,
+    `while [ $n -lt ${steps} ]; do sleep 0.1; n=$((n+1)); echo $n > "$FASTGPU_CHECKPOINT_DIR/n"`,
+    `echo "{\\"step\\":$n,\\"of\\":${steps},\\"checkpoint\\":true}" >&3; done`,
+    `echo "end ${name} $n" >> ${log}`,
+  ].join("\n");
+  return withSpec(script(text, { gpus: 1 }), over);
+}
+
+const logOf = (p: Fleet) => linesOf(join(p.directory, "log"));
+
+async function until<T>(what: string, look: () => Promise<T | undefined>): Promise<T> {
+  const deadline = performance.now() + 60_000;
+  for (;;) {
+    const found = await look();
+    if (found !== undefined) return found;
+    if (performance.now() > deadline) throw new Error(`it never came: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+const begun = (p: Fleet, name: string) =>
+  until(`${name} begins`, async () =>
+    (await logOf(p)).some((line) => line.startsWith(`begin ${name} `)) ? true : undefined,
+  );
+
+/** The task once a look at it holds. */
+const taskWhen = (tasks: Clients["tasks"], name: string, here: (task: Task) => boolean) =>
+  until(`${name} as wanted`, async () => {
+    const task = await tasks.getTask({ name });
+    return here(task) ? task : undefined;
+  });
+
+/** Billed or not, the stretches of a GPU's time that tasks of an organisation had, in order. */
+async function stretches(billing: Clients["billing"], parent: string) {
+  const { usageRecords } = await billing.listUsageRecords({ parent, pageSize: 1_000 });
+  return usageRecords.map((record) => ({
+    gpu: record.gpu,
+    task: record.task,
+    kind: record.kind,
+    startMs: record.startTime === undefined ? 0 : timestampMs(record.startTime),
+    endMs: record.endTime === undefined ? 0 : timestampMs(record.endTime),
+  }));
+}
+
+const classes = (attempts: readonly Attempt[]): ExitClass[] =>
+  attempts.map(({ exitClass }) => exitClass);
+
+test("a guaranteed queue takes back borrowed GPUs: the preemptible task saves, waits and goes on; no other is touched", async () => {
+  await using p = await testPlatform({ simulatedGpus: 2, env: shortLeases });
+  const borrower = await twoTenants(p, 1);
+  using theirs = clientsOf(p, borrower.key);
+  const run = async (name: string, steps: number, preemptible: boolean): Promise<string> => {
+    const task = training(p, name, steps, { preemptible });
+    return (await theirs.tasks.runTask({ parent: borrower.parent, task })).name;
+  };
+  const fixed = await run("fixed", 120, false);
+  await begun(p, "fixed");
+  const loan = await run("loan", 60, true);
+  await begun(p, "loan");
+  // In line for whatever becomes free, and before the owner's task by its submit.
+  const greedy = await run("greedy", 5, true);
+  await taskWhen(theirs.tasks, loan, ({ progress }) => (progress?.step ?? 0n) >= 15n);
+
+  const mine = await p.tasks.runTask({
+    parent: p.parent,
+    task: training(p, "owner", 20, { preemptible: false }),
+  });
+  const stopped = await taskWhen(theirs.tasks, loan, ({ preemptions }) => preemptions === 1);
+  expect(stopped.attemptCount).toBe(1);
+  expect((await endOf(p, mine.name)).state).toBe(TaskState.SUCCEEDED);
+  const ends = await Promise.all([fixed, loan, greedy].map((name) => endOf(theirs, name, 120_000)));
+  expect(ends.map(({ state }) => state)).toEqual(ends.map(() => TaskState.SUCCEEDED));
+
+  const { attempts } = await theirs.tasks.listAttempts({ parent: loan });
+  expect(classes(attempts)).toEqual([ExitClass.PREEMPTED, ExitClass.OK]);
+  const [first] = attempts;
+  expect(first?.message).toBe(
+    "stopped in favour of a task of another organisation: it queues again and goes on from its checkpoint",
+  );
+  expect(first?.checkpointTime).toBeDefined();
+  expect(ends[1]).toMatchObject({ preemptions: 1, attemptCount: 2 });
+  expect(ends[1]?.gpuTime?.seconds).toBeGreaterThan(2n);
+  // What cannot go on was left alone, though it ran as long.
+  expect(ends[0]).toMatchObject({ preemptions: 0, attemptCount: 1 });
+
+  const log = await logOf(p);
+  const saved = Number(log.find((line) => line.startsWith("stop loan"))?.split(" ")[2]);
+  expect(saved).toBeGreaterThanOrEqual(15);
+  expect(log.filter((line) => line.includes(" loan "))).toEqual([
+    "begin loan 0",
+    `stop loan ${saved}`,
+    `begin loan ${saved}`,
+    "end loan 60",
+  ]);
+  expect(describeFailures(await settledAudit(p))).toBe("");
+  // Between the victim and the preemptor the GPU was nobody's, though others waited for it.
+  const [lent, own] = [
+    await stretches(theirs.billing, borrower.parent),
+    await stretches(p.billing, p.parent),
+  ];
+  const owners = own.filter(({ kind }) => kind === UsageKind.BILLABLE);
+  expect(owners.length).toBeGreaterThan(0);
+  const [{ gpu, startMs }] = own as [(typeof own)[number]];
+  const freedMs = Math.max(
+    ...lent.filter((each) => each.gpu === gpu && each.endMs <= startMs).map(({ endMs }) => endMs),
+  );
+  const before = lent.filter((each) => each.gpu === gpu && each.endMs === freedMs);
+  expect(before.map(({ task }) => task)).toEqual([loan]);
+}, 240_000);
+
+test("nobody is stopped for a task that cannot pay; with money for it the same task takes its GPU", async () => {
+  const env = { ...shortLeases, FASTGPU_BILLING__STARTING_CREDIT_USD: "0" };
+  await using p = await testPlatform({ simulatedGpus: 1, env });
+  const borrower = await twoTenants(p, 1);
+  using theirs = clientsOf(p, borrower.key);
+  const task = training(p, "loan", 150, { preemptible: true });
+  const loan = (await theirs.tasks.runTask({ parent: borrower.parent, task })).name;
+  await begun(p, "loan");
+  await taskWhen(theirs.tasks, loan, ({ progress }) => (progress?.step ?? 0n) >= 12n);
+  const mine = (await p.tasks.runTask({ parent: p.parent, task: training(p, "owner", 3, {}) }))
+    .name;
+  await taskWhen(p.tasks, mine, ({ queueReason }) => queueReason === QueueReason.BUDGET_EXHAUSTED);
+  expect(await theirs.tasks.getTask({ name: loan })).toMatchObject({
+    state: TaskState.RUNNING,
+    preemptions: 0,
+  });
+  using operator = clientsOf(p);
+  await operator.billing.grantCredit({
+    name: `organizations/${p.platform.org}/balance`,
+    amountNanos: 1_000_000_000_000n,
+    requestId: randomUUID(),
+  });
+  expect((await endOf(p, mine)).state).toBe(TaskState.SUCCEEDED);
+  expect(await endOf(theirs, loan, 90_000)).toMatchObject({
+    state: TaskState.SUCCEEDED,
+    preemptions: 1,
+  });
+  expect(describeFailures(await settledAudit(p))).toBe("");
+}, 180_000);
+
+test("a fleet killed between preemption and placement: the preemptor starts, everybody ends once, the books are right", async () => {
+  await using stack = new AsyncDisposableStack();
+  const directory = await openDirectory("fastgpu-preempted-");
+  stack.defer(() => rm(directory, { recursive: true, force: true }));
+  const [gateway, workers, metrics] = await Promise.all([freePort(), freePort(), freePort()]);
+  const start = () =>
+    startComposed({
+      dataDir: join(directory, "data"),
+      ports: { gateway, workers, metrics },
+      ...{ workers: 1, simulatedGpus: 1, runtime: "process", logLevel: "fatal" },
+      env: { PATH: process.env["PATH"], HOME: directory, ...shortLeases },
+    });
+  let current = await start();
+  stack.defer(async () => {
+    const ended = once(current.child, "exit");
+    current.child.stdin?.end();
+    await ended;
+  });
+  const clients = openClients(current.reach);
+  stack.defer(() => clients.close());
+  const p: Fleet = {
+    ...clients,
+    directory,
+    get platform() {
+      return current.reach;
+    },
+  };
+  const borrower = await twoTenants(p, 1);
+  using theirs = clientsOf(p, borrower.key);
+  const task = training(p, "loan", 60, { preemptible: true });
+  const loan = (await theirs.tasks.runTask({ parent: borrower.parent, task })).name;
+  await begun(p, "loan");
+  await taskWhen(theirs.tasks, loan, ({ progress }) => (progress?.step ?? 0n) >= 15n);
+  const owner = training(p, "owner", 20, {});
+  const mine = (await p.tasks.runTask({ parent: p.parent, task: owner })).name;
+  // The victim is told to stop, or just gone; the preemptor has nothing yet.
+  await taskWhen(
+    theirs.tasks,
+    loan,
+    ({ state, preemptions }) => state === TaskState.STOPPING || preemptions === 1,
+  );
+  const killed = once(current.child, "exit");
+  current.child.kill("SIGKILL");
+  await killed;
+  current = await start();
+
+  expect((await endOf(p, mine, 120_000)).state).toBe(TaskState.SUCCEEDED);
+  expect((await endOf(theirs, loan, 120_000)).state).toBe(TaskState.SUCCEEDED);
+  const log = await logOf(p);
+  expect(log.filter((line) => line.startsWith("end "))).toEqual(["end owner 20", "end loan 60"]);
+  const { attempts } = await theirs.tasks.listAttempts({ parent: loan });
+  expect(attempts.length).toBe(2);
+  expect(describeFailures(await settledAudit(p))).toBe("");
+}, 240_000);
+
+test("64 racing submits never hold more GPUs of a model than the queue's limit of it (I7)", async () => {
+  await using p = await testPlatform({ simulatedGpus: 8 });
+  using operator = clientsOf(p);
+  const { gpus } = await p.nodes.listGpus({ parent: "nodes/-" });
+  const model = gpus[0]?.model ?? "";
+  const name = `${p.parent}/queue`;
+  const models = [
+    { model, limitGpus: 3 },
+    { model: "other", limitGpus: 1 },
+  ];
+  const set = await operator.queues.updateQueue({
+    queue: { name, models },
+    updateMask: { paths: ["models"] },
+  });
+  const byName = models.toSorted((a, b) => (a.model < b.model ? -1 : 1));
+  expect(set.models).toMatchObject(byName);
+  await expect(
+    operator.queues.updateQueue({
+      queue: { name, models: [{ model, guaranteedGpus: 2, limitGpus: 1 }] },
+      updateMask: { paths: ["models"] },
+    }),
+  ).rejects.toMatchObject({ violations: [{ field: "queue.models[0].limit_gpus" }] });
+  const held: number[] = [];
+  const watching = new AbortController();
+  const watch = (async () => {
+    while (!watching.signal.aborted) {
+      const queue = await operator.queues.getQueue({ name });
+      held.push(queue.models.find((share) => share.model === model)?.heldGpus ?? 0);
+    }
+  })();
+  const task = script("sleep 0.2", { gpus: 1 });
+  const names = await Promise.all(
+    Array.from(
+      { length: 64 },
+      async () => (await p.tasks.runTask({ parent: p.parent, task })).name,
+    ),
+  );
+  const ends = await Promise.all(names.map((each) => endOf(p, each, 120_000)));
+  watching.abort();
+  await watch;
+  expect(ends.every(({ state }) => state === TaskState.SUCCEEDED)).toBe(true);
+  expect(Math.max(...held)).toBe(3);
+  expect(describeFailures(await settledAudit(p))).toBe("");
+  const used = await stretches(p.billing, p.parent);
+  const changes = used
+    .flatMap(({ startMs, endMs }) => [[startMs, 1] as const, [endMs, -1] as const])
+    .toSorted(([a, up], [b, down]) => a - b || up - down);
+  let now = 0;
+  const most = changes.map(([, change]) => (now += change));
+  expect(Math.max(...most)).toBeLessThanOrEqual(3);
+}, 240_000);
