@@ -26,6 +26,7 @@ export function fleetTables(report: FleetReport): readonly Table[] {
         ["workload", `${report.workload.name}, ${report.workload.tasks} tasks`],
         ["policy", `${report.policyName}, seed ${report.seed}`],
         ["virtual time", duration(report.endMs - report.startMs)],
+        ["plans", `${report.plans}, at most one in ${duration(report.settings.cycleMs)}`],
         [
           "tasks",
           `${tasks.succeeded} succeeded, ${tasks.failed} failed${tasks.running > 0 ? `, ${tasks.running} still run` : ""}${left.length > 0 ? `; waiting: ${left.join(", ")}` : ""}${tasks.toCome > 0 ? `; ${tasks.toCome} yet to come` : ""}`,

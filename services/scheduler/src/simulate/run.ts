@@ -1,3 +1,4 @@
+import { basename } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { Fault } from "@fastgpu/domain/fault";
 import { defaultSchedulingPolicy } from "@fastgpu/scheduling/scheduling-policy";
@@ -131,7 +132,7 @@ export async function policyOf(source: string | undefined): Promise<NamedPolicy>
   if (source === undefined || source === "default") {
     return { name: "default", policy: defaultSchedulingPolicy };
   }
-  return { name: source, policy: readPolicy(await readText(source), source) };
+  return { name: basename(source), policy: readPolicy(await readText(source), source) };
 }
 
 /** Two policies of one name are told apart by their place. */
