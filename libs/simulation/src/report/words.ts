@@ -1,7 +1,8 @@
 import type { Unit } from "../fleet/compare.ts";
 
-/** A duration with two figures that matter: `0 s`, `4.2 min`, `31 h`, `12 d`. */
+/** A duration with two figures that matter: `0 s`, `50 ms`, `4.2 min`, `31 h`, `12 d`. */
 export function duration(ms: number): string {
+  if (ms !== 0 && Math.abs(ms) < 1_000) return `${Math.round(ms)} ms`;
   const [unit, size] =
     Math.abs(ms) < 120_000
       ? (["s", 1_000] as const)
