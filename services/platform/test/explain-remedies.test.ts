@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import { chmod, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { fromJson, type JsonValue } from "@bufbuild/protobuf";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import type { ExplainTaskResponse } from "@fastgpu/contracts/fastgpu/scheduler/v1/explain_pb";
 import { QueueService } from "@fastgpu/contracts/fastgpu/scheduler/v1/queue_service_pb";
@@ -12,6 +13,7 @@ import {
   TaskState,
   type Task,
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
+import { WhatIfResponseSchema } from "@fastgpu/contracts/fastgpu/scheduler/v1/what_if_pb";
 import { createChannel } from "@fastgpu/rpc/channel";
 import { createClient } from "@fastgpu/rpc/client";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -181,6 +183,30 @@ test("the answer reads as facts, what stands in the way, and numbered remedies w
   expect(text).toMatch(/\n {5}fastgpu task cancel task-/);
   const quote = await type(p, "fastgpu task quote --gpus 1 -o table -- true");
   expect(quote).toMatch(/costs at most: +\d/);
+  await p.tasks.cancelTask({ name });
+  await p.tasks.cancelTask({ name: holder });
+  await endOf(p, holder);
+});
+
+test("what another node, or one fewer, would do is told before it is done, and changes nothing", async () => {
+  const holder = await run(p, script("sleep 600", { gpus: 2 }));
+  await runs(p, holder);
+  const name = await run(p, script("true", { gpus: 2 }));
+  await waitsFor(p, name, QueueReason.NO_CAPACITY);
+  const { nodes } = await p.nodes.listNodes({});
+  const node = nodes[0]?.name.split("/")[1] ?? "";
+  const json = await type(p, `fastgpu scheduler what-if --add-nodes "1x ${node}" -o json`);
+  const played = fromJson(WhatIfResponseSchema, JSON.parse(json) as JsonValue);
+  expect(played.tasks).toMatchObject([{ task: name, gpus: 2 }]);
+  const startsBy = played.tasks[0]?.startThenTime;
+  expect(startsBy && timestampMs(startsBy) - Date.now()).toBeLessThan(1_000);
+  expect(played.changed).toMatchObject({ started: 1 });
+  const drained = await type(
+    p,
+    `fastgpu scheduler what-if --remove-node ${node} --horizon 2d -o table`,
+  );
+  expect(drained).toMatch(/not within the horizon/);
+  expect(await p.tasks.getTask({ name })).toMatchObject({ state: TaskState.QUEUED });
   await p.tasks.cancelTask({ name });
   await p.tasks.cancelTask({ name: holder });
   await endOf(p, holder);

@@ -27,6 +27,7 @@ import { setSchedulingPolicy } from "./api/set-scheduling-policy.ts";
 import { submitTask } from "./api/submit-task.ts";
 import { updateQueue } from "./api/update-queue.ts";
 import { watchTask } from "./api/watch-task.ts";
+import { whatIf } from "./api/what-if.ts";
 import type { ExplainDesk } from "./explain/desk.ts";
 import type { Scheduler } from "./scheduler.ts";
 
@@ -61,6 +62,7 @@ export function schedulerServices(s: Scheduler, desk: ExplainDesk): BoundService
     service(PolicyService, {
       getSchedulingPolicy: () => getSchedulingPolicy(s),
       setSchedulingPolicy: (request, context) => setSchedulingPolicy(s, request, context),
+      whatIf: (request, context) => whatIf(s, desk, { request, context }),
     }),
     service(EventLogService, {
       listEvents: (request, { principal }) => {

@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from "commander";
-import { durationMs, wholeNumber } from "../parse/quantities.ts";
+import { durationMs, repeated, wholeNumber } from "../parse/quantities.ts";
 import { addOutputOptions, type Group, type Runner } from "./define.ts";
 
 const SIMULATE_EXAMPLES = `
@@ -24,6 +24,13 @@ const REPLAY_EXAMPLES = `
 A replay needs neither a platform nor a database, and the very engine that recorded. Examples:
   fastgpu scheduler replay
   fastgpu scheduler replay --from 2026-01-31T08:00:00Z --policy other.yaml --html report.html
+`;
+
+const WHAT_IF_EXAMPLES = `
+Examples:
+  fastgpu scheduler what-if --add-nodes "4x 8 NVIDIA H200"             tasks with their start now and then
+  fastgpu scheduler what-if --policy other.yaml --horizon 7d -o json
+  fastgpu scheduler what-if --queue projects/PROJECT,weight=3 --remove-node NODE
 `;
 
 /** `scheduler`: how the fleet is planned, and what was decided. */
@@ -65,6 +72,26 @@ export function addSchedulerCommands(runner: Runner): void {
     .addHelpText("after", REPLAY_EXAMPLES);
   replay.run(async () => ({ run: (await import("../run/replay.ts")).replay }));
   addSimulateCommand(scheduler);
+  addWhatIfCommand(scheduler);
+}
+
+function addWhatIfCommand(scheduler: Group): void {
+  const whatIf = scheduler.remote(
+    "what-if",
+    "say what a policy, queue or fleet change would do to what waits; nothing is changed",
+  );
+  whatIf.command
+    .option("--policy <file>", "this policy in place of the one in force, or - for standard input")
+    .option("--add-nodes <nodes>", '"4x node-…" or "16x 8 NVIDIA H200"; repeatable', repeated)
+    .option("--remove-node <node>", "it takes no new work, what runs goes on; repeatable", repeated)
+    .option(
+      "--queue <values>",
+      "projects/PROJECT,weight=3,guaranteed=0,limit=8; repeatable",
+      repeated,
+    )
+    .option("--horizon <duration>", "how far to look ahead, at most 30d; default 24h", durationMs)
+    .addHelpText("after", WHAT_IF_EXAMPLES);
+  whatIf.run(async () => ({ run: (await import("../run/what-if.ts")).whatIf }));
 }
 
 function addSimulateCommand(scheduler: Group): void {

@@ -1,13 +1,21 @@
 import type { AttemptId, GpuId, NodeId, OrgId, ProjectId, TaskId } from "@fastgpu/domain/ids";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { plainTask, type Demand, type PlanNode, type PlanState, type PlanTask } from "../plan.ts";
+import {
+  plainTask,
+  type Demand,
+  type PlanNode,
+  type PlanQueue,
+  type PlanState,
+  type PlanTask,
+} from "../plan.ts";
 import { createPlanner } from "../planner.ts";
 import { lease } from "../scene.ts";
 import { defaultSchedulingPolicy } from "../scheduling-policy.ts";
 import { explainTask, type Explanation } from "./explain.ts";
 import { longest } from "./future.ts";
 import { withoutAttempt, withoutLease } from "./lease.ts";
+import { withLimits } from "./quotas.ts";
 import type { Remedy } from "./remedies.ts";
 
 const base: Demand = {
@@ -274,6 +282,11 @@ describe("a task that waits", () => {
   });
 });
 
+const queueOf = (limitGpus: number): PlanQueue => ({
+  ...{ org: "org-a" as OrgId, project: "proj-a" as ProjectId, user: undefined },
+  ...{ weight: 1, guaranteedGpus: 0, limitGpus, models: {} },
+});
+
 const models = ["A", "B", "C"];
 const arbitraryNode = (at: number) =>
   fc
@@ -306,9 +319,11 @@ const arbitraryCase = fc
       .chain((count) => fc.tuple(...Array.from({ length: count }, (_, at) => arbitraryNode(at)))),
     others: fc.array(fc.tuple(arbitraryDemand, fc.integer({ min: -2, max: 2 })), { maxLength: 6 }),
     demand: arbitraryDemand,
+    limitGpus: fc.option(fc.integer({ min: 0, max: 5 }), { nil: undefined, freq: 2 }),
   })
-  .map(({ nodes, others, demand }) => ({
+  .map(({ nodes, others, demand, limitGpus }) => ({
     nodes,
+    queues: limitGpus === undefined ? [] : [queueOf(limitGpus)],
     subject: task("me", demand),
     others: others.map(([each, priority], at) => task(`o${at}`, each, { priority })),
   }));
@@ -316,9 +331,14 @@ const arbitraryCase = fc
 /** The state once a remedy was applied, at the time that it names; undefined where others' ends decide that too. */
 function after(
   remedy: Remedy,
-  of: { nodes: readonly PlanNode[]; others: readonly PlanTask[]; subject: PlanTask },
+  of: {
+    nodes: readonly PlanNode[];
+    others: readonly PlanTask[];
+    subject: PlanTask;
+    queues: readonly PlanQueue[];
+  },
 ): PlanState | undefined {
-  const { nodes, others, subject } = of;
+  const { nodes, others, subject, queues } = of;
   const { startsByMs } = remedy;
   if (startsByMs === undefined || (startsByMs > 0 && others.length > 0)) return undefined;
   const then = nodes.map((each) =>
@@ -329,35 +349,38 @@ function after(
   );
   switch (remedy.kind) {
     case "change":
-      return state({ nodes: then, tasks: [...others, remedy.task] });
+      return state({ nodes: then, queues, tasks: [...others, remedy.task] });
     case "end": {
       const { attempt } = remedy.holder;
       const freed = then.map((each) => withoutAttempt(each, attempt));
-      return state({ nodes: freed, tasks: [...others, subject] });
+      return state({ nodes: freed, queues, tasks: [...others, subject] });
     }
-    case "limit":
-      return undefined;
+    case "limit": {
+      const raised = withLimits(queues, remedy.quotas);
+      return state({ nodes: then, queues: raised, tasks: [...others, subject] });
+    }
     case "wait":
-      return state({ nodes: then, tasks: [...others, subject] });
+      return state({ nodes: then, queues, tasks: [...others, subject] });
   }
 }
 
 test("a remedy that is offered does start the task when applied to the state", () => {
-  let offered = 0;
+  const offered = new Map<Remedy["kind"], number>();
   fc.assert(
-    fc.property(arbitraryCase, ({ nodes, subject, others }) => {
+    fc.property(arbitraryCase, ({ nodes, subject, others, queues }) => {
       const waiting = [...others, subject];
-      const told = explain(subject, { nodes, waiting });
+      const told = explain(subject, { nodes, waiting, over: { queues } });
       for (const remedy of told.remedies) {
-        const applied = after(remedy, { nodes, others, subject });
+        const applied = after(remedy, { nodes, others, subject, queues });
         if (applied === undefined) continue;
-        offered++;
+        offered.set(remedy.kind, (offered.get(remedy.kind) ?? 0) + 1);
         expect(starts(applied, subject)).toBe(true);
       }
     }),
     { numRuns: 400 },
   );
-  expect(offered).toBeGreaterThan(100);
+  // Each kind was offered: a promise about none would be kept too.
+  expect([...offered.keys()].toSorted()).toEqual(["change", "end", "limit", "wait"]);
 });
 
 test("the blockers cover every node that does not fit, and the answer agrees with the plan", () => {

@@ -77,7 +77,8 @@ export function explainTask(input: ExplainInput): Explanation {
     quotas,
     heldBack: waits && quotas.length === 0 && trials.placer(nodes)(task),
     queuePosition: positionOf(state, task, nowMs),
-    queueLength: state.tasks.length,
+    queueLength:
+      state.tasks.length + (state.behind ?? []).reduce((sum, each) => sum + each.tasks, 0),
     queues: standingsOf(state, task),
     fitsOnceFree,
     earliestMs: possible && !isOutOfReach(quotas) ? nowMs : undefined,

@@ -18,6 +18,7 @@ export interface Standing {
 export function standingsOf(state: PlanState, { org, project }: PlanTask): Standing[] {
   const leases = state.nodes.flatMap((node) => node.running).filter((lease) => lease.org === org);
   const waiting = state.tasks.filter((each) => each.org === org);
+  const behind = (state.behind ?? []).filter((each) => each.org === org);
   return [project, undefined].map((of) => {
     const row = state.queues.find(
       (each) => each.org === org && each.project === of && each.user === undefined,
@@ -30,7 +31,9 @@ export function standingsOf(state: PlanState, { org, project }: PlanTask): Stand
       guaranteedGpus: row?.guaranteedGpus ?? 0,
       limitGpus: row?.limitGpus,
       heldGpus: leases.filter(counts).reduce((sum, lease) => sum + lease.gpus.length, 0),
-      waiting: waiting.filter(counts).length,
+      waiting:
+        waiting.filter(counts).length +
+        behind.filter(counts).reduce((sum, each) => sum + each.tasks, 0),
     };
   });
 }

@@ -7,8 +7,9 @@ import {
 } from "@fastgpu/scheduling/explain/future";
 import type { PlanTask } from "@fastgpu/scheduling/plan";
 import { expectedLengths } from "./history.ts";
-import type { AnswerTo, Kind, Question, Quoted, Told } from "./question.ts";
+import type { AnswerTo, Kind, PlayedOut, Question, Quoted, Told } from "./question.ts";
 import type { Snapshot } from "./snapshot.ts";
+import { playBoth } from "./what-if.ts";
 
 /** Ties are broken the same way each time, so that two questions get one answer. */
 const rng = (): number => 0.5;
@@ -22,15 +23,21 @@ export function answer<Q extends Question>(
   snapshot: Snapshot,
   goOn: () => boolean,
 ): AnswerTo<Q>;
-export function answer(question: Question, snapshot: Snapshot, goOn: () => boolean): Told | Quoted {
+export function answer(
+  question: Question,
+  snapshot: Snapshot,
+  goOn: () => boolean,
+): Told | Quoted | PlayedOut {
   const { nowMs } = question;
+  if (question.kind === "whatIf") {
+    const { change, untilMs } = question;
+    const lengths = expectedLengths(snapshot.history, longestOf(snapshot), nowMs);
+    return playBoth({ snapshot, change, nowMs, untilMs, lengths, rng, goOn });
+  }
   const { state, policy } = snapshot;
   const inLine = state.tasks.find(({ id }) => id === question.task.id);
   const task = question.kind === "explain" ? (inLine ?? question.task) : question.task;
-  const longest: Lengths = {
-    ...asLongAsTheyMay,
-    stopMs: (lease) => (snapshot.stopGraceMs.get(lease.attempt) ?? 0) + freeingMs,
-  };
+  const longest = longestOf(snapshot);
   const names =
     question.kind === "quote"
       ? new Map([...snapshot.history.names, [task.id, question.name] as const])
@@ -57,6 +64,14 @@ export function answer(question: Question, snapshot: Snapshot, goOn: () => boole
   return question.kind === "explain"
     ? { kind: "explain", ...common }
     : { kind: "quote", ...common, kinds: kindsOf(input, snapshot) };
+}
+
+/** Every attempt lasts as long as it may, its grace included. */
+function longestOf({ stopGraceMs }: Snapshot): Lengths {
+  return {
+    ...asLongAsTheyMay,
+    stopMs: (lease) => (stopGraceMs.get(lease.attempt) ?? 0) + freeingMs,
+  };
 }
 
 /** The kinds of GPU in the fleet that will do, with the start on each; a kind of which no node ever has enough is none. */

@@ -45,6 +45,8 @@ const maxOpen = 16;
 const maxOpenOfOrg = 4;
 /** Time that the forecasts and searches of one answer take at most; what is not known then stays unknown. */
 const budgetMs = 2_000;
+/** The same for each of the two futures of a change. */
+const whatIfBudgetMs = 5_000;
 /** Left of a call's deadline for the way back. */
 const returnMs = 250;
 /** The thread ends after so long without a question: it takes memory. */
@@ -110,7 +112,10 @@ export function createExplainDesk(options: {
     const { question, stop, by } = current;
     const leftMs = by.deadlineMs === undefined ? Infinity : by.deadlineMs - Date.now() - returnMs;
     thread ??= start();
-    const request: ThreadRequest = { question, stop, budgetMs: Math.min(budgetMs, leftMs) };
+    // The second future of a change takes as long as the first.
+    const whatIf = question.kind === "whatIf";
+    const mostMs = whatIf ? Math.min(whatIfBudgetMs, leftMs / 2) : Math.min(budgetMs, leftMs);
+    const request: ThreadRequest = { question, stop, budgetMs: mostMs };
     thread.postMessage(request);
   };
   return {

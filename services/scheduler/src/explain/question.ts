@@ -1,7 +1,10 @@
+import type { ProjectId, TaskId } from "@fastgpu/domain/ids";
 import type { Explanation } from "@fastgpu/scheduling/explain/explain";
 import type { Forecast } from "@fastgpu/scheduling/explain/future";
+import type { Outlook } from "@fastgpu/scheduling/explain/outlook";
 import type { PlanTask } from "@fastgpu/scheduling/plan";
 import type { StoredGpu } from "../store/nodes.ts";
+import type { Change } from "./what-if.ts";
 
 /** Something to work out on a snapshot: plain data, so that another thread can. */
 export type Question =
@@ -17,6 +20,12 @@ export type Question =
       /** Its name for people, by which run times are known. */
       readonly name: string;
       readonly nowMs: number;
+    }
+  | {
+      readonly kind: "whatIf";
+      readonly change: Change;
+      readonly nowMs: number;
+      readonly untilMs: number;
     };
 
 /** Where a task stands, and on which GPUs it would run. */
@@ -56,4 +65,23 @@ export interface Quoted extends Omit<Told, "kind"> {
 }
 
 /** The answer to a question. */
-export type AnswerTo<Q extends Question> = Q extends { kind: "explain" } ? Told : Quoted;
+export type AnswerTo<Q extends Question> = Q extends { kind: "explain" }
+  ? Told
+  : Q extends { kind: "quote" }
+    ? Quoted
+    : PlayedOut;
+
+/** Two futures of what waits, as things are and with a change; or what the change names and nobody has. */
+export type PlayedOut =
+  | {
+      readonly kind: "whatIf";
+      readonly now: Outlook;
+      readonly changed: Outlook;
+      /** Everything that waits. */
+      readonly tasks: readonly {
+        readonly id: TaskId;
+        readonly project: ProjectId;
+        readonly gpus: number;
+      }[];
+    }
+  | { readonly kind: "unknown"; readonly resource: string };

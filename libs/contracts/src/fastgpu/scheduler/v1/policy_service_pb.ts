@@ -8,6 +8,8 @@ import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobu
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "../../../buf/validate/validate_pb.ts";
 import { file_fastgpu_options_v1_options } from "../../options/v1/options_pb.ts";
+import type { WhatIfRequestSchema, WhatIfResponseSchema } from "./what_if_pb.ts";
+import { file_fastgpu_scheduler_v1_what_if } from "./what_if_pb.ts";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_struct, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
@@ -16,7 +18,7 @@ import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file fastgpu/scheduler/v1/policy_service.proto.
  */
 export const file_fastgpu_scheduler_v1_policy_service: GenFile = /*@__PURE__*/
-  fileDesc("CilmYXN0Z3B1L3NjaGVkdWxlci92MS9wb2xpY3lfc2VydmljZS5wcm90bxIUZmFzdGdwdS5zY2hlZHVsZXIudjEipgIKEFNjaGVkdWxpbmdQb2xpY3kSEAoIcmV2aXNpb24YASABKAMSDgoGc291cmNlGAIgASgJEioKCWVmZmVjdGl2ZRgDIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSMgoGb3JpZ2luGAQgASgOMiIuZmFzdGdwdS5zY2hlZHVsZXIudjEuUG9saWN5T3JpZ2luEhIKCnVwZGF0ZWRfYnkYBSABKAkSLwoLdXBkYXRlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhQKDGZpbGVfcHJvYmxlbRgHIAEoCRI1ChFmaWxlX3Byb2JsZW1fdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiHAoaR2V0U2NoZWR1bGluZ1BvbGljeVJlcXVlc3QikQEKGlNldFNjaGVkdWxpbmdQb2xpY3lSZXF1ZXN0EhkKBnNvdXJjZRgBIAEoCUIJukgGcgQogIAEEh0KC3NvdXJjZV9uYW1lGAIgASgJQgi6SAVyAxiAAhIiChFleHBlY3RlZF9yZXZpc2lvbhgDIAEoA0IHukgEIgIoABIVCg12YWxpZGF0ZV9vbmx5GAQgASgIKngKDFBvbGljeU9yaWdpbhIdChlQT0xJQ1lfT1JJR0lOX1VOU1BFQ0lGSUVEEAASGQoVUE9MSUNZX09SSUdJTl9ERUZBVUxUEAESFgoSUE9MSUNZX09SSUdJTl9GSUxFEAISFgoSUE9MSUNZX09SSUdJTl9DQUxMEAMymwIKDVBvbGljeVNlcnZpY2USggEKE0dldFNjaGVkdWxpbmdQb2xpY3kSMC5mYXN0Z3B1LnNjaGVkdWxlci52MS5HZXRTY2hlZHVsaW5nUG9saWN5UmVxdWVzdBomLmZhc3RncHUuc2NoZWR1bGVyLnYxLlNjaGVkdWxpbmdQb2xpY3kiEcLaGA0KC3BvbGljeS5yZWFkEoQBChNTZXRTY2hlZHVsaW5nUG9saWN5EjAuZmFzdGdwdS5zY2hlZHVsZXIudjEuU2V0U2NoZWR1bGluZ1BvbGljeVJlcXVlc3QaJi5mYXN0Z3B1LnNjaGVkdWxlci52MS5TY2hlZHVsaW5nUG9saWN5IhPC2hgPCg1wb2xpY3kubWFuYWdlYgZwcm90bzM", [file_buf_validate_validate, file_fastgpu_options_v1_options, file_google_protobuf_struct, file_google_protobuf_timestamp]);
+  fileDesc("CilmYXN0Z3B1L3NjaGVkdWxlci92MS9wb2xpY3lfc2VydmljZS5wcm90bxIUZmFzdGdwdS5zY2hlZHVsZXIudjEipgIKEFNjaGVkdWxpbmdQb2xpY3kSEAoIcmV2aXNpb24YASABKAMSDgoGc291cmNlGAIgASgJEioKCWVmZmVjdGl2ZRgDIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSMgoGb3JpZ2luGAQgASgOMiIuZmFzdGdwdS5zY2hlZHVsZXIudjEuUG9saWN5T3JpZ2luEhIKCnVwZGF0ZWRfYnkYBSABKAkSLwoLdXBkYXRlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhQKDGZpbGVfcHJvYmxlbRgHIAEoCRI1ChFmaWxlX3Byb2JsZW1fdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiHAoaR2V0U2NoZWR1bGluZ1BvbGljeVJlcXVlc3QikQEKGlNldFNjaGVkdWxpbmdQb2xpY3lSZXF1ZXN0EhkKBnNvdXJjZRgBIAEoCUIJukgGcgQogIAEEh0KC3NvdXJjZV9uYW1lGAIgASgJQgi6SAVyAxiAAhIiChFleHBlY3RlZF9yZXZpc2lvbhgDIAEoA0IHukgEIgIoABIVCg12YWxpZGF0ZV9vbmx5GAQgASgIKngKDFBvbGljeU9yaWdpbhIdChlQT0xJQ1lfT1JJR0lOX1VOU1BFQ0lGSUVEEAASGQoVUE9MSUNZX09SSUdJTl9ERUZBVUxUEAESFgoSUE9MSUNZX09SSUdJTl9GSUxFEAISFgoSUE9MSUNZX09SSUdJTl9DQUxMEAMyhQMKDVBvbGljeVNlcnZpY2USggEKE0dldFNjaGVkdWxpbmdQb2xpY3kSMC5mYXN0Z3B1LnNjaGVkdWxlci52MS5HZXRTY2hlZHVsaW5nUG9saWN5UmVxdWVzdBomLmZhc3RncHUuc2NoZWR1bGVyLnYxLlNjaGVkdWxpbmdQb2xpY3kiEcLaGA0KC3BvbGljeS5yZWFkEoQBChNTZXRTY2hlZHVsaW5nUG9saWN5EjAuZmFzdGdwdS5zY2hlZHVsZXIudjEuU2V0U2NoZWR1bGluZ1BvbGljeVJlcXVlc3QaJi5mYXN0Z3B1LnNjaGVkdWxlci52MS5TY2hlZHVsaW5nUG9saWN5IhPC2hgPCg1wb2xpY3kubWFuYWdlEmgKBldoYXRJZhIjLmZhc3RncHUuc2NoZWR1bGVyLnYxLldoYXRJZlJlcXVlc3QaJC5mYXN0Z3B1LnNjaGVkdWxlci52MS5XaGF0SWZSZXNwb25zZSITwtoYDwoNcG9saWN5Lm1hbmFnZWIGcHJvdG8z", [file_buf_validate_validate, file_fastgpu_options_v1_options, file_fastgpu_scheduler_v1_what_if, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
  * The policy by which the fleet is planned.
@@ -220,6 +222,17 @@ export const PolicyService: GenService<{
     methodKind: "unary";
     input: typeof SetSchedulingPolicyRequestSchema;
     output: typeof SchedulingPolicySchema;
+  },
+  /**
+   * Says what a change of the policy, of queues or of the fleet would do to everything that waits, of all tenants.
+   * Changes nothing.
+   *
+   * @generated from rpc fastgpu.scheduler.v1.PolicyService.WhatIf
+   */
+  whatIf: {
+    methodKind: "unary";
+    input: typeof WhatIfRequestSchema;
+    output: typeof WhatIfResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_fastgpu_scheduler_v1_policy_service, 0);

@@ -1,0 +1,162 @@
+import { readFile } from "node:fs/promises";
+import { text } from "node:stream/consumers";
+import { type MessageInitShape, toJson } from "@bufbuild/protobuf";
+import { durationFromMs, durationMs } from "@bufbuild/protobuf/wkt";
+import {
+  type AddedNodesSchema,
+  type Outlook,
+  type QueueValuesSchema,
+  type WhatIfResponse,
+  WhatIfResponseSchema,
+  type WhatIfTask,
+} from "@fastgpu/contracts/fastgpu/scheduler/v1/what_if_pb";
+import { withApi } from "../api/connect.ts";
+import { resourceName } from "../api/names.ts";
+import { type CliContext, type CommonOptions, printOptions } from "../context.ts";
+import { CliError } from "../errors/cli-error.ts";
+import { effectiveFormat, printOne, type View } from "../output/print.ts";
+import { type Column, renderTable } from "../output/table.ts";
+import { lastPart, shortDuration, timeMs } from "../output/values.ts";
+
+/** Options of `scheduler what-if`. */
+export interface WhatIfOptions extends CommonOptions {
+  policy?: string;
+  addNodes?: string[];
+  removeNode?: string[];
+  queue?: string[];
+  horizon?: number;
+}
+
+/** `scheduler what-if` */
+export async function whatIf(context: CliContext, options: WhatIfOptions): Promise<void> {
+  const { policy, addNodes = [], removeNode = [], queue = [], horizon } = options;
+  if (policy === undefined && addNodes.length + removeNode.length + queue.length === 0) {
+    throw new CliError("nothing is changed", {
+      hint: "--policy FILE, --add-nodes, --remove-node or --queue",
+    });
+  }
+  const policySource = policy === undefined ? "" : await readPolicyFile(policy);
+  await withApi(context, options, async (api) => {
+    const played = await api.policies.whatIf({
+      policySource,
+      addNodes: addNodes.map(nodesFrom),
+      drainNodes: removeNode.map((typed) => resourceName("nodes", typed, "")),
+      queues: queue.map(queueFrom),
+      ...(horizon === undefined ? {} : { horizon: durationFromMs(horizon) }),
+    });
+    const print = printOptions(context, options);
+    await printOne(print, view, played);
+    const format = effectiveFormat(print);
+    if (print.quiet || (format !== "table" && format !== "wide")) return;
+    const { terminal } = context;
+    terminal.out(`\n${renderTable(outlookColumns, outlookRows(played))}`);
+    if (played.tasks.length > 0) {
+      terminal.out(`\n${renderTable(taskColumns(context.nowMs()), played.tasks)}`);
+    }
+  });
+}
+
+async function readPolicyFile(file: string): Promise<string> {
+  try {
+    const source = file === "-" ? await text(process.stdin) : await readFile(file, "utf8");
+    // An empty policy is the shipped one, which is not the same as none.
+    return source.trim() === "" ? "{}" : source;
+  } catch (error) {
+    throw new CliError(`the policy ${file} cannot be read`, { cause: error });
+  }
+}
+
+/** `4x node-…`, or `16 x 8 NVIDIA H200`: so many nodes like one, or with so many GPUs of a model. */
+export function nodesFrom(typed: string): MessageInitShape<typeof AddedNodesSchema> {
+  const like = /^(\d+)\s*x\s*(?:nodes\/)?(node-\w+)$/.exec(typed.trim());
+  if (like !== null) return { count: Number(like[1]), like: `nodes/${like[2]}` };
+  const shape = /^(\d+)\s*x\s*(\d+)\s*x?\s+(\S.*)$/.exec(typed.trim());
+  if (shape === null) {
+    throw new CliError(`"${typed}" is not understood`, {
+      why: "it says how many nodes, and of which kind",
+      hint: '--add-nodes "4x node-…" or --add-nodes "16x 8 NVIDIA H200"',
+    });
+  }
+  return { count: Number(shape[1]), gpus: Number(shape[2]), gpuModel: shape[3] ?? "" };
+}
+
+/** `projects/P,weight=3,limit=8` */
+export function queueFrom(typed: string): MessageInitShape<typeof QueueValuesSchema> {
+  const [name = "", ...values] = typed.split(",");
+  const found: Record<string, number> = {};
+  for (const value of values) {
+    const match = /^(weight|guaranteed|limit)=(\d{1,7})$/.exec(value.trim());
+    if (match === null) {
+      throw new CliError(`"${value}" is no value of a queue`, {
+        why: "they are weight, guaranteed and limit",
+        hint: "--queue projects/PROJECT,weight=3,limit=8",
+      });
+    }
+    found[match[1] ?? ""] = Number(match[2]);
+  }
+  const { weight, guaranteed, limit } = found;
+  return {
+    queue: name.endsWith("/queue") ? name : `${name}/queue`,
+    ...(weight === undefined ? {} : { weight }),
+    ...(guaranteed === undefined ? {} : { guaranteedGpus: guaranteed }),
+    ...(limit === undefined ? {} : { limitGpus: limit }),
+  };
+}
+
+const view: View<WhatIfResponse> = {
+  columns: [],
+  id: (played) => played.tasks.map(({ task }) => lastPart(task)).join("\n"),
+  json: (played) => toJson(WhatIfResponseSchema, played),
+  facts: (played) => [
+    ["tasks with another start", String(played.tasks.length)],
+    ["rests on", played.basis],
+    [
+      "note",
+      played.now?.cutShort === true || played.changed?.cutShort === true
+        ? "the time for an answer was up: figures are until then"
+        : "",
+    ],
+  ],
+};
+
+interface OutlookRow {
+  readonly name: string;
+  readonly outlook: Outlook;
+}
+
+const outlookRows = ({ now, changed }: WhatIfResponse): OutlookRow[] => [
+  ...(now === undefined ? [] : [{ name: "now", outlook: now }]),
+  ...(changed === undefined ? [] : [{ name: "then", outlook: changed }]),
+];
+
+const outlookColumns: Column<OutlookRow>[] = [
+  { header: "", value: ({ name }) => name },
+  { header: "start", value: ({ outlook }) => String(outlook.started), align: "right" },
+  { header: "still wait", value: ({ outlook }) => String(outlook.waiting), align: "right" },
+  {
+    header: "mean wait",
+    value: ({ outlook: { meanWait } }) =>
+      meanWait === undefined ? "" : shortDuration(durationMs(meanWait)),
+    align: "right",
+  },
+  {
+    header: "utilisation",
+    value: ({ outlook }) => `${(outlook.utilisation * 100).toFixed(1)} %`,
+    align: "right",
+  },
+  { header: "fairness", value: ({ outlook }) => outlook.fairness.toFixed(3), align: "right" },
+  { header: "stopped", value: ({ outlook }) => String(outlook.stopped), align: "right" },
+];
+
+const taskColumns = (nowMs: number): Column<WhatIfTask>[] => [
+  { header: "task", value: ({ task }) => lastPart(task) },
+  { header: "gpus", value: ({ gpus }) => String(gpus), align: "right" },
+  { header: "starts now", value: ({ startNowTime }) => startIn(startNowTime, nowMs) },
+  { header: "starts then", value: ({ startThenTime }) => startIn(startThenTime, nowMs) },
+];
+
+function startIn(time: WhatIfTask["startNowTime"], nowMs: number): string {
+  if (time === undefined) return "not within the horizon";
+  const left = timeMs(time) - nowMs;
+  return left < 1_000 ? "at once" : `in ${shortDuration(left)}`;
+}

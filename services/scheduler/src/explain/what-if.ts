@@ -1,0 +1,157 @@
+import type { GpuId, NodeId, OrgId, ProjectId } from "@fastgpu/domain/ids";
+import { outlookOf } from "@fastgpu/scheduling/explain/outlook";
+import type { Lengths } from "@fastgpu/scheduling/explain/future";
+import type { PlanNode, PlanQueue, PlanState, Rng } from "@fastgpu/scheduling/plan";
+import type { SchedulingPolicy } from "@fastgpu/scheduling/scheduling-policy";
+import type { PlayedOut } from "./question.ts";
+import type { Snapshot } from "./snapshot.ts";
+
+/** What would be otherwise. */
+export interface Change {
+  /** Undefined: the one in force. */
+  readonly policy: SchedulingPolicy | undefined;
+  readonly added: readonly NewNodes[];
+  /** Nodes that take no new work. */
+  readonly drained: readonly string[];
+  readonly queues: readonly ChangedQueue[];
+}
+
+/** Nodes that are not there yet, all alike. */
+export interface NewNodes {
+  readonly count: number;
+  /** A node that they are like; undefined: by the fields below. */
+  readonly like: string | undefined;
+  readonly gpuModel: string;
+  readonly gpus: number;
+  readonly gpuMemoryMib: number;
+  readonly cpuMillis: number;
+  readonly memoryMib: number;
+}
+
+/** A queue with other values; undefined: as it is. */
+export interface ChangedQueue {
+  /** Undefined for a project whose organisation nothing of the state tells. */
+  readonly org: OrgId | undefined;
+  readonly project: ProjectId | undefined;
+  readonly weight: number | undefined;
+  readonly guaranteedGpus: number | undefined;
+  readonly limitGpus: number | undefined;
+}
+
+/** Plays the present state and the changed one until the same time. */
+export function playBoth(of: {
+  readonly snapshot: Snapshot;
+  readonly change: Change;
+  readonly nowMs: number;
+  readonly untilMs: number;
+  readonly lengths: Lengths;
+  readonly rng: Rng;
+  readonly goOn: () => boolean;
+}): PlayedOut {
+  const { snapshot, change, nowMs, untilMs, lengths, rng } = of;
+  const unknown = unknownOf(snapshot.state, change);
+  if (unknown !== undefined) return { kind: "unknown", resource: unknown };
+  const common = { nowMs, lengths, rng };
+  const { policy, state } = snapshot;
+  // Each gets half of the time that there is.
+  const halfMs = performance.now();
+  const now = outlookOf({ ...common, policy, state, goOn: of.goOn }, untilMs);
+  const took = performance.now() - halfMs;
+  const startedMs = performance.now();
+  const goOn = (): boolean => of.goOn() || performance.now() - startedMs < took;
+  const after = applied(state, change);
+  const changed = outlookOf(
+    { ...common, policy: change.policy ?? policy, state: after, goOn },
+    untilMs,
+  );
+  const tasks = state.tasks.map(({ id, project, demand, replicas }) => ({
+    id,
+    project,
+    gpus: demand.gpuCount * replicas,
+  }));
+  return { kind: "whatIf", now, changed, tasks };
+}
+
+/** The first resource of a change that the state does not have. */
+function unknownOf({ nodes }: PlanState, { added, drained }: Change): string | undefined {
+  const known = new Set<string>(nodes.map(({ id }) => id));
+  const named = [...added.flatMap(({ like }) => like ?? []), ...drained];
+  const missing = named.find((id) => !known.has(id));
+  return missing === undefined ? undefined : `nodes/${missing}`;
+}
+
+function applied(state: PlanState, change: Change): PlanState {
+  const drained = new Set(change.drained);
+  const kept = state.nodes.map((node) =>
+    drained.has(node.id) ? { ...node, acceptsWork: false } : node,
+  );
+  const added = change.added.flatMap((group, at) => newNodes(state, group, at));
+  const queues = change.queues.reduce((rows, queue) => withQueue(rows, queue, state), state.queues);
+  return { ...state, nodes: [...kept, ...added], queues };
+}
+
+function newNodes({ nodes }: PlanState, group: NewNodes, at: number): PlanNode[] {
+  const model = nodes.find(({ id }) => id === group.like);
+  const { gpuModel, gpus, gpuMemoryMib, cpuMillis, memoryMib } = group;
+  const node: Omit<PlanNode, "id" | "name"> = {
+    acceptsWork: true,
+    runtimes: model?.runtimes ?? ["container", "process"],
+    cpuMillis: model?.cpuMillis ?? cpuMillis,
+    memoryMib: model?.memoryMib ?? memoryMib,
+    diskMib: model?.diskMib ?? 1_048_576,
+    topology: model?.topology ?? {},
+    running: [],
+    gpus:
+      model?.gpus ??
+      Array.from({ length: gpus }, () => ({
+        id: "" as GpuId,
+        model: gpuModel,
+        memoryMib: gpuMemoryMib,
+        simulated: false,
+        free: true,
+        reservedFor: undefined,
+      })),
+  };
+  return Array.from({ length: group.count }, (_, n) => ({
+    ...node,
+    id: `node-added-${at}-${n}` as NodeId,
+    name: `added-${at}-${n}`,
+    gpus: node.gpus.map((gpu, index) => ({
+      ...gpu,
+      id: `gpu-added-${at}-${n}-${index}` as GpuId,
+      free: true,
+      reservedFor: undefined,
+    })),
+  }));
+}
+
+function withQueue(
+  rows: readonly PlanQueue[],
+  change: ChangedQueue,
+  state: PlanState,
+): readonly PlanQueue[] {
+  const { project, weight, guaranteedGpus, limitGpus } = change;
+  const org = change.org ?? orgOf(state, project);
+  if (org === undefined) return rows;
+  const isIt = (row: PlanQueue): boolean =>
+    row.org === org && row.project === project && row.user === undefined;
+  const before = rows.find(isIt) ?? {
+    ...{ org, project, user: undefined, weight: 1, guaranteedGpus: 0 },
+    ...{ limitGpus: undefined, models: {} },
+  };
+  const guaranteed = guaranteedGpus ?? before.guaranteedGpus;
+  const limit = limitGpus ?? before.limitGpus;
+  const after: PlanQueue = {
+    ...before,
+    weight: weight ?? before.weight,
+    guaranteedGpus: limit === undefined ? guaranteed : Math.min(guaranteed, limit),
+    limitGpus: limit,
+  };
+  return [...rows.filter((row) => !isIt(row)), after];
+}
+
+/** The organisation of a project that has anything in the state. */
+function orgOf(state: PlanState, project: ProjectId | undefined): OrgId | undefined {
+  const owned = [...state.tasks, ...state.queues, ...state.nodes.flatMap((node) => node.running)];
+  return owned.find((each) => each.project === project)?.org;
+}
