@@ -3,6 +3,7 @@ import type { StartReservation } from "./backfill.ts";
 import { IntHeap } from "./heap.ts";
 import type { Slot } from "./jobs.ts";
 import type { OrderQueue } from "./queue.ts";
+import { excessMd } from "./score.ts";
 import type { Candidate, Room } from "./room.ts";
 import { ShareDraft } from "./share-draft.ts";
 import { Tiers } from "./tiers.ts";
@@ -323,19 +324,20 @@ class Walk {
     const leaf = queue.jobs.leaf[slot]!;
     const entitled = this.entitled(slot);
     const plain = entitled ? scoreMd - entitledMd : scoreMd;
-    const { gapMd } = queue.policy;
+    const { policy } = queue;
+    const needMilli = queue.jobs.gpusMilli[slot]! - this.room.freeMilli();
     const found: Candidate[] = [];
     for (const runner of this.allRunners().values()) {
       const runnerMd = runner.baseMd + shares.termMd(runner.leaf);
       const borrowed = entitled && runner.leaf !== leaf;
-      if (!aged && !borrowed && runnerMd - plain < gapMd) continue;
+      if (!aged && !borrowed && runnerMd - plain < policy.gapMd) continue;
       if (shares.protects(runner.leaf, runner.gpusMilli, leaf)) continue;
       if (this.guarantees?.protects(runner.slot, slot) === true) continue;
       found.push({
         slot: runner.slot,
         gpusMilli: runner.gpusMilli,
         lossGpuMs: runner.lossGpuMs,
-        scoreMd: runnerMd,
+        scoreMd: runnerMd - excessMd(policy, runner.gpusMilli - needMilli),
       });
     }
     return found;

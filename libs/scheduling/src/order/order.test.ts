@@ -174,7 +174,8 @@ describe("preemption", () => {
     bench.cycle();
     expect(bench.running()).toEqual([long]);
     const near = new Bench(1, queues(1));
-    const running = near.add(0, 1, { attainedGpuMs: 2 * hour });
+    // 1.9 times the service of the other: less than the one doubling that it takes.
+    const running = near.add(0, 1, { attainedGpuMs: 1.7 * hour });
     near.cycle();
     near.nowMs = 11 * minute;
     near.add(0, 1, { attainedGpuMs: hour });
@@ -206,9 +207,30 @@ describe("preemption", () => {
     expect(bench.running()).toContain(narrow);
   });
 
+  test("rather a narrow one goes for a narrow one than a gang that has had somewhat more", () => {
+    const victimFor = (attainedGpuMs: number): string => {
+      const bench = new Bench(9, queues(1));
+      const narrow = bench.add(0, 1, { attainedGpuMs: 100 * hour });
+      const gang = bench.add(0, 8, { attainedGpuMs });
+      bench.cycle();
+      bench.nowMs = 11 * minute;
+      bench.add(0, 1);
+      const [decision] = bench.cycle();
+      return decision?.victims[0] === narrow
+        ? "narrow"
+        : decision?.victims[0] === gang
+          ? "gang"
+          : "";
+    };
+    // 7 GPUs too many are worth log2(8) × 500 = 1500: a factor of 2.8; the gang has its bonus of 1800 beside.
+    expect(victimFor(200 * hour)).toBe("narrow");
+    expect(victimFor(900 * hour)).toBe("narrow");
+    expect(victimFor(1_100 * hour)).toBe("gang");
+  });
+
   test("the allowance grows with run time: a short task is not stopped for ever", () => {
     const bench = new Bench(1, queues(1));
-    const young = bench.add(0, 1, { attainedGpuMs: 3 * hour, preemptions: 3 });
+    const young = bench.add(0, 1, { attainedGpuMs: 1.5 * hour, preemptions: 3 });
     bench.cycle();
     bench.nowMs = 11 * minute;
     bench.add(0, 1);
@@ -217,6 +239,39 @@ describe("preemption", () => {
     bench.nowMs = 4 * hour;
     bench.cycle();
     expect(bench.running()).not.toEqual([young]);
+  });
+});
+
+describe("wide gangs", () => {
+  test("a wide gang goes before narrow ones of up to 3.4 times less service", () => {
+    const firstOf = (wideHours: number, narrowHours: number): number => {
+      const bench = new Bench(8, queues(1));
+      bench.add(0, 8, { attainedGpuMs: wideHours * hour });
+      bench.add(0, 1, { attainedGpuMs: narrowHours * hour });
+      return bench.cycle()[0]!.slot;
+    };
+    expect(firstOf(33, 10)).toBe(0);
+    expect(firstOf(36, 10)).toBe(1);
+  });
+
+  test("the walk ends after so many blocked groups: what is free is kept together for those ahead", () => {
+    const bench = new Bench(8, queues(1), { blockedGroups: 2 });
+    const running = bench.add(0, 1, { preemptible: false });
+    bench.cycle();
+    bench.add(0, 8);
+    bench.add(0, 16);
+    const narrow = bench.add(0, 1, { attainedGpuMs: 10 * hour });
+    bench.nowMs = minute;
+    bench.cycle();
+    expect(bench.running()).toEqual([running]);
+    const open = new Bench(8, queues(1), { blockedGroups: 3 });
+    open.add(0, 1, { preemptible: false });
+    open.cycle();
+    for (const gpus of [8, 16]) open.add(0, gpus);
+    open.add(0, 1, { attainedGpuMs: 10 * hour });
+    open.cycle();
+    expect(open.running()).toHaveLength(2);
+    expect(bench.queue.jobs.state[narrow]).toBe(jobState.waiting);
   });
 });
 

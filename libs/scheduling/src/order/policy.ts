@@ -11,6 +11,16 @@ export interface OrderPolicy {
   readonly wideBonusMd: number;
   /** How far the history of run times may bend the size of a task from its attained service, in millidoublings; 0: not at all. */
   readonly historyBoundMd: number;
+  /** Before there is history, run times are taken for Pareto with this tail index: the higher, the sooner they end. */
+  readonly priorTail: number;
+  /** Past tasks that the prior counts for beside the fleet's history, and the fleet's beside a queue's. */
+  readonly priorTasks: number;
+  /** Past tasks that a queue's history counts for beside a task's neighbours (of its queue, started about then). */
+  readonly tableTasks: number;
+  /** A neighbour counts e times less for each so many tasks that started between. */
+  readonly neighbourLag: number;
+  /** What a neighbour of the next width class counts, in thousandths of one of the same. */
+  readonly neighbourWidthMilli: number;
   /** Weight of the share term, in millidoublings per doubling of allocated over fair. */
   readonly shareWeightMd: number;
   /** Added to both sides of allocated : fair, in GPUs, so that a small queue is not ruled by rounding. */
@@ -21,6 +31,8 @@ export interface OrderPolicy {
   readonly priorityMd: number;
   /** Preempt only across at least this gap, in millidoublings. */
   readonly gapMd: number;
+  /** A victim's score falls by so much per doubling of (1 + GPUs that its stop frees beyond the need), in millidoublings. */
+  readonly excessMd: number;
   /** A victim has run at least this long since it was last restored, in milliseconds. */
   readonly minRunMs: number;
   /** Preemptions that every task must bear … */
@@ -41,20 +53,26 @@ export interface OrderPolicy {
 export const defaultOrderPolicy: OrderPolicy = {
   minServiceGpuSeconds: 1_800,
   wideGpus: 8,
-  wideBonusMd: 0,
-  historyBoundMd: 0,
+  wideBonusMd: 1_800,
+  historyBoundMd: 4_000,
+  priorTail: 3,
+  priorTasks: 10,
+  tableTasks: 0.4,
+  neighbourLag: 6,
+  neighbourWidthMilli: 250,
   shareWeightMd: 500,
   shareSlackGpus: 4,
   shareClampMd: 4000,
   priorityMd: 2000,
-  gapMd: 2000,
+  gapMd: 1000,
+  excessMd: 500,
   minRunMs: 600_000,
   allowanceBase: 3,
-  allowancePerMs: 4 * 3_600_000,
+  allowancePerMs: 2 * 3_600_000,
   restoreChargeMs: 120_000,
   agedAfterMs: 600 * 3_600_000,
   agedShareMilli: 20,
-  blockedGroups: 6,
+  blockedGroups: 3,
 };
 
 /** Ranges in which a parameter makes sense: [least, greatest]. */
@@ -63,11 +81,17 @@ const ranges: Readonly<Record<keyof OrderPolicy, readonly [number, number]>> = {
   wideGpus: [1, 1e6],
   wideBonusMd: [0, 20_000],
   historyBoundMd: [0, 100_000],
+  priorTail: [0.01, 100],
+  priorTasks: [0.01, 1e6],
+  tableTasks: [0.01, 1e6],
+  neighbourLag: [0.1, 1_000],
+  neighbourWidthMilli: [0, 1_000],
   shareWeightMd: [0, 10_000],
   shareSlackGpus: [0.001, 1e6],
   shareClampMd: [0, 20_000],
   priorityMd: [0, 20_000],
   gapMd: [1, 20_000],
+  excessMd: [0, 20_000],
   minRunMs: [1_000, 1e10],
   allowanceBase: [0, 1e6],
   allowancePerMs: [1_000, 1e12],

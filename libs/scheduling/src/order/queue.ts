@@ -1,5 +1,6 @@
 import { IntHeap } from "./heap.ts";
 import { ServiceHistory } from "./history.ts";
+import type { Life } from "./history.ts";
 import { JobTable, jobState } from "./jobs.ts";
 import type { NewJob, Slot } from "./jobs.ts";
 import type { OrderPolicy } from "./policy.ts";
@@ -28,20 +29,18 @@ export class OrderQueue {
   readonly groups: Group[] = [];
   /** Jobs that run or leave, in the order of their start. */
   readonly running = new Set<Slot>();
-  /** Run times of what ended: bends the order as far as the policy lets it. */
-  readonly history: ServiceHistory;
+  /** Run times of what has run: bends the order as far as the policy lets it. */
+  private readonly history: ServiceHistory;
+  /** What history knows of the jobs in the queue that have run. */
+  private readonly lives = new Map<Slot, Life>();
   private readonly groupIndex = new Map<string, number>();
   private readonly byRoot = new Map<number, number[]>();
   private readonly byAge: IntHeap;
   private waitingJobs = 0;
 
-  constructor(
-    policy: OrderPolicy,
-    queues: readonly ShareNode[],
-    history: ServiceHistory = new ServiceHistory(),
-  ) {
+  constructor(policy: OrderPolicy, queues: readonly ShareNode[]) {
     this.policy = policy;
-    this.history = history;
+    this.history = new ServiceHistory(policy);
     this.tree = new ShareTree(queues);
     const { jobs } = this;
     const base = (slot: Slot): number => jobs.sinceMs[slot]! - jobs.queuedMs[slot]!;
@@ -90,6 +89,9 @@ export class OrderQueue {
     jobs.sinceMs[slot] = nowMs;
     jobs.usefulMs[slot] = usefulMs;
     jobs.savedMs[slot] = usefulMs;
+    if (this.bends && jobs.gpusMilli[slot]! > 0 && !this.lives.has(slot)) {
+      this.lives.set(slot, this.history.enter(jobs.leaf[slot]!, jobs.gpusMilli[slot]! / 1000));
+    }
     tree.allocate(jobs.leaf[slot]!, jobs.gpusMilli[slot]!);
     this.running.add(slot);
   }
@@ -131,27 +133,28 @@ export class OrderQueue {
 
   /** A running job ended by itself: its run time is learned, and it leaves. */
   finish(slot: Slot, nowMs: number): void {
-    const { jobs } = this;
     this.assertState(slot, [jobState.running, jobState.leaving], "finish");
-    const gpus = jobs.gpusMilli[slot]! / 1000;
-    if (gpus > 0) {
-      this.history.observe(jobs.leaf[slot]!, gpus, jobs.attainedAt(slot, nowMs) / gpus);
-    }
+    const life = this.lives.get(slot);
+    if (life !== undefined) this.history.end(life, this.runMs(slot, nowMs));
     this.remove(slot);
   }
 
   /**
-   * Takes what was learned into the order: renews the keys of all waiting jobs, O(n log n). Once an hour is enough;
-   * does nothing where history does not bend the order.
+   * Takes what was learned into the order: ranks anew all jobs that have run, O(k log n) for k of them. Once in a few
+   * hours is enough; does nothing where history does not bend the order.
    */
-  refresh(): void {
-    if (this.policy.historyBoundMd === 0) return;
-    this.history.refresh();
-    for (const { heap } of this.groups) {
-      const slots: Slot[] = [];
-      for (let slot = heap.pop(); slot >= 0; slot = heap.pop()) slots.push(slot);
-      for (const slot of slots) this.jobs.sizeMd[slot] = this.waitingSize(slot);
-      for (const slot of slots) heap.push(slot);
+  refresh(nowMs: number): void {
+    const { jobs, lives } = this;
+    if (lives.size === 0) return;
+    this.history.refresh(
+      new Map([...lives].map(([slot, life]) => [life, this.runMs(slot, nowMs)])),
+    );
+    for (const slot of lives.keys()) {
+      if (jobs.state[slot] !== jobState.waiting) continue;
+      const { heap } = this.groups[jobs.group[slot]!]!;
+      heap.remove(slot);
+      jobs.sizeMd[slot] = this.waitingSize(slot);
+      heap.push(slot);
     }
   }
 
@@ -164,6 +167,7 @@ export class OrderQueue {
     if (state === jobState.running || state === jobState.leaving) this.vacate(slot);
     tree.want(jobs.leaf[slot]!, -jobs.gpusMilli[slot]!);
     jobs.state[slot] = jobState.none;
+    this.lives.delete(slot);
     jobs.free(slot);
   }
 
@@ -190,9 +194,7 @@ export class OrderQueue {
   mayBeVictim(slot: Slot, nowMs: number): boolean {
     const { jobs, policy } = this;
     if (jobs.inLane(slot) || !this.mayBeMoved(slot, nowMs)) return false;
-    const attained = jobs.attainedAt(slot, nowMs);
-    const runMs = (attained * 1000) / Math.max(1, jobs.gpusMilli[slot]!);
-    return jobs.preemptions[slot]! + 1 <= allowance(policy, runMs);
+    return jobs.preemptions[slot]! + 1 <= allowance(policy, this.runMs(slot, nowMs));
   }
 
   /** Whether a running job may be stopped and started elsewhere at once: it can resume and has run long enough. */
@@ -228,11 +230,18 @@ export class OrderQueue {
 
   private sizeOf(slot: Slot, attainedGpuMs: number): number {
     const gpus = this.jobs.gpusMilli[slot]! / 1000;
-    const bends = this.policy.historyBoundMd > 0 && gpus > 0;
-    const rankMs = bends
-      ? this.history.rankMs(this.jobs.leaf[slot]!, gpus, attainedGpuMs / gpus)
-      : undefined;
+    const rankMs = this.bends ? this.lives.get(slot)?.rankMs : undefined;
     return sizeMd(this.policy, { attainedGpuMs, gpus, rankMs });
+  }
+
+  /** Run time attained on its GPUs, in milliseconds. */
+  private runMs(slot: Slot, nowMs: number): number {
+    const { jobs } = this;
+    return (jobs.attainedAt(slot, nowMs) * 1000) / Math.max(1, jobs.gpusMilli[slot]!);
+  }
+
+  private get bends(): boolean {
+    return this.policy.historyBoundMd > 0;
   }
 
   /** What cannot be stopped takes all its service at once: it is ordered by what it is expected to take. */

@@ -6,6 +6,7 @@ export interface Candidate {
   readonly gpusMilli: number;
   /** GPU-milliseconds that stopping it wastes. */
   readonly lossGpuMs: number;
+  /** Highest goes first where the losses are alike: its score, less what freeing too many GPUs costs. */
   readonly scoreMd: number;
 }
 

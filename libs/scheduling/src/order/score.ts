@@ -43,3 +43,11 @@ export function shareMd(policy: OrderPolicy, allocatedMilli: number, fairMilli: 
 export function allowance(policy: OrderPolicy, attainedRunMs: number): number {
   return policy.allowanceBase + attainedRunMs / policy.allowancePerMs;
 }
+
+/**
+ * What a victim's score loses by freeing more GPUs than are needed, in millidoublings: rather a narrow job than a gang
+ * goes for a narrow one, though the gang has had more.
+ */
+export function excessMd(policy: OrderPolicy, excessMilli: number): number {
+  return excessMilli <= 0 ? 0 : policy.excessMd * Math.log2(1 + excessMilli / 1000);
+}

@@ -14,7 +14,7 @@ export interface OrderedOptions {
 }
 
 /** Time between two refreshes of the history, in milliseconds. */
-const refreshMs = 3_600_000;
+const refreshMs = 3 * 3_600_000;
 
 /** The shipped order (libs/scheduling/src/order) over a world: each tenant is one queue of weight 1. */
 export function orderedPolicy(world: World, options: OrderedOptions): QueuePolicy {
@@ -65,7 +65,7 @@ export function orderedPolicy(world: World, options: OrderedOptions): QueuePolic
     plan(nowMs) {
       if (nowMs >= nextRefreshMs) {
         nextRefreshMs = nowMs + refreshMs;
-        queue.refresh();
+        queue.refresh(nowMs);
       }
       for (const { slot, victims, moves, lane } of decide(queue, room, nowMs)) {
         for (const victim of victims) {

@@ -14,6 +14,8 @@ export interface NamedPolicy {
 /** Time between two plans of a preemptive policy when nothing happens, in milliseconds. */
 const tickMs = 300_000;
 const hourMs = 3_600_000;
+/** A victim of a preemptive baseline has run at least this long, in milliseconds. */
+const minRunMs = 600_000;
 
 const submit = (): number => 0;
 const duration =
@@ -64,15 +66,13 @@ export const queuePolicies: Readonly<Record<string, NamedPolicy>> = {
     create: (world) => simpleQueue(world, { key: duration(world), backfill: { kind: "easy" } }),
   },
   "remaining-oracle": {
-    about: "shortest remaining service first, run times known, the same charges and rules",
+    about: "shortest remaining service first, run times known, the same charges",
     create: (world) =>
       preemptiveQueue(world, {
         key: remaining(world),
-        mayStop: (key, runnerKey) => runnerKey - key >= defaultOrderPolicy.gapMd,
-        minRunMs: defaultOrderPolicy.minRunMs,
-        allowance: (job) =>
-          defaultOrderPolicy.allowanceBase +
-          world.attainedMs(job) / defaultOrderPolicy.allowancePerMs,
+        mayStop: (key, runnerKey) => runnerKey - key >= 2_000,
+        minRunMs,
+        allowance: (job) => 3 + world.attainedMs(job) / (4 * hourMs),
         blocked: 8,
         tickMs,
       }),
@@ -83,34 +83,20 @@ export const queuePolicies: Readonly<Record<string, NamedPolicy>> = {
       preemptiveQueue(world, {
         key: tiresias(world, 1),
         mayStop: (key, runnerKey) => runnerKey > key,
-        minRunMs: defaultOrderPolicy.minRunMs,
+        minRunMs,
         allowance: () => Number.POSITIVE_INFINITY,
         blocked: 8,
         tickMs,
       }),
-  },
-  "default-wide": {
-    about: "the shipped order, three doublings in favour of wide gangs",
-    create: (world) =>
-      ordered(world, { ...defaultOrderPolicy, wideBonusMd: 3_000, blockedGroups: 4 }),
   },
   "default-bounded-wait": {
     about: "the shipped order, with a lane for 40 % of the GPUs after 550 hours",
     create: (world) =>
       ordered(world, { ...defaultOrderPolicy, agedAfterMs: 550 * hourMs, agedShareMilli: 400 }),
   },
-  "default-history": {
-    about: "the shipped order, bent by Gittins ranks from history without a bound",
-    create: (world) => ordered(world, { ...defaultOrderPolicy, historyBoundMd: 100_000 }),
-  },
-  "default-early-lane": {
-    about: "the shipped order, with a lane for 5 % of the GPUs after a week",
-    create: (world) =>
-      ordered(world, {
-        ...defaultOrderPolicy,
-        agedAfterMs: 168 * hourMs,
-        agedShareMilli: 50,
-      }),
+  "default-no-history": {
+    about: "the shipped order by attained service alone",
+    create: (world) => ordered(world, { ...defaultOrderPolicy, historyBoundMd: 0 }),
   },
   default: { about: "the shipped order", create: (world) => ordered(world, defaultOrderPolicy) },
 };
