@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { parseArgs } from "node:util";
 import { describeProblem } from "@fastgpu/simulation/openb/csv";
 import { readPhilly } from "@fastgpu/simulation/philly/trace";
+import type { PredictionError } from "@fastgpu/scheduling/order/predict";
 import type { SimJob } from "@fastgpu/simulation/queueing/job";
 import { predictionError } from "@fastgpu/simulation/queueing/prediction";
 import { queuePolicies } from "@fastgpu/simulation/queueing/policies";
@@ -105,10 +106,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const smallest = Math.min(...sizes);
   const [wide] = tooWide(jobs, smallest);
   if (wide !== undefined) return fail(`a job wants ${wide.gpus} GPUs, the pool has ${smallest}`);
-  const error = predictionError(jobs);
-  process.stdout.write(
-    `run times predicted from history: ${error.predicted} of ${jobs.length} jobs, off by ${error.meanAbsDoublings.toFixed(2)} doublings in the mean (bias ${error.biasDoublings.toFixed(2)}), ${(100 * error.p90Coverage).toFixed(1)} % within their p90\n`,
-  );
+  process.stdout.write(`${describeError(predictionError(jobs), jobs.length)}\n`);
   const rows = runAll({ jobs, sizes, gpusPerNode, names });
   if (flags.json !== undefined) await writeJson(flags.json, rows);
   if (flags.html !== undefined) {
@@ -119,6 +117,16 @@ export async function main(args: readonly string[]): Promise<number> {
     await writeFile(flags.html, renderQueueReport({ title: "Queue replay", runs }));
   }
   return 0;
+}
+
+/** One line on the run times predicted from history (used for backfill and start estimates, not by the default order). */
+function describeError(error: PredictionError, jobs: number): string {
+  const percent = (part: number): string => `${(100 * part).toFixed(1)} %`;
+  return [
+    `run times predicted from history: ${error.predicted} of ${jobs} jobs`,
+    `|log2(run time / p50)|: median ${error.medianAbsDoublings.toFixed(2)}, mean ${error.meanAbsDoublings.toFixed(2)} (bias ${error.biasDoublings.toFixed(2)})`,
+    `${percent(error.p90Coverage)} within p90, ${percent(error.rangeCoverage)} within p10 to p90`,
+  ].join("; ");
 }
 
 function runAll(options: {

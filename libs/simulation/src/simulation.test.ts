@@ -56,12 +56,12 @@ describe("the Philly reader", () => {
   const header = "timestamp,duration,num_gpus,gpu_time,cluster";
 
   test("reads jobs by submit time", () => {
-    const text = `${header}\n2017-10-09 07:01:56,66.0,1,66.0,b\n2017-10-09 07:01:55,2951.0,8,0,a\n`;
+    const text = `${header}\n2017-10-09 07:01:56,66.25,1,66.0,b\n2017-10-09 07:01:55,2951.0,8,0,a\n`;
     expect(readPhilly("t.csv", text)).toEqual({
       kind: "ok",
       rows: [
         job(Date.UTC(2017, 9, 9, 7, 1, 55), 2_951_000, 8, "a"),
-        job(Date.UTC(2017, 9, 9, 7, 1, 56), 66_000, 1, "b"),
+        job(Date.UTC(2017, 9, 9, 7, 1, 56), 66_250, 1, "b"),
       ],
     });
   });
@@ -73,6 +73,10 @@ describe("the Philly reader", () => {
     ],
     ["soon,1,1,1,a", 't.csv:2: column "timestamp": "soon" is not a time like 2017-10-09 07:01:55'],
     ["2017-10-09 07:01:55,-4,1,1,a", 't.csv:2: column "duration": -4 is not in'],
+    [
+      "2017-10-09 07:01:55,1e3,1,1,a",
+      't.csv:2: column "duration": "1e3" is not a number of seconds',
+    ],
     ["2017-10-09 07:01:55,4,0,1,a", 't.csv:2: column "num_gpus": 0 is not in'],
     ["2017-10-09 07:01:55,4,x,1,a", 't.csv:2: column "num_gpus": "x" is not a whole number'],
     ["2017-10-09 07:01:55,4,1,1,", 't.csv:2: column "cluster": is empty'],

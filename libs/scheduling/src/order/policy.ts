@@ -53,13 +53,13 @@ export interface OrderPolicy {
 export const defaultOrderPolicy: OrderPolicy = {
   minServiceGpuSeconds: 1_800,
   wideGpus: 8,
-  wideBonusMd: 1_800,
-  historyBoundMd: 4_000,
-  priorTail: 3,
+  wideBonusMd: 1_850,
+  historyBoundMd: 3_000,
+  priorTail: 4,
   priorTasks: 10,
   tableTasks: 0.4,
   neighbourLag: 6,
-  neighbourWidthMilli: 250,
+  neighbourWidthMilli: 150,
   shareWeightMd: 500,
   shareSlackGpus: 4,
   shareClampMd: 4000,
@@ -68,11 +68,11 @@ export const defaultOrderPolicy: OrderPolicy = {
   excessMd: 500,
   minRunMs: 600_000,
   allowanceBase: 3,
-  allowancePerMs: 2 * 3_600_000,
+  allowancePerMs: 3_600_000,
   restoreChargeMs: 120_000,
-  agedAfterMs: 600 * 3_600_000,
+  agedAfterMs: 1_000 * 3_600_000,
   agedShareMilli: 20,
-  blockedGroups: 3,
+  blockedGroups: 4,
 };
 
 /** Ranges in which a parameter makes sense: [least, greatest]. */

@@ -1,35 +1,50 @@
-/** What is expected of a task's run time, from runs like it. */
-export interface Prediction {
-  /** Half of such runs ended by then, in milliseconds. */
-  readonly p50Ms: number;
-  /** Nine in ten ended by then: what backfill and start estimates go by. */
-  readonly p90Ms: number;
-  /** Runs that it rests on, old ones counting less. */
-  readonly runs: number;
-  /** Which of the keys had enough history: 0 is the closest. */
-  readonly level: number;
+/** What a prediction is asked for: whose task, and what tells tasks of one tenant apart (GPUs, say). */
+export interface TaskKind {
+  readonly tenant: string;
+  readonly shape: string | number;
 }
 
-/** How good the predictions were, over all runs that had one when they started. */
+/** What is expected of a task's whole run time, from runs like it. */
+export interface Prediction {
+  /** One in ten such runs ended before this, in milliseconds: with p90 the range to quote. */
+  readonly p10Ms: number;
+  /** Half of such runs ended by then, in milliseconds. */
+  readonly p50Ms: number;
+  /** Nine in ten ended by then, in milliseconds: what backfill and start estimates go by. */
+  readonly p90Ms: number;
+  /** Runs that it rests on, old ones counting less; 0 with the basis "elapsed". */
+  readonly samples: number;
+  /** The closest history that had enough: the tenant's runs of this shape, all of its runs, everybody's, or none. */
+  readonly basis: "shape" | "tenant" | "everybody" | "elapsed";
+}
+
+/** How good the predictions were, over all runs that had one when they were submitted. */
 export interface PredictionError {
   readonly predicted: number;
   /** Runs that had no history at all. */
   readonly unpredicted: number;
-  /** Mean of |log2(run time / p50)|: 1 = off by a factor of two on average. */
+  /** Median of |log2(run time / p50)|, to a 32nd: 1 = half of the runs are off by more than a factor of two. */
+  readonly medianAbsDoublings: number;
+  /** Mean of |log2(run time / p50)|. */
   readonly meanAbsDoublings: number;
   /** Mean of log2(run time / p50): above 0 = runs take longer than predicted. */
   readonly biasDoublings: number;
   /** Part of the runs that ended by their p90; 0.9 is honest. */
   readonly p90Coverage: number;
+  /** Part of the runs that ended between their p10 and their p90; 0.8 is honest. */
+  readonly rangeCoverage: number;
 }
 
 /** Buckets are a quarter of a doubling wide, from one second up to about 50 years. */
 const bucketsPerDoubling = 4;
 const bucketCount = 124;
-/** Runs that a key needs before it is trusted alone. */
+/** Runs that a history needs before it is trusted alone. */
 const leastRuns = 5;
-/** Each new run of a key counts for what the old ones counted times this: the last ~50 matter. */
+/** Each new run of a history counts for what the old ones counted times this: the last ~50 matter. */
 const decay = 0.98;
+/** Steps of the histogram of errors, per doubling, and its length. */
+const errorSteps = 32;
+const errorCount = 32 * errorSteps;
 
 interface History {
   readonly counts: Float64Array;
@@ -37,45 +52,61 @@ interface History {
 }
 
 /**
- * Predicts run times from a tenant's own history: for a list of keys from close to wide (tenant + shape, tenant,
- * everybody) a decayed histogram of run times in quarter doublings; the closest key with enough runs answers. Bad
- * predictions cost little here: the order does not use them for what can be stopped.
+ * Predicts run times from a tenant's own history: a decayed histogram of run times in quarter doublings for each
+ * (tenant, shape), each tenant, and everybody; the closest with enough runs answers. For a task that runs already only
+ * the runs that lasted as long count; where none did, the run time is taken for Pareto with tail 1 (as likely as not
+ * it runs as long again).
+ *
+ * Rests on nothing but run times that were seen. Bad predictions cost little in the queue order: what can be stopped is
+ * not ordered by them.
  */
 export class RunTimePredictor {
   private readonly histories = new Map<string, History>();
+  private readonly errors = new Uint32Array(errorCount);
   private predicted = 0;
   private unpredicted = 0;
   private absDoublings = 0;
   private doublings = 0;
-  private covered = 0;
+  private underP90 = 0;
+  private inRange = 0;
 
-  /** What is expected of a task with these keys, closest first; undefined without any history. */
-  predict(keys: readonly string[]): Prediction | undefined {
-    for (const [level, key] of keys.entries()) {
+  /**
+   * What is expected of the run time of a task, given that it has run for `elapsedMs` (by default: not yet). Undefined
+   * where nothing is known: no run of anybody has ended, and it has not run itself.
+   */
+  predict(of: TaskKind, elapsedMs = 0): Prediction | undefined {
+    const from = elapsedMs > 0 ? bucketOf(elapsedMs) : 0;
+    for (const [basis, key] of keysOf(of)) {
       const history = this.histories.get(key);
-      if (history === undefined || history.total < leastRuns * decay ** leastRuns) continue;
+      if (history === undefined) continue;
+      const samples = from === 0 ? history.total : sum(history.counts, from);
+      if (samples < leastRuns * decay ** leastRuns) continue;
+      const at = (part: number, round: Rounding): number =>
+        Math.max(elapsedMs, quantile({ history, from, samples, part, round }));
       return {
-        p50Ms: quantile(history, 0.5, "between"),
-        p90Ms: quantile(history, 0.9, "up"),
-        runs: history.total,
-        level,
+        p10Ms: at(0.1, "down"),
+        p50Ms: at(0.5, "between"),
+        p90Ms: at(0.9, "up"),
+        samples,
+        basis,
       };
     }
-    return undefined;
+    if (elapsedMs <= 0) return undefined;
+    const outlast = (part: number): number => Math.round(elapsedMs / (1 - part));
+    return {
+      p10Ms: outlast(0.1),
+      p50Ms: outlast(0.5),
+      p90Ms: outlast(0.9),
+      samples: 0,
+      basis: "elapsed",
+    };
   }
 
-  /** Learns from a run that ended by itself; `made` is what was predicted when it started. */
-  observe(keys: readonly string[], runMs: number, made: Prediction | undefined): void {
-    if (made === undefined) this.unpredicted++;
-    else {
-      const off = Math.log2(Math.max(1000, runMs) / made.p50Ms);
-      this.predicted++;
-      this.doublings += off;
-      this.absDoublings += Math.abs(off);
-      if (runMs <= made.p90Ms) this.covered++;
-    }
+  /** Learns from a run that ended by itself; `made` is what was predicted when it was submitted. */
+  observe(of: TaskKind, runMs: number, made: Prediction | undefined): void {
+    this.judge(runMs, made);
     const bucket = bucketOf(runMs);
-    for (const key of keys) {
+    for (const [, key] of keysOf(of)) {
       let history = this.histories.get(key);
       if (history === undefined) {
         history = { counts: new Float64Array(bucketCount), total: 0 };
@@ -90,14 +121,44 @@ export class RunTimePredictor {
   /** How good the predictions have been so far. */
   error(): PredictionError {
     const count = Math.max(1, this.predicted);
+    let left = this.predicted / 2;
+    let median = 0;
+    while (median < errorCount - 1 && left > this.errors[median]!) left -= this.errors[median++]!;
     return {
       predicted: this.predicted,
       unpredicted: this.unpredicted,
+      medianAbsDoublings: this.predicted === 0 ? 0 : median / errorSteps,
       meanAbsDoublings: this.absDoublings / count,
       biasDoublings: this.doublings / count,
-      p90Coverage: this.covered / count,
+      p90Coverage: this.underP90 / count,
+      rangeCoverage: this.inRange / count,
     };
   }
+
+  private judge(runMs: number, made: Prediction | undefined): void {
+    if (made === undefined) {
+      this.unpredicted++;
+      return;
+    }
+    const off = Math.log2(Math.max(1000, runMs) / made.p50Ms);
+    this.predicted++;
+    this.doublings += off;
+    this.absDoublings += Math.abs(off);
+    this.errors[Math.min(errorCount - 1, Math.floor(Math.abs(off) * errorSteps))]! += 1;
+    if (runMs > made.p90Ms) return;
+    this.underP90++;
+    if (runMs >= made.p10Ms) this.inRange++;
+  }
+}
+
+/** Histories from close to wide. Tenants' names are quoted, so that none can look like another's shape. */
+function keysOf(of: TaskKind): readonly (readonly [Prediction["basis"], string])[] {
+  const tenant = JSON.stringify(of.tenant);
+  return [
+    ["shape", `${tenant} ${of.shape}`],
+    ["tenant", tenant],
+    ["everybody", "*"],
+  ];
 }
 
 function bucketOf(runMs: number): number {
@@ -105,15 +166,29 @@ function bucketOf(runMs: number): number {
   return Math.min(bucketCount - 1, Math.floor(doublings * bucketsPerDoubling));
 }
 
-/** The run time below which such a part of the runs ended: the end of its bucket, or between its ends on the log scale. */
-function quantile(history: History, part: number, round: "up" | "between"): number {
-  let left = part * history.total;
-  for (let at = 0; at < bucketCount; at++) {
-    const count = history.counts[at]!;
+function sum(counts: Float64Array, from: number): number {
+  let total = 0;
+  for (let at = from; at < bucketCount; at++) total += counts[at]!;
+  return total;
+}
+
+/** Which point of its bucket a quantile is: the start, the end, or between them on the log scale. */
+type Rounding = "down" | "between" | "up";
+
+/** The run time below which such a part of the runs ended. */
+function quantile(of: {
+  readonly history: History;
+  readonly from: number;
+  readonly samples: number;
+  readonly part: number;
+  readonly round: Rounding;
+}): number {
+  let left = of.part * of.samples;
+  for (let at = of.from; at < bucketCount; at++) {
+    const count = of.history.counts[at]!;
     if (count > 0 && left <= count) {
-      return Math.round(
-        1000 * 2 ** ((at + (round === "up" ? 1 : left / count)) / bucketsPerDoubling),
-      );
+      const within = { down: 0, between: left / count, up: 1 }[of.round];
+      return Math.round(1000 * 2 ** ((at + within) / bucketsPerDoubling));
     }
     left -= count;
   }

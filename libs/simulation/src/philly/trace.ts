@@ -14,7 +14,7 @@ export function readPhilly(file: string, text: string): CsvResult<SimJob> {
   const required = ["timestamp", "duration", "num_gpus", "cluster"];
   const result = readCsv({ file, text, required }, (fields) => ({
     submitMs: readTime(fields),
-    durationMs: readDuration(fields) * 1000,
+    durationMs: readDurationMs(fields),
     gpus: fields.integer("num_gpus", 1, 65_536),
     tenant: readTenant(fields),
   }));
@@ -44,9 +44,15 @@ function readTime(fields: Fields): number {
   return time;
 }
 
-/** Whole seconds; a run of less than one counts as one. */
-function readDuration(fields: Fields): number {
-  return Math.max(1, fields.integer("duration", 0, maxDurationS));
+/** Seconds, with or without a fraction; a run of less than one counts as one. */
+function readDurationMs(fields: Fields): number {
+  const cell = fields.text("duration");
+  const seconds = /^[+-]?\d+(\.\d+)?$/.test(cell) ? Number(cell) : Number.NaN;
+  if (Number.isNaN(seconds)) fields.refuse("duration", `"${cell}" is not a number of seconds`);
+  else if (seconds < 0 || seconds > maxDurationS) {
+    fields.refuse("duration", `${cell} is not in [0, ${maxDurationS}]`);
+  }
+  return Math.max(1_000, Math.round(seconds * 1_000));
 }
 
 function readTenant(fields: Fields): string {
