@@ -35,6 +35,12 @@ export const defaultSchedulingPolicy: SchedulingPolicy = {
     // Priority counts within a project only.
     priorityMd: 0,
     agedAfterMs: 72 * 3_600_000,
+    // Each plan starts from the tasks alone: there is no history of neighbours to bend the order, and without it a
+    // bonus and a narrow gap only cost.
+    historyBoundMd: 0,
+    wideBonusMd: 0,
+    gapMd: 2_000,
+    allowancePerMs: 4 * 3_600_000,
     // A kind of task without room says nothing about other models, or about tasks without GPUs.
     blockedGroups: 1e9,
   },

@@ -1,9 +1,3 @@
-/** What a prediction is asked for: whose task, and what tells tasks of one tenant apart (GPUs, say). */
-export interface TaskKind {
-  readonly tenant: string;
-  readonly shape: string | number;
-}
-
 /** What is expected of a task's whole run time, from runs like it. */
 export interface Prediction {
   /** One in ten such runs ended before this, in milliseconds: with p90 the range to quote. */
@@ -12,10 +6,10 @@ export interface Prediction {
   readonly p50Ms: number;
   /** Nine in ten ended by then, in milliseconds: what backfill and start estimates go by. */
   readonly p90Ms: number;
-  /** Runs that it rests on, old ones counting less; 0 with the basis "elapsed". */
-  readonly samples: number;
-  /** The closest history that had enough: the tenant's runs of this shape, all of its runs, everybody's, or none. */
-  readonly basis: "shape" | "tenant" | "everybody" | "elapsed";
+  /** Runs that it rests on, old ones counting less; 0 where only the run time so far is known. */
+  readonly runs: number;
+  /** Which of the keys had enough history: 0 is the closest; as many as there are keys: none had. */
+  readonly level: number;
 }
 
 /** How good the predictions were, over all runs that had one when they were submitted. */
@@ -52,8 +46,9 @@ interface History {
 }
 
 /**
- * Predicts run times from a tenant's own history: a decayed histogram of run times in quarter doublings for each
- * (tenant, shape), each tenant, and everybody; the closest with enough runs answers. For a task that runs already only
+ * Predicts run times from a tenant's own history: for a list of keys from close to wide (tenant and shape, tenant, and
+ * everybody where that may be told) a decayed histogram of run times in quarter doublings; the closest key with enough
+ * runs answers. For a task that runs already only
  * the runs that lasted as long count; where none did, the run time is taken for Pareto with tail 1 (as likely as not
  * it runs as long again).
  *
@@ -71,24 +66,24 @@ export class RunTimePredictor {
   private inRange = 0;
 
   /**
-   * What is expected of the run time of a task, given that it has run for `elapsedMs` (by default: not yet). Undefined
-   * where nothing is known: no run of anybody has ended, and it has not run itself.
+   * What is expected of the whole run time of a task with these keys, closest first, given that it has run for
+   * `elapsedMs` (by default: not yet). Undefined where nothing is known: too few runs have ended, and it has not run.
    */
-  predict(of: TaskKind, elapsedMs = 0): Prediction | undefined {
+  predict(keys: readonly string[], elapsedMs = 0): Prediction | undefined {
     const from = elapsedMs > 0 ? bucketOf(elapsedMs) : 0;
-    for (const [basis, key] of keysOf(of)) {
+    for (const [level, key] of keys.entries()) {
       const history = this.histories.get(key);
       if (history === undefined) continue;
-      const samples = from === 0 ? history.total : sum(history.counts, from);
-      if (samples < leastRuns * decay ** leastRuns) continue;
+      const runs = from === 0 ? history.total : sum(history.counts, from);
+      if (runs < leastRuns * decay ** leastRuns) continue;
       const at = (part: number, round: Rounding): number =>
-        Math.max(elapsedMs, quantile({ history, from, samples, part, round }));
+        Math.max(elapsedMs, quantile({ history, from, runs, part, round }));
       return {
         p10Ms: at(0.1, "down"),
         p50Ms: at(0.5, "between"),
         p90Ms: at(0.9, "up"),
-        samples,
-        basis,
+        runs,
+        level,
       };
     }
     if (elapsedMs <= 0) return undefined;
@@ -97,16 +92,16 @@ export class RunTimePredictor {
       p10Ms: outlast(0.1),
       p50Ms: outlast(0.5),
       p90Ms: outlast(0.9),
-      samples: 0,
-      basis: "elapsed",
+      runs: 0,
+      level: keys.length,
     };
   }
 
   /** Learns from a run that ended by itself; `made` is what was predicted when it was submitted. */
-  observe(of: TaskKind, runMs: number, made: Prediction | undefined): void {
+  observe(keys: readonly string[], runMs: number, made: Prediction | undefined): void {
     this.judge(runMs, made);
     const bucket = bucketOf(runMs);
-    for (const [, key] of keysOf(of)) {
+    for (const key of keys) {
       let history = this.histories.get(key);
       if (history === undefined) {
         history = { counts: new Float64Array(bucketCount), total: 0 };
@@ -151,16 +146,6 @@ export class RunTimePredictor {
   }
 }
 
-/** Histories from close to wide. Tenants' names are quoted, so that none can look like another's shape. */
-function keysOf(of: TaskKind): readonly (readonly [Prediction["basis"], string])[] {
-  const tenant = JSON.stringify(of.tenant);
-  return [
-    ["shape", `${tenant} ${of.shape}`],
-    ["tenant", tenant],
-    ["everybody", "*"],
-  ];
-}
-
 function bucketOf(runMs: number): number {
   const doublings = Math.log2(Math.max(1000, runMs) / 1000);
   return Math.min(bucketCount - 1, Math.floor(doublings * bucketsPerDoubling));
@@ -179,11 +164,11 @@ type Rounding = "down" | "between" | "up";
 function quantile(of: {
   readonly history: History;
   readonly from: number;
-  readonly samples: number;
+  readonly runs: number;
   readonly part: number;
   readonly round: Rounding;
 }): number {
-  let left = of.part * of.samples;
+  let left = of.part * of.runs;
   for (let at = of.from; at < bucketCount; at++) {
     const count = of.history.counts[at]!;
     if (count > 0 && left <= count) {

@@ -1,11 +1,11 @@
 import { RunTimePredictor } from "@fastgpu/scheduling/order/predict";
-import type { Prediction, PredictionError, TaskKind } from "@fastgpu/scheduling/order/predict";
+import type { Prediction, PredictionError } from "@fastgpu/scheduling/order/predict";
 import { EventHeap } from "../event-heap.ts";
 import type { SimJob } from "./job.ts";
 
-/** What tells jobs of one kind in a trace: their tenant and their width. */
-export function kindOf(job: SimJob): TaskKind {
-  return { tenant: job.tenant, shape: job.gpus };
+/** Keys of a job from close to wide: its tenant and width, its tenant, everybody. */
+function keysOf(job: SimJob): readonly string[] {
+  return [`${job.tenant} ${job.gpus}`, job.tenant, "*"];
 }
 
 /**
@@ -18,14 +18,14 @@ export function predictionError(jobs: readonly SimJob[]): PredictionError {
   for (const job of jobs) {
     while (ends.nextMs() <= job.submitMs) {
       const ended = ends.pop()!.event;
-      predictor.observe(kindOf(ended.job), ended.job.durationMs, ended.made);
+      predictor.observe(keysOf(ended.job), ended.job.durationMs, ended.made);
     }
-    const made = predictor.predict(kindOf(job));
+    const made = predictor.predict(keysOf(job));
     ends.add(job.submitMs + job.durationMs, { job, made });
   }
   for (let next = ends.pop(); next !== undefined; next = ends.pop()) {
     const { job, made } = next.event;
-    predictor.observe(kindOf(job), job.durationMs, made);
+    predictor.observe(keysOf(job), job.durationMs, made);
   }
   return predictor.error();
 }
