@@ -73,10 +73,20 @@ class Load {
     const { pods, seed, fillPct, policy } = setting;
     this.random = seededRandom(seed);
     const nodes = setting.nodes.map(toNodeSpec);
-    this.engine = new PlacementEngine({ nodes, policy, rng: this.random, maxGpusPerNode: 8 });
+    this.engine = new PlacementEngine({ nodes, policy, rng: this.random });
     this.shapes = pods.map((pod) => this.engine.shape(toRequest(pod)));
     this.target = this.engine.cluster.capacityMilli * (1 - fillPct / 100);
-    while (this.engine.cluster.supply.freeMilli > this.target) this.decide(this.draw());
+    let refused = 0;
+    while (this.engine.cluster.supply.freeMilli > this.target) {
+      refused = this.decide(this.draw()) ? 0 : refused + 1;
+      if (refused > 10 * pods.length) throw new UsageError(this.tooFull(fillPct));
+    }
+  }
+
+  private tooFull(fillPct: number): string {
+    const { supply, capacityMilli } = this.engine.cluster;
+    const filled = 100 * (1 - supply.freeMilli / capacityMilli);
+    return `--fill: these pods fill these nodes to ${filled.toFixed(1)} %, not to ${fillPct} %`;
   }
 
   /** Lets tasks depart until the fill is met again, and draws the next arrival. */

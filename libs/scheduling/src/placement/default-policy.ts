@@ -18,6 +18,8 @@ export interface DefaultParameters extends WeightParameters {
   /** Slack granted to CPU and memory before they limit a node's worth. */
   readonly cpuSlack: number;
   readonly memorySlack: number;
+  /** The classes that carry this part of the weight of all that ask the same GPUs stand for them. */
+  readonly commonPart: number;
   /** Prices look ahead to a full cluster, but at least to this part of the capacity. */
   readonly horizonPart: number;
   /** Prices and weights are renewed when free capacity has moved by this part of all … */
@@ -36,6 +38,7 @@ export const defaultParameters: DefaultParameters = {
   reservePower: 2,
   cpuSlack: 1.85,
   memorySlack: 2,
+  commonPart: 0.97,
   horizonPart: 0.05,
   refreshAllocatedPart: 0.01,
   refreshArrivalsPart: 0.01,

@@ -153,7 +153,9 @@ export class NodeWorth {
     const sorted = [...groups]
       .sort(([a], [b]) => b - a)
       .map(([, members]) =>
-        [...members.values()].sort((a, b) => a.shape.cpuMillis - b.shape.cpuMillis),
+        commonest([...members.values()], this.parameters.commonPart).sort(
+          (a, b) => a.shape.cpuMillis - b.shape.cpuMillis,
+        ),
       );
     const start = new Int32Array(sorted.length + 1);
     for (const [index, members] of sorted.entries()) {
@@ -177,4 +179,29 @@ export class NodeWorth {
     const { cpuMillis, memoryMib } = shape;
     return [cpuMillis, memoryMib, per(cpuSlack, cpuMillis), per(memorySlack, memoryMib), weight];
   }
+}
+
+/**
+ * The classes of a group that carry most of its weight; each of the others, of which there can
+ * be many, lends its weight to the one that is most like it.
+ */
+function commonest(members: WeightedClass[], part: number): WeightedClass[] {
+  members.sort((a, b) => b.weight - a.weight);
+  const total = members.reduce((sum, { weight }) => sum + weight, 0);
+  const kept: WeightedClass[] = [];
+  let covered = 0;
+  for (const member of members) {
+    if (covered < part * total) {
+      covered += member.weight;
+      kept.push(member);
+    } else mostAlike(kept, member.shape).weight += member.weight;
+  }
+  return kept;
+}
+
+function mostAlike(kept: readonly WeightedClass[], { cpuMillis, memoryMib }: Shape): WeightedClass {
+  const distance = ({ shape }: WeightedClass): number =>
+    Math.abs(Math.log((shape.cpuMillis + 1) / (cpuMillis + 1))) +
+    Math.abs(Math.log((shape.memoryMib + 1) / (memoryMib + 1)));
+  return kept.reduce((best, member) => (distance(member) < distance(best) ? member : best));
 }

@@ -4,6 +4,7 @@
  */
 import { readCsv } from "./csv.ts";
 import type { CsvResult, Fields } from "./csv.ts";
+import { maxGpusPerNode } from "@fastgpu/scheduling/placement/shapes";
 
 /** One machine: all its GPUs are of one model. */
 export interface OpenbNode {
@@ -47,7 +48,7 @@ export function readOpenbNodes(file: string, text: string): CsvResult<OpenbNode>
     if (id === "") fields.refuse("sn", "is empty");
     if (seen.has(id)) fields.refuse("sn", `"${id}" occurs twice`);
     seen.add(id);
-    const gpus = fields.integer("gpu", 0, 16);
+    const gpus = fields.integer("gpu", 0, maxGpusPerNode);
     const model = fields.text("model");
     if (gpus > 0 && model === "") fields.refuse("model", "is empty on a node with GPUs");
     return {
@@ -86,7 +87,7 @@ export function readTimedOpenbPods(
 }
 
 function readPod(fields: Fields): OpenbPod {
-  const gpus = fields.integer("num_gpu", 0, 16);
+  const gpus = fields.integer("num_gpu", 0, maxGpusPerNode);
   const gpuMilli = fields.integer("gpu_milli", 0, 1000);
   if (gpus > 0 && gpuMilli === 0) fields.refuse("gpu_milli", "is 0 for a pod with GPUs");
   if (gpus > 1 && gpuMilli !== 1000) {
