@@ -49,7 +49,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const gpusPerNode = Math.max(...inventory.nodes.map((node) => node.gpus));
   const [tasks, load, seed] = [Number(values.tasks), Number(values.load), Number(values.seed)];
   const asked = { tasks, load, fleetGpus: gpus, gpusPerNode, seed };
-  const workload = drawLoad({ ...usualLoad, gangMilli: 0, ...asked });
+  const workload = drawLoad({ ...usualLoad, ...asked });
   const directory = await mkdtemp(join(tmpdir(), "fastgpu-bench-recording-"));
   try {
     const recorder = createRecorder({

@@ -47,7 +47,11 @@ test("a platform's recording is replayed without a mismatch, and simulated under
   await Promise.all([
     work(p, one, some(30, mixed)),
     work(p, two, some(20, mixed)),
-    work(p, p.parent, [script("true", { array: 60 }), script("sleep 1", { gpus: 4 })]),
+    work(p, p.parent, [
+      script("true", { array: 60 }),
+      script("sleep 1", { gpus: 4 }),
+      withSpec(script("sleep 0.5", { gpus: 2 }), { replicas: 3 }),
+    ]),
   ]);
   // Another leader, with a planner of its own.
   await p.restart();
@@ -59,7 +63,7 @@ test("a platform's recording is replayed without a mismatch, and simulated under
   const report = await replayRecordings(all);
   expect(report.firstMismatch).toBeUndefined();
   expect(report).toMatchObject({ mismatches: 0 });
-  expect(report.decisions).toBeGreaterThanOrEqual(62);
+  expect(report.decisions).toBeGreaterThanOrEqual(63);
   expect(report.segments.map(({ ended, damage }) => ({ ended, damage }))).toEqual([
     { ended: true, damage: undefined },
     { ended: true, damage: undefined },
@@ -71,8 +75,8 @@ test("a platform's recording is replayed without a mismatch, and simulated under
   const simulated = await whatIf({ ...all, policy: file, prices: undefined }, on);
   expect(simulated.result).toMatchObject({
     simulated: true,
-    before: { policyName: "recorded", tasks: { succeeded: 62 }, fleet: { nodes: 2, gpus: 8 } },
-    after: { policyName: file, tasks: { succeeded: 62 } },
+    before: { policyName: "recorded", tasks: { succeeded: 63 }, fleet: { nodes: 2, gpus: 8 } },
+    after: { policyName: file, tasks: { succeeded: 63 } },
   });
   for (const words of ["waiting, mean", "fairness index", "GPUs allocated", "cost"]) {
     expect(simulated.text).toContain(words);

@@ -90,7 +90,7 @@ test("the load that a recording shows is the one that was there", () => {
 test("preempted tasks have the run time of all their attempts, restores included; arrays that of an element", () => {
   const { tasks } = drawLoad({
     ...{ ...usualLoad, tasks: 150, weights: [1, 1], load: 1.4, medianMs: 3_600_000 },
-    ...{ preemptibleMilli: 1_000, gangMilli: 0, arrayMilli: 50, failingMilli: 0 },
+    ...{ preemptibleMilli: 1_000, gangMilli: 100, arrayMilli: 50, failingMilli: 0 },
     ...{ fleetGpus: 16, gpusPerNode: 4, seed: 3 },
   });
   const named = tasks.map((each, at) => ({ ...each, name: idOf("task", at + 1) }));
