@@ -27,6 +27,7 @@ import { freePort } from "@fastgpu/lifecycle/child";
 import { createChannel } from "@fastgpu/rpc/channel";
 import { createClient } from "@fastgpu/rpc/client";
 import { expect, test } from "vitest";
+import { replayRecordings } from "../src/replay.ts";
 import { startComposed } from "./composed-child.ts";
 import {
   endOf,
@@ -207,6 +208,11 @@ test("a guaranteed queue takes back borrowed GPUs: the preemptible task saves, w
   );
   const before = lent.filter((each) => each.gpu === gpu && each.endMs === freedMs);
   expect(before.map(({ task }) => task)).toEqual([loan]);
+  // What was decided can be decided again, preemptions too.
+  await p.platform.stop();
+  const dataDir = join(p.directory, "data");
+  const replayed = { files: [], dataDir, fromMs: undefined, toMs: undefined };
+  expect(await replayRecordings(replayed)).toMatchObject({ mismatches: 0, segments: [{}] });
 }, 240_000);
 
 test("nobody is stopped for a task that cannot pay; with money for it the same task takes its GPU", async () => {

@@ -76,7 +76,7 @@ test("a platform's recording is replayed without a mismatch, and simulated under
   expect(simulated.result).toMatchObject({
     simulated: true,
     before: { policyName: "recorded", tasks: { succeeded: 63 }, fleet: { nodes: 2, gpus: 8 } },
-    after: { policyName: file, tasks: { succeeded: 63 } },
+    after: { policyName: "other.yaml", tasks: { succeeded: 63 } },
   });
   for (const words of ["waiting, mean", "fairness index", "GPUs allocated", "cost"]) {
     expect(simulated.text).toContain(words);
