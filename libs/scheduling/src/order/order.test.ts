@@ -87,6 +87,11 @@ class Bench implements Room {
     this.queue.remove(slot);
   }
 
+  finish(slot: Slot): void {
+    this.release(slot);
+    this.queue.finish(slot, this.nowMs);
+  }
+
   running(): readonly Slot[] {
     return [...this.queue.running];
   }
@@ -361,13 +366,15 @@ function step(leaves: readonly number[], widths: readonly number[]): fc.Arbitrar
 function act(bench: Bench, { afterMs, add, end }: Step): readonly Decision[] {
   bench.nowMs += afterMs;
   const running = bench.running();
-  if (end !== undefined && running.length > 0) bench.end(running[end % running.length]!);
+  if (end !== undefined && running.length > 0) bench.finish(running[end % running.length]!);
   if (add !== undefined) {
     bench.add(add.leaf, add.gpus, {
       attainedGpuMs: add.attained,
       preemptible: add.preemptible,
     });
   }
+  // What ended tells the order something: the promises hold with ranks as they change.
+  if (afterMs > hour) bench.queue.refresh(bench.nowMs);
   return bench.cycle();
 }
 
