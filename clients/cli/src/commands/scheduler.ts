@@ -90,6 +90,7 @@ function addWhatIfCommand(scheduler: Group): void {
       repeated,
     )
     .option("--horizon <duration>", "how far to look ahead, at most 30d; default 24h", durationMs)
+    .option("--consolidate", "also propose moves that would free whole nodes")
     .addHelpText("after", WHAT_IF_EXAMPLES);
   whatIf.run(async () => ({ run: (await import("../run/what-if.ts")).whatIf }));
 }

@@ -5,6 +5,7 @@ import { durationFromMs, durationMs } from "@bufbuild/protobuf/wkt";
 import {
   type AddedNodesSchema,
   type Outlook,
+  type ProposedMove,
   type QueueValuesSchema,
   type WhatIfResponse,
   WhatIfResponseSchema,
@@ -25,20 +26,24 @@ export interface WhatIfOptions extends CommonOptions {
   removeNode?: string[];
   queue?: string[];
   horizon?: number;
+  consolidate?: boolean;
 }
 
 /** `scheduler what-if` */
 export async function whatIf(context: CliContext, options: WhatIfOptions): Promise<void> {
   const { policy, addNodes = [], removeNode = [], queue = [], horizon } = options;
-  if (policy === undefined && addNodes.length + removeNode.length + queue.length === 0) {
+  const { consolidate = false } = options;
+  const changes = addNodes.length + removeNode.length + queue.length;
+  if (policy === undefined && changes === 0 && !consolidate) {
     throw new CliError("nothing is changed", {
-      hint: "--policy FILE, --add-nodes, --remove-node or --queue",
+      hint: "--policy FILE, --add-nodes, --remove-node, --queue or --consolidate",
     });
   }
   const policySource = policy === undefined ? "" : await readPolicyFile(policy);
   await withApi(context, options, async (api) => {
     const played = await api.policies.whatIf({
       policySource,
+      consolidate,
       addNodes: addNodes.map(nodesFrom),
       drainNodes: removeNode.map((typed) => resourceName("nodes", typed, "")),
       queues: queue.map(queueFrom),
@@ -50,6 +55,11 @@ export async function whatIf(context: CliContext, options: WhatIfOptions): Promi
     if (print.quiet || (format !== "table" && format !== "wide")) return;
     const { terminal } = context;
     terminal.out(`\n${renderTable(outlookColumns, outlookRows(played))}`);
+    if (played.moves.length > 0) {
+      terminal.out(
+        `\nmoves that would free whole nodes\n${renderTable(moveColumns, played.moves)}`,
+      );
+    }
     if (played.tasks.length > 0) {
       terminal.out(`\n${renderTable(taskColumns(context.nowMs()), played.tasks)}`);
     }
@@ -109,6 +119,7 @@ const view: View<WhatIfResponse> = {
   json: (played) => toJson(WhatIfResponseSchema, played),
   facts: (played) => [
     ["tasks with another start", String(played.tasks.length)],
+    ["moves to free nodes", String(played.moves.length)],
     ["rests on", played.basis],
     [
       "note",
@@ -146,6 +157,13 @@ const outlookColumns: Column<OutlookRow>[] = [
   },
   { header: "fairness", value: ({ outlook }) => outlook.fairness.toFixed(3), align: "right" },
   { header: "stopped", value: ({ outlook }) => String(outlook.stopped), align: "right" },
+];
+
+const moveColumns: Column<ProposedMove>[] = [
+  { header: "task", value: ({ task }) => lastPart(task) },
+  { header: "gpus", value: ({ gpus }) => String(gpus), align: "right" },
+  { header: "from", value: ({ fromNode }) => lastPart(fromNode) },
+  { header: "to", value: ({ toNode }) => lastPart(toNode) },
 ];
 
 const taskColumns = (nowMs: number): Column<WhatIfTask>[] => [

@@ -33,6 +33,7 @@ export async function whatIf(
     added: request.addNodes.map(newNodes),
     drained: request.drainNodes.map((name) => name.slice("nodes/".length)),
     queues: request.queues.map(changedQueue),
+    consolidate: request.consolidate,
   };
   const nowMs = s.clock.nowMs();
   const untilMs = nowMs + (horizon === undefined ? dayMs : durationMs(horizon));
@@ -42,7 +43,7 @@ export async function whatIf(
   if (played.kind === "unknown") {
     throw Fault.notFound(played.resource, "`fastgpu node list` shows the nodes");
   }
-  const { now, changed, tasks } = played;
+  const { now, changed, tasks, moves } = played;
   const rows = tasks
     .map((task) => ({
       ...task,
@@ -62,6 +63,12 @@ export async function whatIf(
       gpus,
       ...(before === undefined ? {} : { startNowTime: timestampFromMs(before) }),
       ...(after === undefined ? {} : { startThenTime: timestampFromMs(after) }),
+    })),
+    moves: moves.map(({ task, project, from, to, gpus }) => ({
+      task: `projects/${project}/tasks/${task}`,
+      fromNode: `nodes/${from}`,
+      toNode: `nodes/${to}`,
+      gpus,
     })),
     now: outlookToWire(now),
     changed: outlookToWire(changed),

@@ -1,4 +1,4 @@
-import type { ProjectId, TaskId } from "@fastgpu/domain/ids";
+import type { NodeId, ProjectId, TaskId } from "@fastgpu/domain/ids";
 import type { Explanation } from "@fastgpu/scheduling/explain/explain";
 import type { Forecast } from "@fastgpu/scheduling/explain/future";
 import type { Outlook } from "@fastgpu/scheduling/explain/outlook";
@@ -71,6 +71,15 @@ export type AnswerTo<Q extends Question> = Q extends { kind: "explain" }
     ? Quoted
     : PlayedOut;
 
+/** A move of a running task that would help to free a node. */
+export interface PlayedMove {
+  readonly task: TaskId;
+  readonly project: ProjectId;
+  readonly from: NodeId;
+  readonly to: NodeId;
+  readonly gpus: number;
+}
+
 /** Two futures of what waits, as things are and with a change; or what the change names and nobody has. */
 export type PlayedOut =
   | {
@@ -83,5 +92,6 @@ export type PlayedOut =
         readonly project: ProjectId;
         readonly gpus: number;
       }[];
+      readonly moves: readonly PlayedMove[];
     }
   | { readonly kind: "unknown"; readonly resource: string };

@@ -3,7 +3,8 @@ import { outlookOf } from "@fastgpu/scheduling/explain/outlook";
 import type { Lengths } from "@fastgpu/scheduling/explain/future";
 import type { PlanNode, PlanQueue, PlanState, Rng } from "@fastgpu/scheduling/plan";
 import type { SchedulingPolicy } from "@fastgpu/scheduling/scheduling-policy";
-import type { PlayedOut } from "./question.ts";
+import { createPlanner } from "@fastgpu/scheduling/planner";
+import type { PlayedMove, PlayedOut } from "./question.ts";
 import type { Snapshot } from "./snapshot.ts";
 
 /** What would be otherwise. */
@@ -14,6 +15,8 @@ export interface Change {
   /** Nodes that take no new work. */
   readonly drained: readonly string[];
   readonly queues: readonly ChangedQueue[];
+  /** Also look for moves that free whole nodes, whatever the policy says. */
+  readonly consolidate: boolean;
 }
 
 /** Nodes that are not there yet, all alike. */
@@ -60,16 +63,36 @@ export function playBoth(of: {
   const startedMs = performance.now();
   const goOn = (): boolean => of.goOn() || performance.now() - startedMs < took;
   const after = applied(state, change);
-  const changed = outlookOf(
-    { ...common, policy: change.policy ?? policy, state: after, goOn },
-    untilMs,
-  );
+  const wanted = change.policy ?? policy;
+  const changed = outlookOf({ ...common, policy: wanted, state: after, goOn }, untilMs);
+  const moves = movesOf(after, { policy: wanted, consolidate: change.consolidate, nowMs, rng });
   const tasks = state.tasks.map(({ id, project, demand, replicas }) => ({
     id,
     project,
     gpus: demand.gpuCount * replicas,
   }));
-  return { kind: "whatIf", now, changed, tasks };
+  return { kind: "whatIf", now, changed, tasks, moves };
+}
+
+/** Moves that would free whole nodes at this moment, with whose they are. */
+function movesOf(
+  state: PlanState,
+  of: { policy: SchedulingPolicy; consolidate: boolean; nowMs: number; rng: Rng },
+): PlayedMove[] {
+  const { consolidation } = of.policy;
+  const enabled = consolidation.enabled || of.consolidate;
+  if (!enabled) return [];
+  const policy = { ...of.policy, consolidation: { ...consolidation, enabled } };
+  const { moves } = createPlanner({ policy, rng: of.rng }).plan(state, of.nowMs);
+  const projects = new Map(
+    state.nodes.flatMap(({ running }) => running.map(({ task, project }) => [task, project])),
+  );
+  return moves.flatMap(({ task, from, to }) => {
+    const project = projects.get(task);
+    return project === undefined
+      ? []
+      : [{ task, project, from, to: to.node, gpus: to.gpus.length }];
+  });
 }
 
 /** The first resource of a change that the state does not have. */

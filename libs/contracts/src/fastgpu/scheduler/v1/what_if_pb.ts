@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file fastgpu/scheduler/v1/what_if.proto.
  */
 export const file_fastgpu_scheduler_v1_what_if: GenFile = /*@__PURE__*/
-  fileDesc("CiJmYXN0Z3B1L3NjaGVkdWxlci92MS93aGF0X2lmLnByb3RvEhRmYXN0Z3B1LnNjaGVkdWxlci52MSKdAgoNV2hhdElmUmVxdWVzdBIgCg1wb2xpY3lfc291cmNlGAEgASgJQgm6SAZyBCiAgAQSPQoJYWRkX25vZGVzGAIgAygLMiAuZmFzdGdwdS5zY2hlZHVsZXIudjEuQWRkZWROb2Rlc0IIukgFkgECEGQSMQoLZHJhaW5fbm9kZXMYAyADKAlCHLpIGZIBFhDoByIRcg8yDV5ub2Rlcy9bXi9dKyQSOwoGcXVldWVzGAQgAygLMiEuZmFzdGdwdS5zY2hlZHVsZXIudjEuUXVldWVWYWx1ZXNCCLpIBZIBAhBkEjsKB2hvcml6b24YBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CD7pIDKoBCSIFCICangEqACLQAQoKQWRkZWROb2RlcxIZCgVjb3VudBgBIAEoBUIKukgHGgUYkE4oARIWCgRsaWtlGAIgASgJQgi6SAVyAxiAAhIbCglncHVfbW9kZWwYAyABKAlCCLpIBXIDGIABEhcKBGdwdXMYBCABKAVCCbpIBhoEGEAoABIfCg5ncHVfbWVtb3J5X21pYhgFIAEoA0IHukgEIgIoABIbCgpjcHVfbWlsbGlzGAYgASgDQge6SAQiAigAEhsKCm1lbW9yeV9taWIYByABKANCB7pIBCICKAAi7AEKC1F1ZXVlVmFsdWVzEjwKBXF1ZXVlGAEgASgJQi26SCpyKDImXihwcm9qZWN0c3xvcmdhbml6YXRpb25zKS9bXi9dKy9xdWV1ZSQSIAoGd2VpZ2h0GAIgASgFQgu6SAgaBhjAhD0oAUgAiAEBEikKD2d1YXJhbnRlZWRfZ3B1cxgDIAEoBUILukgIGgYYwIQ9KABIAYgBARIkCgpsaW1pdF9ncHVzGAQgASgFQgu6SAgaBhjAhD0oAEgCiAEBQgkKB193ZWlnaHRCEgoQX2d1YXJhbnRlZWRfZ3B1c0INCgtfbGltaXRfZ3B1cyKsAQoOV2hhdElmUmVzcG9uc2USLwoFdGFza3MYASADKAsyIC5mYXN0Z3B1LnNjaGVkdWxlci52MS5XaGF0SWZUYXNrEioKA25vdxgCIAEoCzIdLmZhc3RncHUuc2NoZWR1bGVyLnYxLk91dGxvb2sSLgoHY2hhbmdlZBgDIAEoCzIdLmZhc3RncHUuc2NoZWR1bGVyLnYxLk91dGxvb2sSDQoFYmFzaXMYBCABKAkikQEKCldoYXRJZlRhc2sSDAoEdGFzaxgBIAEoCRIMCgRncHVzGAIgASgFEjIKDnN0YXJ0X25vd190aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCg9zdGFydF90aGVuX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIqQBCgdPdXRsb29rEg8KB3N0YXJ0ZWQYASABKAUSDwoHd2FpdGluZxgCIAEoBRIsCgltZWFuX3dhaXQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEwoLdXRpbGlzYXRpb24YBCABKAESEAoIZmFpcm5lc3MYBSABKAESDwoHc3RvcHBlZBgGIAEoBRIRCgljdXRfc2hvcnQYByABKAhiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("CiJmYXN0Z3B1L3NjaGVkdWxlci92MS93aGF0X2lmLnByb3RvEhRmYXN0Z3B1LnNjaGVkdWxlci52MSKyAgoNV2hhdElmUmVxdWVzdBIgCg1wb2xpY3lfc291cmNlGAEgASgJQgm6SAZyBCiAgAQSPQoJYWRkX25vZGVzGAIgAygLMiAuZmFzdGdwdS5zY2hlZHVsZXIudjEuQWRkZWROb2Rlc0IIukgFkgECEGQSMQoLZHJhaW5fbm9kZXMYAyADKAlCHLpIGZIBFhDoByIRcg8yDV5ub2Rlcy9bXi9dKyQSOwoGcXVldWVzGAQgAygLMiEuZmFzdGdwdS5zY2hlZHVsZXIudjEuUXVldWVWYWx1ZXNCCLpIBZIBAhBkEjsKB2hvcml6b24YBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CD7pIDKoBCSIFCICangEqABITCgtjb25zb2xpZGF0ZRgGIAEoCCLQAQoKQWRkZWROb2RlcxIZCgVjb3VudBgBIAEoBUIKukgHGgUYkE4oARIWCgRsaWtlGAIgASgJQgi6SAVyAxiAAhIbCglncHVfbW9kZWwYAyABKAlCCLpIBXIDGIABEhcKBGdwdXMYBCABKAVCCbpIBhoEGEAoABIfCg5ncHVfbWVtb3J5X21pYhgFIAEoA0IHukgEIgIoABIbCgpjcHVfbWlsbGlzGAYgASgDQge6SAQiAigAEhsKCm1lbW9yeV9taWIYByABKANCB7pIBCICKAAi7AEKC1F1ZXVlVmFsdWVzEjwKBXF1ZXVlGAEgASgJQi26SCpyKDImXihwcm9qZWN0c3xvcmdhbml6YXRpb25zKS9bXi9dKy9xdWV1ZSQSIAoGd2VpZ2h0GAIgASgFQgu6SAgaBhjAhD0oAUgAiAEBEikKD2d1YXJhbnRlZWRfZ3B1cxgDIAEoBUILukgIGgYYwIQ9KABIAYgBARIkCgpsaW1pdF9ncHVzGAQgASgFQgu6SAgaBhjAhD0oAEgCiAEBQgkKB193ZWlnaHRCEgoQX2d1YXJhbnRlZWRfZ3B1c0INCgtfbGltaXRfZ3B1cyLfAQoOV2hhdElmUmVzcG9uc2USLwoFdGFza3MYASADKAsyIC5mYXN0Z3B1LnNjaGVkdWxlci52MS5XaGF0SWZUYXNrEioKA25vdxgCIAEoCzIdLmZhc3RncHUuc2NoZWR1bGVyLnYxLk91dGxvb2sSLgoHY2hhbmdlZBgDIAEoCzIdLmZhc3RncHUuc2NoZWR1bGVyLnYxLk91dGxvb2sSDQoFYmFzaXMYBCABKAkSMQoFbW92ZXMYBSADKAsyIi5mYXN0Z3B1LnNjaGVkdWxlci52MS5Qcm9wb3NlZE1vdmUiTgoMUHJvcG9zZWRNb3ZlEgwKBHRhc2sYASABKAkSEQoJZnJvbV9ub2RlGAIgASgJEg8KB3RvX25vZGUYAyABKAkSDAoEZ3B1cxgEIAEoBSKRAQoKV2hhdElmVGFzaxIMCgR0YXNrGAEgASgJEgwKBGdwdXMYAiABKAUSMgoOc3RhcnRfbm93X3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjMKD3N0YXJ0X3RoZW5fdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAipAEKB091dGxvb2sSDwoHc3RhcnRlZBgBIAEoBRIPCgd3YWl0aW5nGAIgASgFEiwKCW1lYW5fd2FpdBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhITCgt1dGlsaXNhdGlvbhgEIAEoARIQCghmYWlybmVzcxgFIAEoARIPCgdzdG9wcGVkGAYgASgFEhEKCWN1dF9zaG9ydBgHIAEoCGIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Asks what a change would do. Nothing is stored, and nothing is changed.
@@ -58,6 +58,13 @@ export type WhatIfRequest = Message<"fastgpu.scheduler.v1.WhatIfRequest"> & {
    * @generated from field: google.protobuf.Duration horizon = 5;
    */
   horizon?: Duration | undefined;
+
+  /**
+   * Also answers moves that would free whole nodes now, whether or not the policy proposes any by itself.
+   *
+   * @generated from field: bool consolidate = 6;
+   */
+  consolidate: boolean;
 };
 
 /**
@@ -205,6 +212,14 @@ export type WhatIfResponse = Message<"fastgpu.scheduler.v1.WhatIfResponse"> & {
    * @generated from field: string basis = 4;
    */
   basis: string;
+
+  /**
+   * Moves that would free whole nodes as things are now, under the changed policy: proposals that nobody carries out.
+   * Empty where neither the request nor that policy asks for consolidation.
+   *
+   * @generated from field: repeated fastgpu.scheduler.v1.ProposedMove moves = 5;
+   */
+  moves: ProposedMove[];
 };
 
 /**
@@ -213,6 +228,48 @@ export type WhatIfResponse = Message<"fastgpu.scheduler.v1.WhatIfResponse"> & {
  */
 export const WhatIfResponseSchema: GenMessage<WhatIfResponse> = /*@__PURE__*/
   messageDesc(file_fastgpu_scheduler_v1_what_if, 3);
+
+/**
+ * A running attempt that would better run elsewhere: it can be stopped and goes on from its checkpoint.
+ *
+ * @generated from message fastgpu.scheduler.v1.ProposedMove
+ */
+export type ProposedMove = Message<"fastgpu.scheduler.v1.ProposedMove"> & {
+  /**
+   * Resource name of the task.
+   *
+   * @generated from field: string task = 1;
+   */
+  task: string;
+
+  /**
+   * The node on which it runs, `nodes/{node}`.
+   *
+   * @generated from field: string from_node = 2;
+   */
+  fromNode: string;
+
+  /**
+   * The node that has room for it, `nodes/{node}`.
+   *
+   * @generated from field: string to_node = 3;
+   */
+  toNode: string;
+
+  /**
+   * GPUs that it holds.
+   *
+   * @generated from field: int32 gpus = 4;
+   */
+  gpus: number;
+};
+
+/**
+ * Describes the message fastgpu.scheduler.v1.ProposedMove.
+ * Use `create(ProposedMoveSchema)` to create a new message.
+ */
+export const ProposedMoveSchema: GenMessage<ProposedMove> = /*@__PURE__*/
+  messageDesc(file_fastgpu_scheduler_v1_what_if, 4);
 
 /**
  * One waiting task.
@@ -254,7 +311,7 @@ export type WhatIfTask = Message<"fastgpu.scheduler.v1.WhatIfTask"> & {
  * Use `create(WhatIfTaskSchema)` to create a new message.
  */
 export const WhatIfTaskSchema: GenMessage<WhatIfTask> = /*@__PURE__*/
-  messageDesc(file_fastgpu_scheduler_v1_what_if, 4);
+  messageDesc(file_fastgpu_scheduler_v1_what_if, 5);
 
 /**
  * What becomes of the waiting tasks within the horizon.
@@ -318,5 +375,5 @@ export type Outlook = Message<"fastgpu.scheduler.v1.Outlook"> & {
  * Use `create(OutlookSchema)` to create a new message.
  */
 export const OutlookSchema: GenMessage<Outlook> = /*@__PURE__*/
-  messageDesc(file_fastgpu_scheduler_v1_what_if, 5);
+  messageDesc(file_fastgpu_scheduler_v1_what_if, 6);
 
