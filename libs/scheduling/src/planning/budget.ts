@@ -50,6 +50,9 @@ export class Budget {
   private readonly rows: ReadonlyMap<string, PlanQueue>;
   private readonly promised: readonly Promised[];
   private readonly models: readonly string[];
+  /** Whether anything is guaranteed by model, or reserved for now. */
+  private readonly guards: boolean;
+  private readonly rowsByOwner = new Map<Owner, readonly PlanQueue[]>();
 
   constructor(state: PlanState, of: { attempts: readonly Attempt[]; now: number }) {
     const { now } = of;
@@ -65,6 +68,11 @@ export class Budget {
       .toSorted((a, b) => a.startMs - b.startMs || (a.id < b.id ? -1 : 1))
       .map((reservation) => ({ reservation, free: 0, own: 0 }));
     this.models = this.rules ? modelsOf(state.nodes) : [];
+    this.guards =
+      this.promised.some(({ reservation }) => reservation.startMs <= now) ||
+      [...this.rows.values()].some(({ models }) =>
+        Object.values(models).some(({ guaranteedGpus }) => guaranteedGpus > 0),
+      );
     if (!this.rules) return;
     for (const node of this.promised.length > 0 ? state.nodes : []) this.countFree(node);
     for (const attempt of of.attempts) {
@@ -148,7 +156,7 @@ export class Budget {
 
   /** Counts what is leased for sure in this plan (`sign` 1), or is not after all (-1). */
   lease({ owner, counts }: Pick<Change, "owner" | "counts">, sign: 1 | -1): void {
-    for (const row of rowsOf(this.rows, owner)) {
+    for (const row of this.rowsOf(owner)) {
       const account = this.accounts.get(row)!;
       for (const [model, gpus] of counts) {
         account.sure += sign * gpus;
@@ -159,7 +167,7 @@ export class Budget {
 
   /** Whether GPUs can be leased before anything of this plan's draft has ended. */
   mayLease({ owner, counts }: Pick<Change, "owner" | "counts">): boolean {
-    return rowsOf(this.rows, owner).every((row) => {
+    return this.rowsOf(owner).every((row) => {
       const { sure, sureByModel } = this.accounts.get(row)!;
       let all = 0;
       for (const [model, gpus] of counts) {
@@ -172,7 +180,7 @@ export class Budget {
   }
 
   private hold({ owner, counts, endMs }: Change, sign: 1 | -1): void {
-    for (const row of rowsOf(this.rows, owner)) {
+    for (const row of this.rowsOf(owner)) {
       const account = this.accounts.get(row)!;
       for (const [model, gpus] of counts) {
         account.held += sign * gpus;
@@ -186,8 +194,14 @@ export class Budget {
     }
   }
 
+  private rowsOf(owner: Owner): readonly PlanQueue[] {
+    let rows = this.rowsByOwner.get(owner);
+    if (rows === undefined) this.rowsByOwner.set(owner, (rows = rowsOf(this.rows, owner)));
+    return rows;
+  }
+
   private fullRow(task: Owner, gpus: number, model?: string): Account | undefined {
-    for (const row of rowsOf(this.rows, task)) {
+    for (const row of this.rowsOf(task)) {
       const account = this.accounts.get(row)!;
       const limit = model === undefined ? row.limitGpus : row.models[model]?.limitGpus;
       const held = model === undefined ? account.held : (account.byModel.get(model) ?? 0);
@@ -219,10 +233,10 @@ export class Budget {
 
   /** Models of which a task may have its GPUs within a guarantee by model, or a reservation of its owner's. */
   guaranteedModels(task: PlanTask, now: number): readonly string[] {
-    if (!this.rules || task.demand.gpuCount === 0) return [];
+    if (!this.guards || task.demand.gpuCount === 0) return [];
     const { demand } = task;
     const gpus = demand.gpuCount * task.replicas;
-    const rows = rowsOf(this.rows, task);
+    const rows = this.rowsOf(task);
     const asked = demand.gpuModels.length > 0 ? demand.gpuModels : this.models;
     return asked.filter((model) => {
       const byRow = rows.some((row) => {
@@ -244,10 +258,10 @@ export class Budget {
 
   /** Whether stopping an attempt for a task cuts into a guarantee by model, or a reservation, that is not the task's. */
   protects(attempt: Attempt, task: PlanTask, now: number): boolean {
-    if (!this.rules) return false;
+    if (!this.guards) return false;
     const { counts } = attempt;
-    const mine = new Set(rowsOf(this.rows, task));
-    for (const row of rowsOf(this.rows, attempt.lease)) {
+    const mine = new Set(this.rowsOf(task));
+    for (const row of this.rowsOf(attempt.lease)) {
       if (mine.has(row)) continue;
       const { byModel } = this.accounts.get(row)!;
       for (const [model, gpus] of counts) {

@@ -15,9 +15,12 @@ export interface CoverOptions<T> {
   readonly task: PlanTask;
   /** Models that will do; empty: any. */
   readonly models: readonly string[];
-  readonly holdings: ReadonlyMap<number, readonly Holding<T>[]>;
+  /** Who holds something on a node. */
+  readonly holdings: (index: number) => readonly Holding<T>[];
   /** What giving up a holder costs. */
   readonly cost: (holder: T) => number;
+  /** Which of two that cost the same goes first; default: as given. */
+  readonly before?: (a: T, b: T) => number;
   /** Total cost of several, of which each counts once. */
   readonly total: "sum" | "greatest";
   /** Nodes to leave alone. */
@@ -96,7 +99,7 @@ function spotsOf<T>(ground: Ground, options: CoverOptions<T>): Spot<T>[] {
       continue;
     if (node.gpus.length < demand.gpuCount || avoid?.(index) === true) continue;
     const fits = node.gpus.map(willDo);
-    const on = holdings.get(index) ?? [];
+    const on = holdings(index);
     const free = ground.freeGpus(index).filter((at) => fits[at]).length;
     const host = ground.freeHost(index);
     const spot = { entry, holdings: on, fits, gpus: free, ...host, members: 0, next: undefined };
@@ -197,7 +200,7 @@ function nextOf<T>(
   options: CoverOptions<T>,
   gone: ReadonlySet<T>,
 ): { holders: readonly T[]; cost: number } | null {
-  const { task, cost, total } = options;
+  const { task, cost, total, before = () => 0 } = options;
   if (hasRoom(spot, task)) return { holders: [], cost: 0 };
   const trial = { ...spot };
   const chosen: Holding<T>[] = [];
@@ -206,7 +209,7 @@ function nextOf<T>(
     total === "sum" ? cost(holder) / Math.max(1, held.gpus.length) : cost(holder);
   const order = left
     .map((each) => ({ each, rate: perGpu(each) }))
-    .toSorted((a, b) => a.rate - b.rate)
+    .toSorted((a, b) => a.rate - b.rate || before(a.each.holder, b.each.holder))
     .map(({ each }) => each);
   for (const each of order) {
     if (hasRoom(trial, task)) break;

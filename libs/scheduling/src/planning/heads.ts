@@ -42,7 +42,7 @@ export class Heads {
   /** Who found no room so far, with the models it may use: it goes before whatever comes later. */
   private readonly blocked: { readonly job: Job; readonly models: readonly string[] }[] = [];
   private readonly ground: Ground;
-  private readonly holdingsNow: () => ReadonlyMap<number, readonly Holding<Ender>[]>;
+  private readonly holdingsOn: (index: number) => readonly Holding<Ender>[];
   private readonly now: number;
   /** What stands for the heads in the draft. */
   private ghosts: Taken[] = [];
@@ -51,11 +51,11 @@ export class Heads {
 
   constructor(
     ground: Ground,
-    of: { now: number; holdings: () => ReadonlyMap<number, readonly Holding<Ender>[]> },
+    of: { now: number; holdings: (index: number) => readonly Holding<Ender>[] },
   ) {
     this.ground = ground;
     this.now = of.now;
-    this.holdingsNow = of.holdings;
+    this.holdingsOn = of.holdings;
   }
 
   /**
@@ -69,13 +69,12 @@ export class Heads {
     this.blocked.push({ job, models });
     if (this.heads.some((head) => inOnePool(head, job, models))) return undefined;
     this.clear();
-    const holdings = this.holdingsNow();
     let best: { head: Head; sure: boolean } | undefined;
     for (const list of preferences) {
       const found = findCover(this.ground, {
         task: job.task,
         models: list,
-        holdings,
+        holdings: this.holdingsOn,
         cost: (ender) => this.endOf(ender),
         total: "greatest",
         avoid: (index) => this.isOn(index, Number.POSITIVE_INFINITY),
@@ -110,10 +109,9 @@ export class Heads {
     if (this.heads.length === 0 || this.forEndMs === endMs) return;
     this.clear();
     this.forEndMs = endMs;
-    const holdings = this.holdingsNow();
     for (const head of this.heads) {
       if (head.startMs >= endMs) continue;
-      for (const stand of head.stands) this.hold(head, stand, holdings.get(stand.index) ?? []);
+      for (const stand of head.stands) this.hold(head, stand, this.holdingsOn(stand.index));
     }
   }
 
@@ -165,7 +163,7 @@ export class Heads {
       return willDo ? [at] : [];
     });
     const ends = new Map<number, number>();
-    for (const { holder, held } of this.holdingsNow().get(index) ?? []) {
+    for (const { holder, held } of this.holdingsOn(index)) {
       const endMs = this.endOf(holder);
       if (endMs <= startMs) for (const at of held.gpus) ends.set(at, endMs);
     }

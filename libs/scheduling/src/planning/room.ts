@@ -22,8 +22,11 @@ interface Wish {
   readonly nodes?: ReadonlySet<number>;
 }
 
-/** Searches for victims in one plan, at most: each looks at every node. */
+/** Searches for victims in one plan, at most: each looks at every node … */
 const maxSearches = 64;
+/** … and together at no more nodes than this, but for the first few. */
+const maxLooks = 50_000;
+const leastSearches = 4;
 
 /** The pool of the order, over the placement engine: whole gangs, reserved GPUs, budgets, heads and what is about to be free. */
 export class PlanRoom implements Room {
@@ -40,6 +43,10 @@ export class PlanRoom implements Room {
   private readonly ended = new Set<Attempt>();
   /** Kinds that found no room since something was last given back. */
   private readonly full = new Set<string>();
+  /** What runs by node; worked out when first needed. */
+  private running: Map<number, Holding<Ender & { readonly attempt: Attempt }>[]> | undefined;
+  /** What starts in this plan by node. */
+  private readonly starting = new Map<number, Map<string, Holding<Ender>>>();
   private searches = 0;
 
   constructor(of: { ground: Ground; budget: Budget; line: Line; now: number }) {
@@ -51,7 +58,7 @@ export class PlanRoom implements Room {
     this.stopping = of.line.attempts
       .filter(({ lease, known }) => lease.stopping && known)
       .sort((a, b) => (a.id < b.id ? -1 : 1));
-    this.heads = new Heads(of.ground, { now: of.now, holdings: () => this.enders() });
+    this.heads = new Heads(of.ground, { now: of.now, holdings: (index) => this.endersOn(index) });
   }
 
   freeMilli(): number {
@@ -138,6 +145,7 @@ export class PlanRoom implements Room {
       this.budget.lease(change, 1);
     }
     this.placed.set(slot, { job, taken, there });
+    this.noteStart(slot, job, taken, true);
     this.budget.change(change, 1);
     this.heads.changed(taken.map(({ place }) => place.node));
     return true;
@@ -168,6 +176,7 @@ export class PlanRoom implements Room {
         this.budget.lease(change, -1);
       }
       this.placed.delete(slot);
+      this.noteStart(slot, job, taken, false);
       this.budget.change(change, -1);
       this.heads.changed(taken.map(({ place }) => place.node));
       return;
@@ -197,7 +206,8 @@ export class PlanRoom implements Room {
   }
 
   victims(slot: Slot, candidates: readonly Candidate[]): readonly Slot[] | undefined {
-    if (this.searches >= maxSearches) return undefined;
+    const looks = maxLooks / Math.max(1, this.ground.fleet.entries.size);
+    if (this.searches >= Math.max(leastSearches, Math.min(maxSearches, looks))) return undefined;
     const job = this.line.jobs.get(slot)!;
     // Only GPUs can be reserved for whom they are freed.
     const preferences = job.gpus === 0 ? [] : this.preferencesOf(job);
@@ -205,12 +215,8 @@ export class PlanRoom implements Room {
     this.searches++;
     this.heads.hide(job.endMs);
     const { runners } = this.line;
-    const order = candidates.toSorted((a, b) => {
-      const [first, second] = [runners.get(a.slot)!, runners.get(b.slot)!];
-      return b.scoreMd - a.scoreMd || (first.id < second.id ? -1 : 1);
-    });
     const holdings = new Map<number, Holding<Candidate>[]>();
-    for (const holder of order) {
+    for (const holder of candidates) {
       for (const member of runners.get(holder.slot)!.members) {
         pushTo(holdings, member.entry.index, { holder, ...member });
       }
@@ -220,8 +226,10 @@ export class PlanRoom implements Room {
       const found = findCover(this.ground, {
         task: job.task,
         models,
-        holdings,
+        holdings: (index) => holdings.get(index) ?? [],
         cost: ({ lossGpuMs }) => lossGpuMs,
+        // Who has had the most service; slots are in the order of attempts' ids.
+        before: (a, b) => b.scoreMd - a.scoreMd || a.slot - b.slot,
         total: "sum",
         avoid: (index) => this.heads.isOn(index, job.endMs),
       });
@@ -249,25 +257,38 @@ export class PlanRoom implements Room {
     return attempt.members.flatMap(({ held }) => held.lease.gpus.filter((id) => own.has(id)));
   }
 
-  /** What holds something and will end, by node: what runs, and what starts in this plan. */
-  private enders(): ReadonlyMap<number, readonly Holding<Ender>[]> {
-    const all = new Map<number, Holding<Ender>[]>();
-    const { attempts } = this.line;
-    for (const attempt of attempts) {
-      if (this.ended.has(attempt)) continue;
-      const holder = { endMs: endOf(attempt, this.now), sinceMs: attempt.lease.heldSinceMs };
-      for (const { entry, held } of attempt.members) {
+  /** What holds something on a node and will end: what runs, and what starts in this plan. */
+  private endersOn(index: number): readonly Holding<Ender>[] {
+    this.running ??= this.byNode();
+    const on = (this.running.get(index) ?? []).filter(
+      ({ holder }) => !this.ended.has(holder.attempt),
+    );
+    const starting = this.starting.get(index);
+    return starting === undefined ? on : [...on, ...starting.values()];
+  }
+
+  private byNode(): Map<number, Holding<Ender & { readonly attempt: Attempt }>[]> {
+    const all = new Map<number, Holding<Ender & { readonly attempt: Attempt }>[]>();
+    for (const attempt of this.line.attempts) {
+      const { heldSinceMs: sinceMs } = attempt.lease;
+      const holder = { attempt, endMs: endOf(attempt, this.now), sinceMs };
+      for (const { entry, held } of attempt.members)
         pushTo(all, entry.index, { holder, entry, held });
-      }
-    }
-    for (const { job, taken } of this.placed.values()) {
-      const holder = { endMs: job.endMs, sinceMs: this.now };
-      for (const { shape, place } of taken) {
-        const entry = this.ground.fleet.at(place.node);
-        pushTo(all, place.node, { holder, entry, held: { shape, gpus: place.gpus } });
-      }
     }
     return all;
+  }
+
+  /** Notes what a job that starts in this plan holds by node, or forgets it. */
+  private noteStart(slot: Slot, job: Job, taken: readonly Taken[], starts: boolean): void {
+    const holder = { endMs: job.endMs, sinceMs: this.now };
+    for (const [member, { shape, place }] of taken.entries()) {
+      let on = this.starting.get(place.node);
+      if (on === undefined) this.starting.set(place.node, (on = new Map()));
+      const entry = this.ground.fleet.at(place.node);
+      const key = `${slot} ${member}`;
+      if (starts) on.set(key, { holder, entry, held: { shape, gpus: place.gpus } });
+      else on.delete(key);
+    }
   }
 }
 
