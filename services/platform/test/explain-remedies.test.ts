@@ -121,6 +121,16 @@ test("a task that needs two changes at once starts with both", async () => {
   expect((await endOf(p, mended)).state).toBe(TaskState.SUCCEEDED);
 });
 
+test("a gang that does not fit hears how many members do, and starts as the largest that would", async () => {
+  const gang = withSpec(script("true", { gpus: 1 }), { replicas: 3 });
+  const name = await run(p, gang);
+  await reaches(p, name, ({ queueReason }) => queueReason > QueueReason.PENDING);
+  const told = await p.tasks.explainTask({ name });
+  expect(told.gang).toMatchObject({ members: 3, fitting: 2, lacking: 1, largestNow: 2 });
+  const smaller = rerunOf(await apply(p, told, /^fastgpu task rerun .*spec\.replicas=2$/));
+  expect((await endOf(p, smaller)).state).toBe(TaskState.SUCCEEDED);
+});
+
 test("a task behind an exhausted limit hears who holds it and until when, and starts with the limit that it names", async () => {
   const channel = createChannel({
     address: p.platform.address,

@@ -282,6 +282,28 @@ describe("a task that waits", () => {
   });
 });
 
+describe("a gang that waits", () => {
+  test("for more members than fit hears how many fit, how many lack, and the largest that would start", () => {
+    const nodes = [node({ id: "a", gpus: ["X", "X"] }), node({ id: "b", gpus: ["X", "X"] })];
+    const told = explain(task("t", {}, { replicas: 5 }), { nodes });
+    expect(told.gang).toEqual({ members: 5, fitting: 4, largestNow: 4 });
+    expect(told.remedies).toMatchObject([
+      { kind: "change", fields: ["replicas"], task: { replicas: 4 }, startsByMs: 0 },
+    ]);
+  });
+
+  test("for places that its topology does not find hears of fewer members, and of going without it", () => {
+    const nodes = [node({ id: "a", gpus: ["X", "X"] }), node({ id: "b", gpus: ["X", "X"] })];
+    const gang = task("t", {}, { replicas: 3, topology: { within: "node" } });
+    const told = explain(gang, { nodes });
+    expect(told.gang).toEqual({ members: 3, fitting: 3, largestNow: 2 });
+    expect(told.remedies).toMatchObject([
+      { fields: ["replicas"], task: { replicas: 2 }, startsByMs: 0 },
+      { fields: ["topology"], task: { replicas: 3, topology: {} }, startsByMs: 0 },
+    ]);
+  });
+});
+
 const queueOf = (limitGpus: number): PlanQueue => ({
   ...{ org: "org-a" as OrgId, project: "proj-a" as ProjectId, user: undefined },
   ...{ weight: 1, guaranteedGpus: 0, limitGpus, models: {} },
