@@ -22,9 +22,15 @@ export interface ExplainInput {
   readonly expected?: Lengths | undefined;
   readonly policy: SchedulingPolicy;
   readonly rng: Rng;
-  /** Asked before each turn of a forecast and each try: false leaves it at what is known. */
-  readonly goOn?: () => boolean;
+  /**
+   * Asked before each turn of a forecast and each try: false leaves it at what is known. True as long as no more than
+   * this part of the time for the answer is used up, so that one forecast does not take all of it.
+   */
+  readonly goOn?: (part: number) => boolean;
 }
+
+/** By when each piece of an answer ends, as parts of its time. */
+const parts = { latest: 0.35, remedies: 0.8, expected: 1 } as const;
 
 /** Where a task stands, and what would help. */
 export interface Explanation {
@@ -60,17 +66,24 @@ export function explainTask(input: ExplainInput): Explanation {
   const nowMs = Math.max(input.nowMs, task.notBeforeMs);
   const others = input.state.tasks.filter((each) => each.id !== task.id);
   const state = { ...input.state, tasks: [...others, task] };
-  const next = new Future({ ...input, state, nowMs, lengths: input.longest });
+  const { goOn = () => true } = input;
+  const subject = { ...input, state, nowMs, goOn: () => goOn(parts.remedies) };
+  const next = new Future({ ...subject, lengths: input.longest });
   const stops = next.turn().preemptions.some(({ reservedFor }) => reservedFor === task.id);
   const starts = next.started.has(task.id);
   const nodes = next.state().nodes.map((node) => withoutPlaces(node, task.id));
-  const trials = createTrials({ ...input, state, nodes, nowMs });
+  const trials = createTrials({ ...subject, nodes });
   const released = state.nodes.map(withoutLeases);
   const fitsOnceFree = trials.placer(released, "without queues")(task);
-  const forecast = fitsOnceFree ? forecastOf(input, state, input.longest) : never;
+  const forecast = fitsOnceFree
+    ? forecastOf(input, state, { lengths: input.longest, part: parts.latest })
+    : never;
   const quotas = starts ? [] : quotaBlocksOf({ ...state, nodes }, task);
   const possible = fitsOnceFree && task.array?.leasesLeft !== 0;
   const waits = !starts && !stops && task.array?.leasesLeft !== 0;
+  const situation = { trials, nodes, released, quotas, forecast };
+  // Before the expected start: what would help matters more.
+  const remedies = waits ? remediesOf(subject, situation) : [];
   return {
     fit: blockersOf(task, nodes, rng),
     gang: task.replicas > 1 ? gangFitOf(task, trials) : undefined,
@@ -86,10 +99,8 @@ export function explainTask(input: ExplainInput): Explanation {
     expected:
       input.expected === undefined || !fitsOnceFree
         ? undefined
-        : forecastOf(input, state, input.expected),
-    remedies: waits
-      ? remediesOf({ ...input, state, nowMs }, { trials, nodes, released, quotas, forecast })
-      : [],
+        : forecastOf(input, state, { lengths: input.expected, part: parts.expected }),
+    remedies,
   };
 }
 
@@ -99,10 +110,13 @@ const never: Forecast = { kind: "never" };
 const isOutOfReach = (quotas: readonly QuotaBlock[]): boolean =>
   quotas.some(({ wantedGpus, limitGpus }) => wantedGpus > limitGpus);
 
-function forecastOf(input: ExplainInput, state: PlanState, lengths: Lengths): Forecast {
-  const goOn = input.goOn === undefined ? {} : { goOn: input.goOn };
-  const { nowMs, policy, rng } = input;
-  return forecastStart({ state, nowMs, policy, rng, lengths, ...goOn }, input.task.id);
+function forecastOf(
+  { goOn = () => true, nowMs, policy, rng, task }: ExplainInput,
+  state: PlanState,
+  { lengths, part }: { lengths: Lengths; part: number },
+): Forecast {
+  const bounded = { state, nowMs, policy, rng, lengths, goOn: () => goOn(part) };
+  return forecastStart(bounded, task.id);
 }
 
 /** The node without the places that the next cycle gives the task. */

@@ -1,5 +1,5 @@
 import type { PlanNode, PlanState, PlanTask } from "../plan.ts";
-import { createPlanner } from "../planner.ts";
+import { createPlanner, type Planner } from "../planner.ts";
 import { Future, type FutureInput } from "./future.ts";
 
 /** Ways to try a task on a copy of the state, all with the planner itself. */
@@ -30,11 +30,20 @@ export function createTrials(
   const { state, task, longest, nodes, nowMs, policy, rng } = of;
   const goOn = of.goOn ?? (() => true);
   const others = state.tasks.filter((each) => each.id !== task.id);
+  const planners = new Map<readonly PlanNode[], Planner>();
+  const plannerOf = (on: readonly PlanNode[]): Planner => {
+    const known = planners.get(on);
+    if (known !== undefined) return known;
+    const made = createPlanner({ policy, rng });
+    planners.set(on, made);
+    return made;
+  };
   return {
     nodes,
     goOn,
     placer(on, queues = "with queues") {
-      const planner = createPlanner({ policy, rng });
+      // It remembers the fleet: only the first try takes the nodes in.
+      const planner = plannerOf(on);
       const bare = queues === "without queues" ? { queues: [], reservations: [] } : {};
       return (candidate) => {
         const plan = planner.plan({ ...state, ...bare, nodes: on, tasks: [candidate] }, nowMs);

@@ -17,22 +17,25 @@ const rng = (): number => 0.5;
 /** A victim's GPUs are looked at again so long after its end, in milliseconds. */
 const freeingMs = 5_000;
 
-/** Works an answer out: pure. `goOn` is asked again and again: once false, the rest stays unknown. */
+/**
+ * Works an answer out: pure. `goOn` is asked again and again whether no more than a part of the time is used up: once
+ * false, the rest stays unknown.
+ */
 export function answer<Q extends Question>(
   question: Q,
   snapshot: Snapshot,
-  goOn: () => boolean,
+  goOn: (part: number) => boolean,
 ): AnswerTo<Q>;
 export function answer(
   question: Question,
   snapshot: Snapshot,
-  goOn: () => boolean,
+  goOn: (part: number) => boolean,
 ): Told | Quoted | PlayedOut {
   const { nowMs } = question;
   if (question.kind === "whatIf") {
     const { change, untilMs } = question;
     const lengths = expectedLengths(snapshot.history, longestOf(snapshot), nowMs);
-    return playBoth({ snapshot, change, nowMs, untilMs, lengths, rng, goOn });
+    return playBoth({ snapshot, change, nowMs, untilMs, lengths, rng, goOn: () => goOn(1) });
   }
   const { state, policy } = snapshot;
   const inLine = state.tasks.find(({ id }) => id === question.task.id);
@@ -98,6 +101,6 @@ function forecastOn(input: ExplainInput, demand: PlanTask["demand"]) {
   const narrowed = { ...task, demand };
   const others = input.state.tasks.filter(({ id }) => id !== task.id);
   const state = { ...input.state, tasks: [...others, narrowed] };
-  const goOn = input.goOn ?? (() => true);
+  const goOn = (): boolean => input.goOn?.(1) ?? true;
   return forecastStart({ state, nowMs, policy, rng, lengths, goOn }, task.id);
 }

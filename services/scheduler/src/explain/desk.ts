@@ -44,7 +44,7 @@ export type ThreadReply =
 const maxOpen = 16;
 const maxOpenOfOrg = 4;
 /** Time that the forecasts and searches of one answer take at most; what is not known then stays unknown. */
-const budgetMs = 2_000;
+const budgetMs = 5_000;
 /** The same for each of the two futures of a change. */
 const whatIfBudgetMs = 5_000;
 /** Left of a call's deadline for the way back. */

@@ -16,10 +16,11 @@ const clock = { nowMs: () => Math.floor(aheadMs + performance.now()) };
 const snapshots = createSnapshots(core, clock);
 
 parentPort?.on("message", ({ question, stop, budgetMs }: ThreadRequest) => {
-  const untilMs = performance.now() + budgetMs;
+  const fromMs = performance.now();
   aheadMs = question.nowMs - performance.now();
   const flag = new Int32Array(stop);
-  const goOn = (): boolean => Atomics.load(flag, 0) === 0 && performance.now() < untilMs;
+  const goOn = (part: number): boolean =>
+    Atomics.load(flag, 0) === 0 && performance.now() - fromMs < part * budgetMs;
   void snapshots.read().then((snapshot) => {
     try {
       send({ kind: "answer", answer: answer(question, snapshot, goOn) });
