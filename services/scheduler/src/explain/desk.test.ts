@@ -4,7 +4,7 @@ import { createExplainDesk, type Asker } from "./desk.ts";
 
 const question = {
   kind: "whatIf",
-  change: { policy: undefined, added: [], drained: [], queues: [] },
+  change: { policy: undefined, added: [], drained: [], queues: [], consolidate: false },
   nowMs: 0,
   untilMs: 1,
 } as const;
