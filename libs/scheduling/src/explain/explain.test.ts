@@ -304,6 +304,24 @@ describe("a gang that waits", () => {
   });
 });
 
+test("limits of a user, and of one model, are told each by itself, and raised together", () => {
+  const nodes = [node({ id: "a", gpus: ["X", "X", "Y"], busy: [0] })];
+  const row = { org: "org-a" as OrgId, project: "proj-a" as ProjectId, weight: 1 };
+  const queues: PlanQueue[] = [
+    { ...row, user: "", guaranteedGpus: 0, limitGpus: 1, models: {} },
+    {
+      ...{ ...row, user: undefined, guaranteedGpus: 0, limitGpus: undefined },
+      models: { X: { guaranteedGpus: 0, limitGpus: 1 } },
+    },
+  ];
+  const told = explain(task("t", { gpuModels: ["X"] }), { nodes, over: { queues } });
+  expect(told.quotas).toMatchObject([
+    { queue: { user: "" }, model: undefined, limitGpus: 1, heldGpus: 1, neededGpus: 2 },
+    { queue: { user: undefined }, model: "X", limitGpus: 1, heldGpus: 1, neededGpus: 2 },
+  ]);
+  expect(told.remedies[0]).toMatchObject({ kind: "limit", startsByMs: 0 });
+});
+
 const queueOf = (limitGpus: number): PlanQueue => ({
   ...{ org: "org-a" as OrgId, project: "proj-a" as ProjectId, user: undefined },
   ...{ weight: 1, guaranteedGpus: 0, limitGpus, models: {} },

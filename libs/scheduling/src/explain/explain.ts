@@ -89,7 +89,7 @@ export function explainTask(input: ExplainInput): Explanation {
     gang: task.replicas > 1 ? gangFitOf(task, trials) : undefined,
     quotas,
     heldBack: waits && quotas.length === 0 && trials.placer(nodes)(task),
-    queuePosition: positionOf(state, task, nowMs),
+    queuePosition: positionOf(state, task, { nowMs, policy: input.policy }),
     queueLength:
       state.tasks.length + (state.behind ?? []).reduce((sum, each) => sum + each.tasks, 0),
     queues: standingsOf(state, task),

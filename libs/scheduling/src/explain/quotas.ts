@@ -1,10 +1,12 @@
 import type { AttemptId, OrgId, ProjectId, TaskId } from "@fastgpu/domain/ids";
-import type { PlanLease, PlanQueue, PlanState, PlanTask } from "../plan.ts";
+import type { PlanLease, PlanNode, PlanQueue, PlanState, PlanTask } from "../plan.ts";
 import { createQueueOrder, type LimitHit } from "../queue-order.ts";
 
 /** A queue whose limit keeps a task waiting. */
 export interface QuotaBlock {
   readonly queue: QueueName;
+  /** Undefined: the limit is of GPUs of any model. */
+  readonly model: string | undefined;
   readonly limitGpus: number;
   readonly heldGpus: number;
   /** GPUs that the task would hold at once. */
@@ -15,10 +17,11 @@ export interface QuotaBlock {
   readonly holders: readonly Holder[];
 }
 
-/** Whose queue it is: a project's, or the organisation's own. */
+/** Whose queue it is: a user's in a project, a project's, or the organisation's own. */
 export interface QueueName {
   readonly org: OrgId;
   readonly project: ProjectId | undefined;
+  readonly user: string | undefined;
 }
 
 /** An attempt that counts for a queue. */
@@ -30,8 +33,8 @@ export interface Holder {
   readonly endsByMs: number;
 }
 
-/** Limits above one another, each of which a task may reach. */
-const maxBlocks = 4;
+/** Limits above one another, in all and by model, each of which a task may reach. */
+const maxBlocks = 12;
 
 /** Every limit that the planner would stop the task at, one after the other: each is raised in a copy to see the next. */
 export function quotaBlocksOf(state: PlanState, task: PlanTask): QuotaBlock[] {
@@ -55,20 +58,36 @@ export function withLimits(
   return blocks.reduce(withLimit, queues);
 }
 
-function withLimit(queues: readonly PlanQueue[], { queue, neededGpus }: QuotaBlock): PlanQueue[] {
-  return queues.map((row) =>
-    row.org === queue.org && row.project === queue.project && row.user === undefined
-      ? { ...row, limitGpus: neededGpus }
-      : row,
-  );
+function withLimit(queues: readonly PlanQueue[], block: QuotaBlock): PlanQueue[] {
+  const { queue, model, neededGpus } = block;
+  return queues.map((row) => {
+    if (row.org !== queue.org || row.project !== queue.project || row.user !== queue.user)
+      return row;
+    if (model === undefined) return { ...row, limitGpus: neededGpus };
+    const guaranteedGpus = row.models[model]?.guaranteedGpus ?? 0;
+    return {
+      ...row,
+      models: { ...row.models, [model]: { guaranteedGpus, limitGpus: neededGpus } },
+    };
+  });
 }
 
 function blockOf(state: PlanState, task: PlanTask, hit: LimitHit): QuotaBlock {
-  const project = hit.of === "project" ? task.project : undefined;
+  const project = hit.of === "organisation" ? undefined : task.project;
+  const user = hit.of === "user" ? task.user : undefined;
+  const { model } = hit;
   const wantedGpus = task.demand.gpuCount * task.replicas;
   const counts = (lease: PlanLease): boolean =>
-    lease.gpus.length > 0 && lease.org === task.org && (project ?? lease.project) === lease.project;
-  const leases = state.nodes.flatMap((node) => node.running.filter(counts));
+    lease.gpus.length > 0 &&
+    lease.org === task.org &&
+    (project ?? lease.project) === lease.project &&
+    (user ?? lease.user) === lease.user;
+  const ofModel = (node: PlanNode, lease: PlanLease): boolean =>
+    model === undefined ||
+    node.gpus.some((gpu) => gpu.model === model && lease.gpus.includes(gpu.id));
+  const leases = state.nodes.flatMap((node) =>
+    node.running.filter((lease) => counts(lease) && ofModel(node, lease)),
+  );
   const holders = [...Map.groupBy(leases, ({ attempt }) => attempt)].flatMap(([attempt, held]) => {
     const [first] = held;
     if (first === undefined) return [];
@@ -77,7 +96,8 @@ function blockOf(state: PlanState, task: PlanTask, hit: LimitHit): QuotaBlock {
     return [{ attempt, task: holder, project: of, gpus, endsByMs }];
   });
   return {
-    queue: { org: task.org, project },
+    queue: { org: task.org, project, user },
+    model,
     limitGpus: hit.limitGpus,
     heldGpus: hit.heldGpus,
     wantedGpus,

@@ -1,5 +1,6 @@
 import type { PlanState, PlanTask } from "../plan.ts";
 import { createQueueOrder } from "../queue-order.ts";
+import type { SchedulingPolicy } from "../scheduling-policy.ts";
 import type { QueueName } from "./quotas.ts";
 
 /** What a queue is due, and what it has. */
@@ -26,7 +27,7 @@ export function standingsOf(state: PlanState, { org, project }: PlanTask): Stand
     const counts = (each: { readonly project: string }): boolean =>
       of === undefined || each.project === of;
     return {
-      queue: { org, project: of },
+      queue: { org, project: of, user: undefined },
       weight: row?.weight ?? 1,
       guaranteedGpus: row?.guaranteedGpus ?? 0,
       limitGpus: row?.limitGpus,
@@ -42,14 +43,18 @@ export function standingsOf(state: PlanState, { org, project }: PlanTask): Stand
  * A task's place in the order in which the planner would serve everything that waits, were there room for all of it;
  * what a limit stops goes after what it does not stop, by submit time.
  */
-export function positionOf(state: PlanState, task: PlanTask, nowMs: number): number {
+export function positionOf(
+  state: PlanState,
+  task: PlanTask,
+  at: { nowMs: number; policy: SchedulingPolicy },
+): number {
   const offered = new Set<string>();
-  createQueueOrder(state).walk(nowMs, ({ id }) => {
+  createQueueOrder(state, at.policy).walk(at.nowMs, ({ id }) => {
     offered.add(id);
     return true;
   });
-  const at = [...offered].indexOf(task.id);
-  if (at >= 0) return at + 1;
+  const place = [...offered].indexOf(task.id);
+  if (place >= 0) return place + 1;
   const before = (each: PlanTask): boolean =>
     each.submittedMs < task.submittedMs ||
     (each.submittedMs === task.submittedMs && each.id < task.id);

@@ -52,11 +52,14 @@ function dependencyText(unmet: number): string {
   return `It waits for ${unmet} other task${unmet === 1 ? "" : "s"} to end.`;
 }
 
-function quotaText({ queue, limitGpus, heldGpus, wantedGpus, neededGpus }: QuotaBlock): string {
-  const of = queue.project === undefined ? "organisation" : "project";
+function quotaText(quota: QuotaBlock): string {
+  const { queue, model, limitGpus, heldGpus, wantedGpus, neededGpus } = quota;
+  const kind = model === undefined ? "" : ` of the model ${model}`;
+  const of =
+    queue.project === undefined ? "organisation" : queue.user === undefined ? "project" : "user";
   const more = wantedGpus > limitGpus ? "it could not even alone" : `it would need ${neededGpus}`;
   return (
-    `The ${of}'s queue (${queueResource(queue)}) holds ${heldGpus} of at most ${gpuText(limitGpus)}: ` +
+    `The ${of}'s queue (${queueResource(queue)}) holds ${heldGpus} of at most ${gpuText(limitGpus)}${kind}: ` +
     `with ${wantedGpus} more ${more}.`
   );
 }

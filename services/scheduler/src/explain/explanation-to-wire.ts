@@ -88,8 +88,9 @@ function restsInWords(expected: Forecast | undefined, rests: Rests | undefined):
 }
 
 /** A queue's resource name. */
-export function queueResource({ org, project }: QueueName): string {
-  return project === undefined ? `organizations/${org}/queue` : `projects/${project}/queue`;
+export function queueResource({ org, project, user }: QueueName): string {
+  if (project === undefined) return `organizations/${org}/queue`;
+  return `projects/${project}${user === undefined ? "" : `/users/${user}`}/queue`;
 }
 
 /** Holders that are named at most. */
@@ -105,6 +106,7 @@ export function quotasToWire(
     const sum = (of: typeof own): number => of.reduce((total, { gpus }) => total + gpus, 0);
     return {
       queue: queueResource(quota.queue),
+      model: quota.model ?? "",
       limitGpus: quota.limitGpus,
       heldGpus: quota.heldGpus,
       wantedGpus: quota.wantedGpus,

@@ -61,21 +61,15 @@ function toWire(remedy: Remedy, of: Subject): RemedyOnWire {
       };
     }
     case "limit": {
-      const limits = remedy.quotas.map(({ queue, neededGpus }) => ({
+      const limits = remedy.quotas.map(({ queue, model, neededGpus }) => ({
         queue: queueResource(queue),
+        model: model ?? "",
         limitGpus: neededGpus,
       }));
       return {
-        description: limits
-          .map(({ queue, limitGpus }) => `raise the limit of ${queue} to ${gpuText(limitGpus)}`)
-          .join(" and "),
+        description: limits.map(limitText).join(" and "),
         limits,
-        command: limits
-          .map(
-            ({ queue, limitGpus }) =>
-              `fastgpu queue set ${queue.replace(/\/queue$/, "")} --limit ${limitGpus}`,
-          )
-          .join(" && "),
+        command: limits.map(limitCommand).join(" && "),
         ...start,
       };
     }
@@ -94,6 +88,25 @@ function toWire(remedy: Remedy, of: Subject): RemedyOnWire {
       return { description: `wait${where}`, ...start };
     }
   }
+}
+
+interface Limit {
+  readonly queue: string;
+  /** Empty: of any model. */
+  readonly model: string;
+  readonly limitGpus: number;
+}
+
+function limitText({ queue, model, limitGpus }: Limit): string {
+  const of = model === "" ? "" : ` of the model ${model}`;
+  return `raise the limit of ${queue} to ${gpuText(limitGpus)}${of}`;
+}
+
+function limitCommand({ queue, model, limitGpus }: Limit): string {
+  const [, owner = "", user] = /^(.*?)(?:\/users\/([^/]+))?\/queue$/.exec(queue) ?? [];
+  const by = user === undefined ? "" : ` --user ${user}`;
+  const limit = model === "" ? `--limit ${limitGpus}` : `--model-limit '${model}=${limitGpus}'`;
+  return `fastgpu queue set ${owner}${by} ${limit}`;
 }
 
 /** Submits the task again with other fields; before it is submitted, the fields alone say it. */
