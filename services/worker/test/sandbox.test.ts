@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, readFileSync, readdirSync, writeFileSync } from
 import { spawnSync } from "node:child_process";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { findCgroupHost } from "../src/keeper/cgroup.ts";
 import { createKeeperClient } from "../src/keeper/client.ts";
 import { attemptFiles, readStarted } from "../src/keeper/files.ts";
@@ -141,5 +141,5 @@ test("control groups of a killed keeper's spare are removed by the next keeper",
   await using second = next.runtime;
   await second.start(launchOf("att-b", ["true"]), farAhead());
   await next.exit("att-b");
-  expect(left()).toEqual([]);
+  await vi.waitFor(() => expect(left()).toEqual([]), { timeout: 10_000 });
 });

@@ -9,6 +9,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Limits } from "../runtime/port.ts";
 
 /** Where this process may make control groups: one folder per hierarchy (v1), or one for all (v2). */
@@ -166,12 +167,21 @@ function oomKillsIn(dir: string): number {
   return 0;
 }
 
-/** Removes groups whose names begin so and that nobody is in: spares of a keeper that was killed. */
-export function removeLeft(host: CgroupHost, prefix: string): void {
-  for (const parent of new Set(Object.values(host.parents))) {
-    const left = readdirSync(parent).filter((name) => name.startsWith(`fastgpu-${prefix}`));
-    removeCgroups(left.map((name) => join(parent, name)));
-  }
+/** How often, and at what interval in milliseconds, groups of a dead keeper are tried again. */
+const leftTries = 100;
+const leftPauseMs = 50;
+
+/**
+ * Removes the groups whose names begin so now: those of a keeper that was killed. What dies with it may still be in
+ * them for a moment; a group that has processes after that is left.
+ */
+export async function removeLeft(host: CgroupHost, prefix: string): Promise<void> {
+  const left = [...new Set(Object.values(host.parents))].flatMap((parent) =>
+    readdirSync(parent)
+      .filter((name) => name.startsWith(`fastgpu-${prefix}`))
+      .map((name) => join(parent, name)),
+  );
+  for (let tries = leftTries; !removeCgroups(left) && tries > 0; tries--) await sleep(leftPauseMs);
 }
 
 /** Processes in the groups right now. */

@@ -114,7 +114,7 @@ function createProcessRun(options: LauncherOptions): ProcessRun {
   const cgroupHost = options.controlGroups === "off" ? undefined : findCgroupHost();
   // Several workers of one machine share its control groups.
   const tag = createHash("sha256").update(options.files.root).digest("hex").slice(0, 8);
-  if (cgroupHost !== undefined) removeLeft(cgroupHost, `${tag}-`);
+  if (cgroupHost !== undefined) void removeLeft(cgroupHost, `${tag}-`);
   const sandboxes = createSandboxPool({
     pipes: createPipePool(options.files.private),
     cgroupHost,

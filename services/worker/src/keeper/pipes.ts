@@ -40,7 +40,8 @@ export function createPipePool(dir: string): PipePool {
   return {
     async take(count) {
       await refill;
-      if (spare.length < count) await make(count - spare.length);
+      // Again, since another one may have taken what was made meanwhile.
+      while (spare.length < count) await make(count - spare.length);
       const taken = spare.splice(0, count);
       if (spare.length < spareWanted)
         refill = make(spareWanted - spare.length).catch(() => undefined);

@@ -118,7 +118,8 @@ class Lane {
     }
     if (interrupted === undefined) return "drained";
     if (completed === 0 && code === 125) return "broken";
-    ended(interrupted, this.#judge(code), code);
+    // A shell that ends well while an element is under way has not seen its end: nobody can say that it ended well.
+    ended(interrupted, this.#judge(code === 0 ? 1 : code), code);
     return "died";
   }
 

@@ -1,4 +1,4 @@
-import { writeFileSync } from "node:fs";
+import { renameSync, writeFileSync } from "node:fs";
 
 /** `text` as one word of a shell. */
 export function quote(text: string): string {
@@ -38,7 +38,10 @@ function laneLines(command: string, checkpoints: string | undefined): string[] {
   ];
 }
 
-/** Writes the script to `path`, readable by the task's user only: its environment is in it. */
+/**
+ * Writes the script to `path`, readable by the task's user only: its environment is in it. It takes the place of an
+ * older one whole: the shell of another lane may be about to read that, and must not find it empty.
+ */
 export function writeTaskScript(path: string, script: TaskScript): void {
   const names = Object.keys(script.env);
   const value = (name: string): string => quote(script.env[name] ?? "");
@@ -54,5 +57,7 @@ export function writeTaskScript(path: string, script: TaskScript): void {
   if (script.how === "lane") lines.push(...laneLines(command, script.checkpoints));
   if (script.how === "child") lines.push("exec 4<&- 5>&-", `${command}; exit $?`);
   if (script.how === "replace") lines.push("exec 4<&- 5>&-", `exec ${command}`);
-  writeFileSync(path, `${lines.join("\n")}\n`, { mode: 0o600 });
+  const fresh = `${path}.new`;
+  writeFileSync(fresh, `${lines.join("\n")}\n`, { mode: 0o600 });
+  renameSync(fresh, path);
 }
