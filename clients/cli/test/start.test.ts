@@ -1,3 +1,4 @@
+import { randomInt } from "node:crypto";
 import { mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from "node:fs";
 import { createServer } from "node:net";
 import type { AddressInfo } from "node:net";
@@ -12,12 +13,12 @@ const data = join(scratch, "data");
 const config = join(scratch, "config.yaml");
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
-/** The first of three free ports in a row. */
+/** The first of three free ports in a row, below those that outgoing connections get. */
 async function freePorts(): Promise<number> {
   for (;;) {
-    const port = await listen(0);
-    const next = await Promise.all([listen(port + 1), listen(port + 2)]).catch(() => undefined);
-    if (next !== undefined) return port;
+    const port = randomInt(15_000, 32_000);
+    const all = [listen(port), listen(port + 1), listen(port + 2)];
+    if ((await Promise.all(all).catch(() => undefined)) !== undefined) return port;
   }
 }
 

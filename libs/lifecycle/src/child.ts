@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
+import { randomInt } from "node:crypto";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { open, stat, truncate } from "node:fs/promises";
 import { createServer } from "node:net";
@@ -198,16 +199,29 @@ async function readTail(path: string, offset: number): Promise<string> {
   return buffer.subarray(0, bytesRead).toString("utf8").trim();
 }
 
-/** A TCP port on the loopback address that nobody listens on at this moment. */
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
+/** Ports below those that systems give to outgoing connections (Linux: from 32,768 on), and above the well-known. */
+const portRange = { from: 15_000, to: 32_000 };
+const portTries = 100;
+
+/**
+ * A TCP port on the loopback address that nobody listens on at this moment, and that no outgoing connection gets: it
+ * stays free until somebody asks for this very one. With `inARow`, the first of so many. Rejects where none of a
+ * hundred is free.
+ */
+export async function freePort(inARow = 1): Promise<number> {
+  for (let tries = portTries; tries > 0; tries--) {
+    const port = randomInt(portRange.from, portRange.to);
+    const row = Array.from({ length: inARow }, (_, at) => isFree(port + at));
+    if ((await Promise.all(row)).every(Boolean)) return port;
+  }
+  throw new Error(`no free port found from ${portRange.from} to ${portRange.to}`);
+}
+
+function isFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
     const server = createServer();
-    server.once("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      const port = typeof address === "object" && address !== null ? address.port : 0;
-      server.close(() => resolve(port));
-    });
+    server.once("error", () => resolve(false));
+    server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
   });
 }
 

@@ -108,8 +108,11 @@ test("leftovers are found by what they are, and ended", async () => {
   expect(findProcesses(mine)).toEqual([]);
 });
 
-test("a free port is free", async () => {
-  expect(await freePort()).toBeGreaterThan(1_023);
+test("a free port is free, and none that an outgoing connection gets", async () => {
+  const port = await freePort(3);
+  const [least] = (await readFile("/proc/sys/net/ipv4/ip_local_port_range", "utf8")).split(/\s+/);
+  expect(port + 2).toBeLessThan(Number(least));
+  expect(port).toBeGreaterThan(1_023);
 });
 
 test("the first directory that a user may not enter", async () => {

@@ -1,6 +1,6 @@
 import { createServer as createHttp2, connect as connectHttp2 } from "node:http2";
 import type { Http2Server, ServerHttp2Stream } from "node:http2";
-import { connect, createServer as createTcp } from "node:net";
+import { connect } from "node:net";
 import type { AddressInfo } from "node:net";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { Code, ConnectError, createClient as createConnectClient } from "@connectrpc/connect";
@@ -8,6 +8,7 @@ import { BillingService } from "@fastgpu/contracts/fastgpu/billing/v1/billing_se
 import { TaskService } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
 import { ErrorInfoSchema } from "@fastgpu/contracts/google/rpc/error_details_pb";
 import { Fault } from "@fastgpu/domain/fault";
+import { freePort } from "@fastgpu/lifecycle/child";
 import { createChannel } from "@fastgpu/rpc/channel";
 import { createClient } from "@fastgpu/rpc/client";
 import { describe, expect, test } from "vitest";
@@ -118,14 +119,6 @@ test("a service that was restarted is found again by the next call", async () =>
   }
   await base[Symbol.asyncDispose]();
 });
-
-async function freePort(): Promise<number> {
-  const server = createTcp();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 describe("garbage", () => {
   test("of every kind ends its own connection and nothing else", async () => {

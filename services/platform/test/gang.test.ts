@@ -1,5 +1,6 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
+import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { describeFailures } from "@fastgpu/auditor/audit";
 import {
   AttemptState,
@@ -10,7 +11,7 @@ import {
   type Attempt,
   type Task,
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import {
   endOf,
   linesOf,
@@ -55,6 +56,17 @@ async function until(name: string, wanted: (task: Task) => boolean): Promise<Tas
 
 const running = (name: string, attempt = 1): Promise<Task> =>
   until(name, (task) => task.state === TaskState.RUNNING && task.attemptCount === attempt);
+
+/** Waits until a node is heard of again after a moment. */
+async function cameBack(node: string, sinceMs: number): Promise<void> {
+  await vi.waitFor(
+    async () => {
+      const { lastSeenTime } = await p.nodes.getNode({ name: node });
+      expect(lastSeenTime && timestampMs(lastSeenTime)).toBeGreaterThan(sinceMs);
+    },
+    { timeout: 30_000, interval: 100 },
+  );
+}
 
 async function attemptsOf(name: string): Promise<readonly Attempt[]> {
   return (await p.tasks.listAttempts({ parent: name })).attempts;
@@ -153,6 +165,7 @@ test("a killed worker finds its members again and the gang goes on; a lost one c
   const name = await run(gang(text, retry));
   const first = await running(name);
   process.kill(await workerOf(first.node), "SIGKILL");
+  await cameBack(first.node, Date.now());
   const [attempt] = await attemptsOf(name);
   const victim = attempt?.members.find(({ node }) => node !== first.node)?.node ?? "";
   const pid = await workerOf(victim);

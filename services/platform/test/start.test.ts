@@ -8,11 +8,10 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
-import { createServer } from "node:net";
-import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { freePort } from "@fastgpu/lifecycle/child";
 import { afterAll, describe, expect, test } from "vitest";
 
 const program = fileURLToPath(new URL("../../../clients/cli/bin/fastgpu.mjs", import.meta.url));
@@ -51,28 +50,8 @@ function run(
   });
 }
 
-function listen(port: number): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once("error", reject);
-    server.listen(port, "127.0.0.1", () => {
-      const bound = (server.address() as AddressInfo).port;
-      server.close(() => resolve(bound));
-    });
-  });
-}
-
-/** The first of three free ports in a row. */
-async function freePorts(): Promise<number> {
-  for (;;) {
-    const port = await listen(0);
-    const next = await Promise.all([listen(port + 1), listen(port + 2)]).catch(() => undefined);
-    if (next !== undefined) return port;
-  }
-}
-
 async function startOnce(of: Parameters<typeof run>[2] & { data: string }): Promise<Said> {
-  const port = String(await freePorts());
+  const port = String(await freePort(3));
   return run(process.execPath, [program, "start", "--once", "--data", of.data, "--port", port], of);
 }
 
