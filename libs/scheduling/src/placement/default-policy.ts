@@ -11,10 +11,12 @@ import type { GapPrices, GapStock } from "./gap-price.ts";
 import { NodeWorth } from "./node-worth.ts";
 import type { WorthStep } from "./node-worth.ts";
 import type { Policy, PolicyContext } from "./policy.ts";
+import { Renewal } from "./renewal.ts";
+import type { RenewalParameters } from "./renewal.ts";
 import type { HostDemand, Shape } from "./shapes.ts";
 
 /** The policy's constants: one set for every workload. */
-export interface DefaultParameters extends WeightParameters {
+export interface DefaultParameters extends WeightParameters, RenewalParameters {
   /** Slack granted to CPU and memory before they limit a node's worth. */
   readonly cpuSlack: number;
   readonly memorySlack: number;
@@ -22,12 +24,6 @@ export interface DefaultParameters extends WeightParameters {
   readonly commonPart: number;
   /** Prices look ahead to a full cluster, but at least to this part of the capacity. */
   readonly horizonPart: number;
-  /** Prices and weights are renewed when free capacity has moved by this part of all … */
-  readonly refreshAllocatedPart: number;
-  /** … after as many arrivals as would fill this part of the cluster, … */
-  readonly refreshArrivalsPart: number;
-  /** … and in any case when arrivals have grown by this factor. */
-  readonly refreshArrivalsFactor: number;
 }
 
 export const defaultParameters: DefaultParameters = {
@@ -40,17 +36,17 @@ export const defaultParameters: DefaultParameters = {
   memorySlack: 2,
   commonPart: 0.97,
   horizonPart: 0.05,
-  refreshAllocatedPart: 0.01,
-  refreshArrivalsPart: 0.01,
-  refreshArrivalsFactor: 1.25,
+  renewOnwardPart: 0.01,
+  renewTurnedPart: 0.05,
+  renewArrivalsPart: 0.01,
+  renewArrivalsFactor: 1.25,
+  renewMixPart: 0.05,
+  renewFills: 4,
 };
 
 /** One unit of gap worth in a score: more than any difference of node worth. */
 const priceUnit = 2 ** 37;
 const worthUnit = 1024;
-
-/** Renewals are at most this many fills of the cluster apart. */
-const longestWait = 4;
 
 class DefaultPolicy implements Policy {
   readonly name = "default";
@@ -60,13 +56,8 @@ class DefaultPolicy implements Policy {
   private readonly context: PolicyContext;
   private readonly parameters: DefaultParameters;
   private readonly worth: NodeWorth;
+  private readonly renewal: Renewal;
   private prices: GapPrices = gapPrices([]);
-  private seenArrivals = 0;
-  private seenFree = Number.NaN;
-  private seenCapacity = Number.NaN;
-  /** Arrivals that would fill an empty cluster. */
-  private fillArrivals = 1;
-  private wait = 0;
   private readonly picked: number[] = [];
   private readonly trial: number[] = [];
 
@@ -74,54 +65,29 @@ class DefaultPolicy implements Policy {
     this.context = context;
     this.parameters = parameters;
     this.worth = new NodeWorth(context.cluster, parameters);
+    this.renewal = new Renewal(context.cluster, context.mix, parameters);
   }
 
   refresh(): void {
-    const { mix, cluster } = this.context;
-    const arrived = mix.arrivals - this.seenArrivals;
-    if (arrived < this.wait && cluster.capacityMilli === this.seenCapacity) return;
-    const { refreshAllocatedPart, refreshArrivalsFactor } = this.parameters;
-    const grown = mix.arrivals >= this.seenArrivals * refreshArrivalsFactor;
-    const moved = Math.abs(cluster.supply.freeMilli - this.seenFree);
-    const still = moved < refreshAllocatedPart * cluster.capacityMilli;
-    if (still && !grown && arrived < longestWait * this.fillArrivals) return;
-    this.seenArrivals = Math.max(1, mix.arrivals);
-    this.seenCapacity = cluster.capacityMilli;
-    this.seenFree = cluster.supply.freeMilli;
+    if (!this.renewal.due()) return;
+    this.renewal.renewed();
     this.prices = this.price();
-    this.worth.rebuild(mix, this.prices);
-    this.wait = this.nextWait();
+    this.worth.rebuild(this.context.mix, this.prices);
     this.epoch++;
-  }
-
-  /**
-   * Arrivals before the next renewal. A cluster that fills up changes with each of them; in
-   * one that has long been full the weights move slowly, and a renewal costs milliseconds.
-   */
-  private nextWait(): number {
-    const { mix } = this.context;
-    const { refreshArrivalsFactor, refreshArrivalsPart } = this.parameters;
-    const filled = mix.arrivals / this.fillArrivals;
-    const part = Math.min(longestWait, Math.max(refreshArrivalsPart, filled - 1.5));
-    const growth = (refreshArrivalsFactor - 1) * mix.arrivals;
-    return Math.max(1, Math.min(growth, part * this.fillArrivals));
   }
 
   /** Gap prices for the shares expected until the cluster is full, beside the gaps open now. */
   private price(): GapPrices {
     const { mix, cluster } = this.context;
     const shares = new Map<number, number>();
-    let milliPerArrival = 0;
     for (const { shape, count } of mix.classes) {
       const part = count / mix.total;
-      milliPerArrival += part * shape.gpus * shape.gpuMilli;
       if (shape.gpus === 0 || shape.gpuMilli >= 1000) continue;
       shares.set(shape.gpuMilli, (shares.get(shape.gpuMilli) ?? 0) + part * shape.gpus);
     }
     const { horizonPart } = this.parameters;
-    this.fillArrivals = milliPerArrival > 0 ? cluster.capacityMilli / milliPerArrival : 1;
     const room = Math.max(cluster.supply.freeMilli, horizonPart * cluster.capacityMilli);
-    const arrivals = (room / cluster.capacityMilli) * this.fillArrivals;
+    const arrivals = (room / cluster.capacityMilli) * this.renewal.fillArrivals;
     const stock: GapStock[] = [];
     for (const [milli, count] of cluster.supply.gapCounts().entries()) {
       if (milli > 0 && milli < 1000 && count > 0) stock.push({ milli, count });

@@ -9,6 +9,8 @@ import type { StateTable } from "./states.ts";
 export class Supply {
   /** Free thousandths over all GPUs. */
   freeMilli = 0;
+  /** The same by model, in the order of `GpuKinds.models`; models not met yet are missing. */
+  readonly freeByModel: number[] = [];
   private readonly states: StateTable;
   private readonly kinds: GpuKinds;
   private readonly gapCount: Int32Array[] = [];
@@ -30,13 +32,16 @@ export class Supply {
       this.open(model);
       const gaps = this.gapCount[model]!;
       let idle = 0;
+      let free = 0;
       while (at < end && this.kinds.kinds[states.kind[at]!]!.modelId === model) {
         const gap = states.gap[at]!;
         gaps[gap]! += sign;
-        this.freeMilli += sign * gap;
+        free += gap;
         if (gap === 1000) idle++;
         at++;
       }
+      this.freeMilli += sign * free;
+      this.freeByModel[model]! += sign * free;
       this.idleCount[model]![idle]! += sign;
     }
   }
@@ -68,6 +73,7 @@ export class Supply {
 
   private open(model: number): void {
     while (this.gapCount.length <= model) {
+      this.freeByModel.push(0);
       this.gapCount.push(new Int32Array(1001));
       this.idleCount.push(new Int32Array(this.states.mostGpus + 1));
     }
