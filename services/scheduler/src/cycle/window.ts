@@ -74,6 +74,10 @@ export function createWindow(
   let perLine = bounds.perLine;
 
   const priorityOf = (line: number): number => classes.get(columns.lineAt(line).classId).priority;
+  const goesBefore = (line: number, other: number): boolean => {
+    const higher = priorityOf(line) - priorityOf(other);
+    return higher > 0 || (higher === 0 && line < other);
+  };
   const count = (row: number, sign: 1 | -1): LeafLines => {
     const { queueId, classId } = columns.lineAt(columns.lineOf(row));
     const leaf = byLeaf.get(queueId) ?? { lines: [], all: { tasks: 0, gpus: 0, cpuMillis: 0 } };
@@ -127,11 +131,10 @@ export function createWindow(
       shown = undefined;
       if (length > 1) return;
       lines += 1;
-      const before = leaf.lines.findIndex((other) => {
-        const higher = priorityOf(line) - priorityOf(other);
-        return higher > 0 || (higher === 0 && line < other);
-      });
-      leaf.lines.splice(before < 0 ? leaf.lines.length : before, 0, line);
+      // From the end: a new line mostly belongs there.
+      let at = leaf.lines.length;
+      while (at > 0 && goesBefore(line, leaf.lines[at - 1]!)) at--;
+      leaf.lines.splice(at, 0, line);
     },
     removed(row) {
       const leaf = count(row, -1);
