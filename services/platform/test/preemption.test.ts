@@ -1,6 +1,4 @@
 import { randomUUID } from "node:crypto";
-import { once } from "node:events";
-import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import {
@@ -23,17 +21,14 @@ import {
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import { TaskService } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
 import { describeFailures } from "@fastgpu/auditor/audit";
-import { freePort } from "@fastgpu/lifecycle/child";
 import { createChannel } from "@fastgpu/rpc/channel";
 import { createClient } from "@fastgpu/rpc/client";
 import { expect, test } from "vitest";
 import { replayRecordings } from "../src/replay.ts";
-import { startComposed } from "./composed-child.ts";
+import { startKillable } from "./composed-child.ts";
 import {
   endOf,
   linesOf,
-  openClients,
-  openDirectory,
   script,
   settledAudit,
   shortLeases,
@@ -246,32 +241,7 @@ test("nobody is stopped for a task that cannot pay; with money for it the same t
 }, 180_000);
 
 test("a fleet killed between preemption and placement: the preemptor starts, everybody ends once, the books are right", async () => {
-  await using stack = new AsyncDisposableStack();
-  const directory = await openDirectory("fastgpu-preempted-");
-  stack.defer(() => rm(directory, { recursive: true, force: true }));
-  const [gateway, workers, metrics] = await Promise.all([freePort(), freePort(), freePort()]);
-  const start = () =>
-    startComposed({
-      dataDir: join(directory, "data"),
-      ports: { gateway, workers, metrics },
-      ...{ workers: 1, simulatedGpus: 1, runtime: "process", logLevel: "fatal" },
-      env: { PATH: process.env["PATH"], HOME: directory, ...shortLeases },
-    });
-  let current = await start();
-  stack.defer(async () => {
-    const ended = once(current.child, "exit");
-    current.child.stdin?.end();
-    await ended;
-  });
-  const clients = openClients(current.reach);
-  stack.defer(() => clients.close());
-  const p: Fleet = {
-    ...clients,
-    directory,
-    get platform() {
-      return current.reach;
-    },
-  };
+  await using p = await startKillable("fastgpu-preempted-", { workers: 1, simulatedGpus: 1 });
   const borrower = await twoTenants(p, 1);
   using theirs = clientsOf(p, borrower.key);
   const task = training(p, "loan", 60, { preemptible: true });
@@ -286,10 +256,7 @@ test("a fleet killed between preemption and placement: the preemptor starts, eve
     loan,
     ({ state, preemptions }) => state === TaskState.STOPPING || preemptions === 1,
   );
-  const killed = once(current.child, "exit");
-  current.child.kill("SIGKILL");
-  await killed;
-  current = await start();
+  await p.killAndRestart();
 
   expect((await endOf(p, mine, 120_000)).state).toBe(TaskState.SUCCEEDED);
   expect((await endOf(theirs, loan, 120_000)).state).toBe(TaskState.SUCCEEDED);

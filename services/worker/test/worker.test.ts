@@ -426,7 +426,7 @@ test.skipIf(skipReason !== undefined)(
     });
     expect(peer.hellos[0]?.runtimes).toEqual(["process", "container"]);
     const script =
-      'cat "$FASTGPU_INPUT_DIR/in"; echo result > "$FASTGPU_OUTPUT_DIR/out.txt"; echo x > /work/other';
+      'cat "$FASTGPU_INPUT_DIR/in"; echo result > "$FASTGPU_OUTPUT_DIR/out.txt"; echo x > "$PWD/other"';
     const command = ["/bin/sh", "-c", script];
     const inputs = [{ artifact: `projects/${project}/artifacts/art-9`, path: "in" }];
     const runtime = { case: "container", value: { image, command } } as const;
