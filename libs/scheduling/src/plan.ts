@@ -1,4 +1,49 @@
 import type { AttemptId, GpuId, NodeId, OrgId, ProjectId, TaskId } from "@fastgpu/domain/ids";
+import type { MigGeometryName } from "./placement/mig.ts";
+import type { IsolationGrade } from "./placement/shapes.ts";
+
+/** Grades under which one organisation's tasks share a GPU, strongest first: dmem_mps, dmem_timeslice, mps, timeslice. */
+export type SharedGrade = Exclude<IsolationGrade, "exclusive" | "mig">;
+
+/** A part of each GPU that is asked for, in place of GPUs alone. */
+export type GpuPart =
+  | {
+      /** A share of a GPU that tasks of the same organisation may share. */
+      readonly kind: "share";
+      /** Thousandths of the GPU's compute, 1–999. */
+      readonly milli: number;
+      /** Weakest isolation that is accepted. */
+      readonly weakest: SharedGrade;
+    }
+  | {
+      /** A MIG instance: anybody's may lie on the same GPU. */
+      readonly kind: "mig";
+      /** `MigProfile.id`, for example `h100-80/3g.40gb`. */
+      readonly profile: string;
+    };
+
+/** What is held of each of some GPUs, in place of all of it. */
+export type HeldPart =
+  | {
+      readonly kind: "share";
+      readonly milli: number;
+      /** GPU memory that is its own; 0: none in particular. */
+      readonly memoryMib: number;
+      /** The weakest isolation of these GPUs. */
+      readonly grade: SharedGrade;
+    }
+  | {
+      readonly kind: "mig";
+      readonly profile: string;
+      /** First memory slice on each of the GPUs, in their order. */
+      readonly starts: readonly number[];
+      readonly grade: "mig";
+    };
+
+/** How a GPU is given out: whole, in shares with a grade of isolation between them, or in MIG instances. */
+export type GpuMode =
+  | { readonly isolation: "exclusive" | SharedGrade }
+  | { readonly isolation: "mig"; readonly geometry: MigGeometryName };
 
 /** What one attempt, or each member of a gang's, needs of a node. */
 export interface Demand {
@@ -6,7 +51,10 @@ export interface Demand {
   readonly gpuCount: number;
   /** Models that will do, best first; empty: any. */
   readonly gpuModels: readonly string[];
+  /** Memory that each GPU must have; of a share: that it takes of each GPU; of a MIG instance: that each must have. */
   readonly gpuMinMemoryMib: number;
+  /** Part of each GPU; absent: GPUs alone, which are the whole of GPUs in any mode but MIG. */
+  readonly part?: GpuPart | undefined;
   readonly simulatedOk: boolean;
   readonly cpuMillis: number;
   readonly memoryMib: number;
@@ -27,7 +75,12 @@ export interface PlanGpu {
   readonly model: string;
   readonly memoryMib: number;
   readonly simulated: boolean;
-  /** False where it is leased, unknown, being cleaned or out of use. */
+  /** Absent: exclusive. */
+  readonly mode?: GpuMode | undefined;
+  /**
+   * False where it is leased, unknown, being cleaned or out of use. Where parts of it are leased: whether it gives out
+   * what is left.
+   */
   readonly free: boolean;
   /** Freed (or about to be) by a preemption for this task: nobody else may take it. */
   readonly reservedFor: TaskId | undefined;
@@ -65,6 +118,8 @@ export interface PlanLease {
   readonly memoryMib: number;
   readonly diskMib: number;
   readonly gpus: readonly GpuId[];
+  /** What it holds of each of its GPUs; absent: all of it. */
+  readonly part?: HeldPart | undefined;
   readonly priority: number;
   readonly submittedMs: number;
   /** When it was leased. */
@@ -131,7 +186,10 @@ export const plainTask = {
   maxRuntimeMs: Number.POSITIVE_INFINITY,
 } as const satisfies Partial<PlanTask>;
 
-/** What an organisation, one of its projects, or a user there, is due. Who has none has weight 1, no guarantee and no limit. */
+/**
+ * What an organisation, one of its projects, or a user there, is due. Who has none has weight 1, no guarantee and no limit.
+ * A share of a GPU counts by its thousandths of compute, a MIG instance by its part of the memory slices.
+ */
 export interface PlanQueue {
   readonly org: OrgId;
   /** Undefined: the organisation's own, among all organisations. */
@@ -155,7 +213,7 @@ export interface PlanUsage {
   readonly org: OrgId;
   readonly project: ProjectId;
   readonly user: string;
-  /** Σ over its GPU-milliseconds of 2^(−age / half-life of the policy). */
+  /** Σ over its GPU-milliseconds of 2^(−age / half-life of the policy); of a part of a GPU that part. */
   readonly gpuMs: number;
 }
 
@@ -178,7 +236,7 @@ export interface PlanWanted {
   readonly user: string;
   /** How many. */
   readonly tasks: number;
-  /** GPUs that they want together. */
+  /** GPUs that they want together; parts count as such, in thousandths. */
   readonly gpus: number;
   /** CPU that those without GPUs want together, in thousandths of a core. */
   readonly cpuMillis: number;
@@ -201,6 +259,8 @@ export interface PlanState {
 export interface MemberPlace {
   readonly node: NodeId;
   readonly gpus: readonly GpuId[];
+  /** What it gets of each of them, and under which grade; absent: all of it. */
+  readonly part?: HeldPart | undefined;
 }
 
 /** One attempt to lease: a task with all its members, or `elements` of an array. */

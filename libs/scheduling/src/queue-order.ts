@@ -33,10 +33,10 @@ export function createQueueOrder(
         ...noPreemption,
         capacityMilli: line.unit.capacityMilli,
         place(slot) {
-          const { task, gpus, endMs } = line.jobs.get(slot)!;
+          const { task, gpuMilli, endMs } = line.jobs.get(slot)!;
           if (budget.limit(task) !== undefined || !place(task)) return false;
           const [model = ""] = task.demand.gpuModels;
-          budget.change({ owner: task, counts: new Map([[model, gpus]]), endMs }, 1);
+          budget.change({ owner: task, counts: new Map([[model, gpuMilli]]), endMs }, 1);
           return true;
         },
       };

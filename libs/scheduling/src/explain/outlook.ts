@@ -1,4 +1,5 @@
 import type { ProjectId, TaskId } from "@fastgpu/domain/ids";
+import { milliOfHeld } from "../gpu-part.ts";
 import type { PlanState } from "../plan.ts";
 import { Future, type FutureInput } from "./future.ts";
 
@@ -68,8 +69,9 @@ export function outlookOf(input: FutureInput, untilMs: number): Outlook {
 function heldBy({ nodes }: PlanState): ReadonlyMap<ProjectId, number> {
   const held = new Map<ProjectId, number>();
   for (const { running } of nodes) {
-    for (const { project, gpus } of running) {
-      if (gpus.length > 0) held.set(project, (held.get(project) ?? 0) + gpus.length);
+    for (const lease of running) {
+      if (lease.gpus.length === 0) continue;
+      held.set(lease.project, (held.get(lease.project) ?? 0) + milliOfHeld(lease) / 1000);
     }
   }
   return held;

@@ -1,4 +1,5 @@
 import type { AttemptId, OrgId, ProjectId, TaskId } from "@fastgpu/domain/ids";
+import { milliOfDemand, milliOfHeld } from "../gpu-part.ts";
 import type { PlanLease, PlanNode, PlanQueue, PlanState, PlanTask } from "../plan.ts";
 import { createQueueOrder, type LimitHit } from "../queue-order.ts";
 
@@ -8,10 +9,11 @@ export interface QuotaBlock {
   /** Undefined: the limit is of GPUs of any model. */
   readonly model: string | undefined;
   readonly limitGpus: number;
+  /** Parts of GPUs count as such, in thousandths. */
   readonly heldGpus: number;
-  /** GPUs that the task would hold at once. */
+  /** GPUs that the task would hold at once, in thousandths too. */
   readonly wantedGpus: number;
-  /** The limit with which it would not stand in the way. */
+  /** The limit with which it would not stand in the way: whole GPUs. */
   readonly neededGpus: number;
   /** What holds the queue's GPUs, those that end first coming first. */
   readonly holders: readonly Holder[];
@@ -76,7 +78,7 @@ function blockOf(state: PlanState, task: PlanTask, hit: LimitHit): QuotaBlock {
   const project = hit.of === "organisation" ? undefined : task.project;
   const user = hit.of === "user" ? task.user : undefined;
   const { model } = hit;
-  const wantedGpus = task.demand.gpuCount * task.replicas;
+  const wantedGpus = (milliOfDemand(task.demand) * task.replicas) / 1000;
   const counts = (lease: PlanLease): boolean =>
     lease.gpus.length > 0 &&
     lease.org === task.org &&
@@ -91,7 +93,7 @@ function blockOf(state: PlanState, task: PlanTask, hit: LimitHit): QuotaBlock {
   const holders = [...Map.groupBy(leases, ({ attempt }) => attempt)].flatMap(([attempt, held]) => {
     const [first] = held;
     if (first === undefined) return [];
-    const gpus = held.reduce((sum, lease) => sum + lease.gpus.length, 0);
+    const gpus = held.reduce((sum, lease) => sum + milliOfHeld(lease), 0) / 1000;
     const { task: holder, project: of, endsByMs } = first;
     return [{ attempt, task: holder, project: of, gpus, endsByMs }];
   });
@@ -101,7 +103,7 @@ function blockOf(state: PlanState, task: PlanTask, hit: LimitHit): QuotaBlock {
     limitGpus: hit.limitGpus,
     heldGpus: hit.heldGpus,
     wantedGpus,
-    neededGpus: hit.heldGpus + wantedGpus,
+    neededGpus: Math.ceil(hit.heldGpus + wantedGpus),
     holders: holders.sort((a, b) => a.endsByMs - b.endsByMs),
   };
 }

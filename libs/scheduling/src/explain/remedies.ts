@@ -1,3 +1,4 @@
+import { milliOfHeld } from "../gpu-part.ts";
 import type { PlanNode, PlanState, PlanTask, Rng } from "../plan.ts";
 import type { SchedulingPolicy } from "../scheduling-policy.ts";
 import { forecastStart, type Forecast, type Lengths } from "./future.ts";
@@ -191,7 +192,7 @@ function endRemedies({ state, task }: Subject, { trials }: Situation): Remedy[] 
   );
   const holders = [...own].flatMap(([attempt, held]): Holder[] => {
     const [first] = held;
-    const gpus = held.reduce((sum, lease) => sum + lease.gpus.length, 0);
+    const gpus = held.reduce((sum, lease) => sum + milliOfHeld(lease), 0) / 1000;
     if (first === undefined || (task.demand.gpuCount > 0 && gpus === 0)) return [];
     const { task: id, project, endsByMs } = first;
     return [{ attempt, task: id, project, gpus, endsByMs }];

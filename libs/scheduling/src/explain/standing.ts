@@ -1,3 +1,4 @@
+import { milliOfHeld } from "../gpu-part.ts";
 import type { PlanState, PlanTask } from "../plan.ts";
 import { createQueueOrder } from "../queue-order.ts";
 import type { SchedulingPolicy } from "../scheduling-policy.ts";
@@ -31,7 +32,7 @@ export function standingsOf(state: PlanState, { org, project }: PlanTask): Stand
       weight: row?.weight ?? 1,
       guaranteedGpus: row?.guaranteedGpus ?? 0,
       limitGpus: row?.limitGpus,
-      heldGpus: leases.filter(counts).reduce((sum, lease) => sum + lease.gpus.length, 0),
+      heldGpus: leases.filter(counts).reduce((sum, lease) => sum + milliOfHeld(lease), 0) / 1000,
       waiting:
         waiting.filter(counts).length +
         behind.filter(counts).reduce((sum, each) => sum + each.tasks, 0),

@@ -1,3 +1,5 @@
+import type { GpuId } from "@fastgpu/domain/ids";
+import { milliOfDemand, milliOfPart } from "../gpu-part.ts";
 import type { PlanNode, PlanQueue, PlanReservation, PlanState, PlanTask } from "../plan.ts";
 import { endOf, type Attempt } from "./line.ts";
 import { rowsByKey, rowsOf, type Owner } from "./queues.ts";
@@ -8,10 +10,11 @@ export interface LimitHit {
   /** Undefined: of GPUs of any model. */
   readonly model: string | undefined;
   readonly limitGpus: number;
+  /** Parts of GPUs count as such, in thousandths. */
   readonly heldGpus: number;
 }
 
-/** GPUs by model. */
+/** Thousandths of GPUs by model. */
 type Counts = ReadonlyMap<string, number>;
 
 /** What changes hands: an attempt's GPUs, whose, and when it ends at the latest. */
@@ -21,7 +24,7 @@ interface Change {
   readonly endMs: number;
 }
 
-/** A row of the queues with what it holds. */
+/** A row of the queues with what it holds, in thousandths of GPUs. */
 interface Account {
   readonly row: PlanQueue;
   held: number;
@@ -34,9 +37,9 @@ interface Account {
 /** A reservation with what is left for it. */
 interface Promised {
   readonly reservation: PlanReservation;
-  /** GPUs that are free when it starts, by the latest ends of what runs. */
+  /** Thousandths of GPUs that are free when it starts, by the latest ends of what runs. */
   free: number;
-  /** GPUs that its owner's tasks hold then. */
+  /** Thousandths of GPUs that its owner's tasks hold then. */
   own: number;
 }
 
@@ -96,8 +99,9 @@ export class Budget {
     if (!node.acceptsWork) return;
     for (const gpu of node.gpus) {
       if (!gpu.free) continue;
+      const left = gpu.mode === undefined ? 1000 : 1000 - partsOn(node, gpu.id);
       for (const each of this.promised) {
-        if (covers(each.reservation, gpu.model)) each.free++;
+        if (covers(each.reservation, gpu.model)) each.free += left;
       }
     }
   }
@@ -108,11 +112,11 @@ export class Budget {
     const preferences =
       demand.gpuModels.length > 1 ? demand.gpuModels.map((model) => [model]) : [demand.gpuModels];
     if (!this.rules || demand.gpuCount === 0) return preferences;
-    const gpus = demand.gpuCount * task.replicas;
-    if (this.fullRow(task, gpus) !== undefined) return [];
+    const milli = milliOfDemand(demand) * task.replicas;
+    if (this.fullRow(task, milli) !== undefined) return [];
     const open = (model: string): boolean =>
-      this.fullRow(task, gpus, model) === undefined &&
-      this.fullReservation(task, { model, gpus, endMs }) === undefined;
+      this.fullRow(task, milli, model) === undefined &&
+      this.fullReservation(task, { model, milli, endMs }) === undefined;
     return preferences.flatMap((models) => {
       const asked = models.length > 0 ? models : this.models;
       const left = asked.filter(open);
@@ -124,12 +128,12 @@ export class Budget {
   /** The limit that keeps a task from starting as things stand; undefined where none does. */
   limit(task: PlanTask): LimitHit | undefined {
     const { demand } = task;
-    const gpus = demand.gpuCount * task.replicas;
-    if (gpus === 0 || this.rows.size === 0) return undefined;
-    const full = this.fullRow(task, gpus);
+    const milli = milliOfDemand(demand) * task.replicas;
+    if (milli === 0 || this.rows.size === 0) return undefined;
+    const full = this.fullRow(task, milli);
     if (full !== undefined) return hitOf(full);
     const asked = demand.gpuModels.length > 0 ? demand.gpuModels : this.models;
-    const hits = asked.map((model) => ({ model, full: this.fullRow(task, gpus, model) }));
+    const hits = asked.map((model) => ({ model, full: this.fullRow(task, milli, model) }));
     const [first] = hits;
     if (first?.full === undefined || hits.some((hit) => hit.full === undefined)) return undefined;
     return hitOf(first.full, first.model);
@@ -138,10 +142,10 @@ export class Budget {
   /** The reservation that keeps a task from starting, where one does. */
   reservedFor(task: PlanTask, endMs: number): PlanReservation | undefined {
     const { demand } = task;
-    const gpus = demand.gpuCount * task.replicas;
-    if (gpus === 0 || this.promised.length === 0) return undefined;
+    const milli = milliOfDemand(demand) * task.replicas;
+    if (milli === 0 || this.promised.length === 0) return undefined;
     const asked = demand.gpuModels.length > 0 ? demand.gpuModels : this.models;
-    const hits = asked.map((model) => this.fullReservation(task, { model, gpus, endMs }));
+    const hits = asked.map((model) => this.fullReservation(task, { model, milli, endMs }));
     return hits.includes(undefined) ? undefined : hits[0];
   }
 
@@ -158,9 +162,9 @@ export class Budget {
   lease({ owner, counts }: Pick<Change, "owner" | "counts">, sign: 1 | -1): void {
     for (const row of this.rowsOf(owner)) {
       const account = this.accounts.get(row)!;
-      for (const [model, gpus] of counts) {
-        account.sure += sign * gpus;
-        account.sureByModel.set(model, (account.sureByModel.get(model) ?? 0) + sign * gpus);
+      for (const [model, milli] of counts) {
+        account.sure += sign * milli;
+        account.sureByModel.set(model, (account.sureByModel.get(model) ?? 0) + sign * milli);
       }
     }
   }
@@ -170,21 +174,21 @@ export class Budget {
     return this.rowsOf(owner).every((row) => {
       const { sure, sureByModel } = this.accounts.get(row)!;
       let all = 0;
-      for (const [model, gpus] of counts) {
-        all += gpus;
-        const limit = row.models[model]?.limitGpus ?? Number.POSITIVE_INFINITY;
-        if ((sureByModel.get(model) ?? 0) + gpus > limit) return false;
+      for (const [model, milli] of counts) {
+        all += milli;
+        if ((sureByModel.get(model) ?? 0) + milli > milliOf(row.models[model]?.limitGpus))
+          return false;
       }
-      return sure + all <= (row.limitGpus ?? Number.POSITIVE_INFINITY);
+      return sure + all <= milliOf(row.limitGpus);
     });
   }
 
   private hold({ owner, counts, endMs }: Change, sign: 1 | -1): void {
     for (const row of this.rowsOf(owner)) {
       const account = this.accounts.get(row)!;
-      for (const [model, gpus] of counts) {
-        account.held += sign * gpus;
-        account.byModel.set(model, (account.byModel.get(model) ?? 0) + sign * gpus);
+      for (const [model, milli] of counts) {
+        account.held += sign * milli;
+        account.byModel.set(model, (account.byModel.get(model) ?? 0) + sign * milli);
       }
     }
     for (const each of this.promised) {
@@ -200,12 +204,12 @@ export class Budget {
     return rows;
   }
 
-  private fullRow(task: Owner, gpus: number, model?: string): Account | undefined {
+  private fullRow(task: Owner, milli: number, model?: string): Account | undefined {
     for (const row of this.rowsOf(task)) {
       const account = this.accounts.get(row)!;
       const limit = model === undefined ? row.limitGpus : row.models[model]?.limitGpus;
       const held = model === undefined ? account.held : (account.byModel.get(model) ?? 0);
-      if (limit !== undefined && held + gpus > limit) return account;
+      if (held + milli > milliOf(limit)) return account;
     }
     return undefined;
   }
@@ -213,7 +217,7 @@ export class Budget {
   /** The reservation of others that GPUs of a model would cut into. */
   private fullReservation(
     task: Owner,
-    of: { model: string; gpus: number; endMs: number },
+    of: { model: string; milli: number; endMs: number },
   ): PlanReservation | undefined {
     for (const each of this.promised) {
       const { reservation } = each;
@@ -223,10 +227,10 @@ export class Budget {
       let due = 0;
       for (const other of this.promised) {
         if (!together(reservation, other.reservation)) continue;
-        const own = owns(other.reservation, task) ? of.gpus : 0;
-        due += Math.max(0, other.reservation.gpus - other.own - own);
+        const own = owns(other.reservation, task) ? of.milli : 0;
+        due += Math.max(0, other.reservation.gpus * 1000 - other.own - own);
       }
-      if (each.free - of.gpus < due) return reservation;
+      if (each.free - of.milli < due) return reservation;
     }
     return undefined;
   }
@@ -235,13 +239,13 @@ export class Budget {
   guaranteedModels(task: PlanTask, now: number): readonly string[] {
     if (!this.guards || task.demand.gpuCount === 0) return [];
     const { demand } = task;
-    const gpus = demand.gpuCount * task.replicas;
+    const milli = milliOfDemand(demand) * task.replicas;
     const rows = this.rowsOf(task);
     const asked = demand.gpuModels.length > 0 ? demand.gpuModels : this.models;
     return asked.filter((model) => {
       const byRow = rows.some((row) => {
         const { guaranteedGpus = 0 } = row.models[model] ?? {};
-        return (this.accounts.get(row)!.byModel.get(model) ?? 0) + gpus <= guaranteedGpus;
+        return (this.accounts.get(row)!.byModel.get(model) ?? 0) + milli <= guaranteedGpus * 1000;
       });
       return (
         byRow ||
@@ -250,7 +254,7 @@ export class Budget {
             reservation.startMs <= now &&
             owns(reservation, task) &&
             covers(reservation, model) &&
-            own + gpus <= reservation.gpus,
+            own + milli <= reservation.gpus * 1000,
         )
       );
     });
@@ -264,9 +268,10 @@ export class Budget {
     for (const row of this.rowsOf(attempt.lease)) {
       if (mine.has(row)) continue;
       const { byModel } = this.accounts.get(row)!;
-      for (const [model, gpus] of counts) {
+      for (const [model, milli] of counts) {
         const { guaranteedGpus = 0 } = row.models[model] ?? {};
-        if (guaranteedGpus > 0 && (byModel.get(model) ?? 0) - gpus < guaranteedGpus) return true;
+        if (guaranteedGpus > 0 && (byModel.get(model) ?? 0) - milli < guaranteedGpus * 1000)
+          return true;
       }
     }
     return this.promised.some(
@@ -275,9 +280,20 @@ export class Budget {
         owns(reservation, attempt.lease) &&
         !owns(reservation, task) &&
         covered(reservation, counts) > 0 &&
-        own <= reservation.gpus,
+        own <= reservation.gpus * 1000,
     );
   }
+}
+
+/** A limit in thousandths of GPUs. */
+const milliOf = (limitGpus: number | undefined): number =>
+  limitGpus === undefined ? Number.POSITIVE_INFINITY : limitGpus * 1000;
+
+/** Thousandths of a GPU that leases hold. */
+function partsOn({ running }: PlanNode, id: GpuId): number {
+  let milli = 0;
+  for (const lease of running) if (lease.gpus.includes(id)) milli += milliOfPart(lease.part);
+  return milli;
 }
 
 const matters = (row: PlanQueue): boolean =>
@@ -303,7 +319,7 @@ const together = (a: PlanReservation, b: PlanReservation): boolean =>
 
 function covered(reservation: PlanReservation, counts: Counts): number {
   let sum = 0;
-  for (const [model, gpus] of counts) if (covers(reservation, model)) sum += gpus;
+  for (const [model, milli] of counts) if (covers(reservation, model)) sum += milli;
   return sum;
 }
 
@@ -311,6 +327,6 @@ function hitOf({ row, held, byModel }: Account, model?: string): LimitHit {
   const of =
     row.project === undefined ? "organisation" : row.user === undefined ? "project" : "user";
   const limitGpus = model === undefined ? row.limitGpus : row.models[model]?.limitGpus;
-  const heldGpus = model === undefined ? held : (byModel.get(model) ?? 0);
-  return { of, model, limitGpus: limitGpus ?? 0, heldGpus };
+  const heldMilli = model === undefined ? held : (byModel.get(model) ?? 0);
+  return { of, model, limitGpus: limitGpus ?? 0, heldGpus: heldMilli / 1000 };
 }

@@ -25,7 +25,7 @@ interface Candidate {
  * Moves that free whole nodes: every attempt of a partly used node goes to other partly used nodes. Cheapest nodes
  * first, by the work that is lost for each GPU that comes together; greedy, and each step is tried on the ground, so
  * that all moves of one answer work out together. Only attempts that go on from a checkpoint are moved, to GPUs of the
- * same model on nodes that run at least the same kinds of task; gangs stay.
+ * same model on nodes that run at least the same kinds of task; gangs and parts of GPUs stay.
  */
 export function proposeMoves(ground: Ground, options: ConsolidateOptions): PlanMove[] {
   const moves: PlanMove[] = [];
@@ -73,11 +73,11 @@ function candidates(ground: Ground, options: ConsolidateOptions): Candidate[] {
   for (const [index, here] of byNode) {
     const entry = ground.fleet.at(index);
     const free = ground.freeGpus(index).length;
-    const held = here.reduce((sum, { gpus }) => sum + gpus, 0);
+    const held = here.reduce((sum, { gpuMilli }) => sum + gpuMilli / 1000, 0);
     // What else is missing was given out in this very plan, or is not in order: such a node is left alone.
     if (free === 0 || free + held !== entry.node.gpus.length) continue;
     if (!isQuiet(entry) || !here.every((attempt) => mayMove(attempt, options))) continue;
-    const order = here.toSorted((a, b) => b.gpus - a.gpus || (a.id < b.id ? -1 : 1));
+    const order = here.toSorted((a, b) => b.gpuMilli - a.gpuMilli || (a.id < b.id ? -1 : 1));
     const lossGpuMs = here.reduce((sum, attempt) => sum + lossOf(attempt, now), 0);
     found.push({ entry, attempts: order, lossGpuMs });
   }
@@ -94,13 +94,14 @@ const isQuiet = ({ node, held, kept, clearing }: Entry): boolean =>
   node.acceptsWork && held !== undefined && kept.size === 0 && clearing.length === 0;
 
 function mayMove({ lease, members, known }: Attempt, options: ConsolidateOptions): boolean {
-  const { preemptible, stopping, runningSinceMs } = lease;
+  const { preemptible, stopping, runningSinceMs, part } = lease;
   if (!preemptible || stopping || !known || members.length !== 1) return false;
+  if (part !== undefined) return false;
   return runningSinceMs !== undefined && options.now - runningSinceMs >= options.minRunMs;
 }
 
-const lossOf = ({ lease, gpus }: Attempt, now: number): number =>
-  gpus * Math.max(0, now - Math.max(lease.savedMs ?? 0, lease.runningSinceMs ?? now));
+const lossOf = ({ lease, gpuMilli }: Attempt, now: number): number =>
+  (gpuMilli / 1000) * Math.max(0, now - Math.max(lease.savedMs ?? 0, lease.runningSinceMs ?? now));
 
 /** Whether a node is in use, takes work, and runs whatever the other one runs. */
 const takesMoves = (to: Entry, from: Entry): boolean =>

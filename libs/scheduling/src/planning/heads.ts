@@ -100,7 +100,7 @@ export class Heads {
     { job, models }: { readonly job: Job; readonly models: readonly string[] },
     index: number,
   ): boolean {
-    if (job.gpus === 0 || models.length === 0) return true;
+    if (job.gpuMilli === 0 || models.length === 0) return true;
     return this.ground.fleet.at(index).node.gpus.some(({ model }) => models.includes(model));
   }
 
@@ -217,7 +217,7 @@ export class Heads {
 /** Whether a job competes with a head for GPUs of one model, or both need none. */
 function inOnePool(head: Head, job: Job, models: readonly string[]): boolean {
   const cores = head.task.demand.gpuCount === 0;
-  if (cores || job.gpus === 0) return cores && job.gpus === 0;
+  if (cores || job.gpuMilli === 0) return cores && job.gpuMilli === 0;
   if (head.models.length === 0 || models.length === 0) return true;
   return head.models.some((model) => models.includes(model));
 }

@@ -1,4 +1,5 @@
 import type { AttemptId, TaskId } from "@fastgpu/domain/ids";
+import { milliOfDemand, milliOfHeld, milliOfPart } from "../gpu-part.ts";
 import type { Slot } from "../order/jobs.ts";
 import { OrderQueue } from "../order/queue.ts";
 import {
@@ -20,8 +21,9 @@ export interface Job {
   readonly kind: number;
   /** When it ends at the latest if it starts now; Infinity: not known. */
   readonly endMs: number;
-  /** GPUs of all members. */
-  readonly gpus: number;
+  /** GPUs of all members, in thousandths. */
+  readonly gpuMilli: number;
+  /** What it counts in the measure of shares. */
   readonly milli: number;
 }
 
@@ -31,9 +33,9 @@ export interface Attempt {
   /** That of its lowest rank. */
   lease: PlanLease;
   readonly members: { readonly entry: Entry; readonly held: Held }[];
-  /** GPUs by model; those that a worker no longer lists count for "". */
+  /** Thousandths of GPUs by model; those that a worker no longer lists count for "". */
   readonly counts: Map<string, number>;
-  gpus: number;
+  gpuMilli: number;
   cpuMillis: number;
   /** False where the engine does not have all that it holds: it can not be given back on a draft. */
   known: boolean;
@@ -54,7 +56,7 @@ export interface Line {
   readonly leafMd: Float64Array | undefined;
 }
 
-/** At most so many leases of one array of tasks without GPUs start in one plan; the rest follows in the next. */
+/** At most so many leases of one array start in one plan beyond one for each GPU; the rest follows in the next. */
 const maxCpuLeases = 1_000;
 
 const leasesWanted = ({ array }: PlanTask): number =>
@@ -75,18 +77,18 @@ export function createLine(of: {
   const unit = createUnit(state.nodes);
   const held = attempts.map((attempt) => ({
     owner: attempt.lease,
-    gpus: attempt.gpus,
-    milli: unit.milliOf(attempt.gpus, attempt.cpuMillis),
+    gpus: attempt.gpuMilli,
+    milli: unit.milliOf(attempt.gpuMilli, attempt.cpuMillis),
   }));
   const milliOf = ({ demand, replicas }: Pick<PlanTask, "demand" | "replicas">): number =>
-    unit.milliOf(demand.gpuCount * replicas, demand.cpuMillis * replicas);
+    unit.milliOf(milliOfDemand(demand) * replicas, demand.cpuMillis * replicas);
   const wanted = state.tasks.map((task) => ({
     owner: task,
     gpus: task.demand.gpuCount,
     milli: milliOf(task) * leasesWanted(task),
   }));
   const behind = (state.behind ?? []).flatMap((owner) => [
-    { owner, gpus: owner.gpus, milli: owner.gpus * 1000 },
+    { owner, gpus: owner.gpus, milli: Math.round(owner.gpus * 1000) },
     { owner, gpus: 0, milli: unit.milliOf(0, owner.cpuMillis) },
   ]);
   const everybody = [...held, ...wanted, ...behind];
@@ -117,7 +119,7 @@ export function createLine(of: {
     }
   }
   for (const attempt of stoppable.sort((a, b) => (a.id < b.id ? -1 : 1))) {
-    const milli = unit.milliOf(attempt.gpus, attempt.cpuMillis);
+    const milli = unit.milliOf(attempt.gpuMilli, attempt.cpuMillis);
     const slot = addRunner(queue, attempt, {
       leaf: tree.leafOf(attempt.lease),
       milli,
@@ -139,19 +141,20 @@ export function attemptsOf(nodes: readonly PlanNode[], fleet?: Fleet): Attempt[]
       let attempt = byId.get(lease.attempt);
       if (attempt === undefined) {
         const { attempt: id } = lease;
-        const none = { members: [], counts: new Map(), gpus: 0, cpuMillis: 0 };
+        const none = { members: [], counts: new Map(), gpuMilli: 0, cpuMillis: 0 };
         attempt = { id, lease, known: true, ...none };
         byId.set(id, attempt);
       }
       if (lease.member < attempt.lease.member) attempt.lease = lease;
-      attempt.gpus += lease.gpus.length;
+      const milli = milliOfPart(lease.part);
+      attempt.gpuMilli += milliOfHeld(lease);
       attempt.cpuMillis += lease.cpuMillis;
       const held = entry?.held?.[at];
       if (entry === undefined || held === undefined) attempt.known = false;
       else attempt.members.push({ entry, held });
       for (const id of lease.gpus) {
         const model = node.gpus.find((gpu) => gpu.id === id)?.model ?? "";
-        attempt.counts.set(model, (attempt.counts.get(model) ?? 0) + 1);
+        attempt.counts.set(model, (attempt.counts.get(model) ?? 0) + milli);
       }
     }
   }
@@ -159,8 +162,8 @@ export function attemptsOf(nodes: readonly PlanNode[], fleet?: Fleet): Attempt[]
 }
 
 /** Preemption is for GPUs: what holds none is never a victim (nor does it count what it has attained). */
-const mayBeStopped = ({ lease, known, gpus }: Attempt): boolean =>
-  lease.preemptible && !lease.stopping && known && gpus > 0;
+const mayBeStopped = ({ lease, known, gpuMilli }: Attempt): boolean =>
+  lease.preemptible && !lease.stopping && known && gpuMilli > 0;
 
 /** When an attempt that runs ends at the latest; what is overdue, or stops, may do so at any moment. */
 export function endOf({ lease }: Attempt, now: number): number {
@@ -169,7 +172,7 @@ export function endOf({ lease }: Attempt, now: number): number {
 
 function addRunner(
   queue: OrderQueue,
-  { lease, gpus }: Attempt,
+  { lease, gpuMilli }: Attempt,
   of: { leaf: number; milli: number; now: number; policy: SchedulingPolicy },
 ): Slot {
   const { leaf, milli, now, policy } = of;
@@ -193,7 +196,7 @@ function addRunner(
   queue.start(slot, lease.heldSinceMs, usefulMs);
   if (lease.savedMs !== undefined) queue.saved(slot, lease.savedMs);
   // Who has queued so long before this start is in the aged lane.
-  const ranMs = lease.attainedGpuMs / Math.max(1, gpus);
+  const ranMs = (1000 * lease.attainedGpuMs) / Math.max(1, gpuMilli);
   const queuedMs = lease.heldSinceMs - lease.submittedMs - ranMs;
   if (queuedMs >= policy.order.agedAfterMs) queue.jobs.setLane(slot, true);
   return slot;
@@ -206,9 +209,15 @@ function addJobs(
   { leaf, unit, now }: { leaf: number; unit: Unit; now: number },
 ): void {
   const { queue } = line;
-  const gpus = task.demand.gpuCount * task.replicas;
+  const gpuMilli = milliOfDemand(task.demand) * task.replicas;
   const wanted = leasesWanted(task);
-  const bound = gpus === 0 ? maxCpuLeases : Math.max(1, Math.floor(unit.gpus / gpus));
+  const bound =
+    gpuMilli === 0
+      ? maxCpuLeases
+      : Math.min(
+          Math.max(1, Math.floor((unit.gpus * 1000) / gpuMilli)),
+          Math.max(maxCpuLeases, unit.gpus),
+        );
   const count = Math.min(wanted, bound);
   const elements = Math.min(task.array?.pending ?? 1, maxElementsPerLease);
   const endMs = now + task.maxRuntimeMs * elements + task.stopGraceMs;
@@ -230,7 +239,7 @@ function addJobs(
       },
       now,
     );
-    line.jobs.set(slot, { task, kind, endMs, gpus, milli });
+    line.jobs.set(slot, { task, kind, endMs, gpuMilli, milli });
     slots.push(slot);
   }
   line.slots.set(task.id, slots);
@@ -254,6 +263,8 @@ class Kinds {
       this.byDemand.set(demand, key);
     }
     key += `${replicas} ${topology.within} ${topology.spreadOver} ${runtimeClass(task.maxRuntimeMs)}`;
+    // Who may share a GPU with whom depends on the organisation.
+    if (demand.part?.kind === "share") key += ` ${task.org}`;
     if (excludedGpus.length > 0) key += excludedGpus.join();
     const known = this.byKey.get(key);
     if (known !== undefined) return known;

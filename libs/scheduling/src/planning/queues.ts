@@ -16,7 +16,7 @@ export interface Owner {
 export interface Unit {
   readonly capacityMilli: number;
   readonly gpus: number;
-  milliOf(gpus: number, cpuMillis: number): number;
+  milliOf(gpuMilli: number, cpuMillis: number): number;
 }
 
 /** Greatest size that the order's columns hold. */
@@ -35,8 +35,8 @@ export function createUnit(nodes: readonly PlanNode[]): Unit {
   return {
     capacityMilli,
     gpus,
-    milliOf: (count, cpu) =>
-      Math.min(maxMilli, count > 0 ? count * 1000 : Math.ceil(cpu * perCpuMilli)),
+    milliOf: (gpuMilli, cpu) =>
+      Math.min(maxMilli, gpuMilli > 0 ? gpuMilli : Math.ceil(cpu * perCpuMilli)),
   };
 }
 

@@ -153,11 +153,11 @@ export class PlanRoom implements Room {
 
   private changeOf({ task, endMs }: Job, taken: readonly Taken[]) {
     const counts = new Map<string, number>();
-    for (const { place } of taken) {
+    for (const { shape, place } of taken) {
       const { node } = this.ground.fleet.at(place.node);
       for (const at of place.gpus) {
         const { model } = node.gpus[at]!;
-        counts.set(model, (counts.get(model) ?? 0) + 1);
+        counts.set(model, (counts.get(model) ?? 0) + shape.gpuMilli);
       }
     }
     return { owner: task, counts, endMs };
@@ -210,7 +210,7 @@ export class PlanRoom implements Room {
     if (this.searches >= Math.max(leastSearches, Math.min(maxSearches, looks))) return undefined;
     const job = this.line.jobs.get(slot)!;
     // Only GPUs can be reserved for whom they are freed.
-    const preferences = job.gpus === 0 ? [] : this.preferencesOf(job);
+    const preferences = job.gpuMilli === 0 ? [] : this.preferencesOf(job);
     if (preferences.length === 0) return undefined;
     this.searches++;
     this.heads.hide(job.endMs);
