@@ -2,8 +2,8 @@
 import type { Policy, PolicyContext } from "./policy.ts";
 import type { Shape } from "./shapes.ts";
 
-/** Classes that make up this part of all arrivals, commonest first, stand for the workload. */
-const coveredPart = 1;
+/** Classes that make up this part of all arrivals, commonest first, stand for the workload, as published. */
+const coveredPart = 0.95;
 
 class FgdPolicy implements Policy {
   readonly name = "fgd";
@@ -32,13 +32,13 @@ class FgdPolicy implements Policy {
       else known.count += count;
     }
     const sorted = [...merged.values()].toSorted((a, b) => b.count - a.count);
-    this.classes = [];
     let covered = 0;
-    for (const { shape, count } of sorted) {
-      if (covered >= coveredPart * mix.total) break;
-      covered += count;
-      this.classes.push({ shape, part: count / mix.total });
-    }
+    let kept = 0;
+    while (kept < sorted.length && covered < coveredPart * mix.total)
+      covered += sorted[kept++]!.count;
+    this.classes = sorted
+      .slice(0, kept)
+      .map(({ shape, count }) => ({ shape, part: count / covered }));
     this.epoch++;
   }
 

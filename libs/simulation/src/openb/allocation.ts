@@ -59,11 +59,26 @@ export function toRequest(pod: OpenbPod): ResourceRequest {
   return { ...emptyRequest, cpuMillis, memoryMib, gpus, gpuMilli, models };
 }
 
+/** Keeps the order of the nodes apart from the order of the pods, which has the seed itself. */
+const nodeOrderSeed = 0x6e6f6465;
+
+/**
+ * The nodes under names of a random order, as in the published experiment: ties between nodes go
+ * to the lowest name, and the list has nodes of one kind beside each other.
+ */
+export function renamed(nodes: readonly NodeSpec[], seed: number): NodeSpec[] {
+  const places = shuffle([...nodes.keys()], seededRandom(seed ^ nodeOrderSeed));
+  return nodes.map((node, index) => ({
+    ...node,
+    id: `${String(places[index]).padStart(6, "0")}-${node.id}`,
+  }));
+}
+
 /** Runs the experiment once. Throws RangeError when the pods ask for no GPU at all. */
 export function runAllocation(run: AllocationRun): AllocationResult {
   const random = seededRandom(run.seed);
   const engine = new PlacementEngine({
-    nodes: run.nodes.map(toNodeSpec),
+    nodes: renamed(run.nodes.map(toNodeSpec), run.seed),
     policy: run.policy,
     rng: random,
     maxGpusPerNode: Math.max(1, ...run.nodes.map(({ gpus }) => gpus)),

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { runAllocation } from "./allocation.ts";
+import { renamed, runAllocation, toNodeSpec } from "./allocation.ts";
 import { describeProblem } from "./csv.ts";
 import { readOpenbNodes, readOpenbPods, workloadName } from "./trace.ts";
 
@@ -51,4 +51,21 @@ test("pods that fit exactly are all placed, and allocation follows arrivals", ()
   const result = runAllocation(run);
   expect(result).toMatchObject({ allocatedPct: [75, 100, 100, 100, 100, 100], placed: 4 });
   expect(runAllocation(run)).toEqual(result);
+});
+
+test("each seed has its own order of the nodes, under which each stands once", () => {
+  const node = { cpuMillis: 8000, memoryMib: 8, gpus: 2, model: "T4" };
+  const nodes = Array.from({ length: 50 }, (_, at) => toNodeSpec({ ...node, id: `n${at}` }));
+  const order = (seed: number): string[] =>
+    renamed(nodes, seed)
+      .map(({ id }) => id)
+      .toSorted()
+      .map((id) => id.slice(id.indexOf("-") + 1));
+  const before = nodes.map(({ id }) => id);
+  expect(order(1)).toEqual(order(1));
+  expect(order(1)).not.toEqual(order(2));
+  expect(order(1)).not.toEqual(before);
+  expect(new Set(order(1))).toEqual(new Set(before));
+  const { id: _, ...rest } = renamed(nodes, 1)[7]!;
+  expect(nodes[7]).toMatchObject(rest);
 });
