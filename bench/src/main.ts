@@ -44,6 +44,10 @@ const experiments: Readonly<Record<string, Experiment>> = {
     about: "GPU allocation on openb-format traces, by policy (goal G2)",
     load: () => import("./placement.ts"),
   },
+  plan: {
+    about: "CPU time of one plan of the scheduler's cycle on a full fleet",
+    load: () => import("./plan.ts"),
+  },
   recording: {
     about: "bytes and CPU time of recording the scheduling cycle, and its replay",
     load: () => import("./recording.ts"),

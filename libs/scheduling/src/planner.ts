@@ -1,5 +1,5 @@
 import type { TaskId } from "@fastgpu/domain/ids";
-import { decide, type Decision } from "./order/decide.ts";
+import { decide, type DecideOptions, type Decision } from "./order/decide.ts";
 import type { Slot } from "./order/jobs.ts";
 import type { LearnedMix } from "./placement/mix.ts";
 import {
@@ -102,11 +102,7 @@ function planOn(
     preempt: policy.preemption.enabled,
     priorityWithinQueue: true,
     ...(line.leafMd === undefined ? {} : { leafMd: line.leafMd }),
-    guarantees: {
-      entitled: (slot) => budget.guaranteedModels(line.jobs.get(slot)!.task, now).length > 0,
-      protects: (victim, slot) =>
-        budget.protects(line.runners.get(victim)!, line.jobs.get(slot)!.task, now),
-    },
+    ...(budget.guards ? { guarantees: guaranteesOf(line, budget, now) } : {}),
     onBlocked: (slot) => {
       if (!policy.backfill.enabled) return;
       const job = line.jobs.get(slot)!;
@@ -126,6 +122,16 @@ function planOn(
     moves: enabled ? proposeMoves(ground, { attempts, maxMoves, minRunMs, now }) : [],
   };
 }
+
+const guaranteesOf = (
+  line: Line,
+  budget: Budget,
+  now: number,
+): NonNullable<DecideOptions["guarantees"]> => ({
+  entitled: (slot) => budget.guaranteedModels(line.jobs.get(slot)!.task, now).length > 0,
+  protects: (victim, slot) =>
+    budget.protects(line.runners.get(victim)!, line.jobs.get(slot)!.task, now),
+});
 
 const mayStart = (task: PlanTask, now: number): boolean =>
   task.notBeforeMs <= now && task.array?.leasesLeft !== 0;

@@ -78,13 +78,11 @@ export function decide(
 /** What it took to make room. */
 type Made = Pick<Decision, "victims" | "moves">;
 
-/** A running job, with what does not change during the plan. */
-interface Runner {
-  readonly slot: Slot;
+/** A running job, with what does not change during the plan; as a candidate it has the score of the last search. */
+interface Runner extends Candidate {
   readonly leaf: number;
-  readonly gpusMilli: number;
   readonly baseMd: number;
-  readonly lossGpuMs: number;
+  scoreMd: number;
 }
 
 class Walk {
@@ -264,9 +262,10 @@ class Walk {
 
   /** Stops whoever must go for this job, on the draft; answers who, or undefined with the draft as it was. */
   private makeRoom(slot: Slot, scoreMd: number, aged: boolean): readonly Slot[] | undefined {
+    const { room } = this;
+    if (room.seeksVictims?.(slot) === false) return undefined;
     const candidates = this.candidates(slot, scoreMd, aged);
     if (candidates.length === 0) return undefined;
-    const { room } = this;
     const chosen = room.victims(slot, candidates);
     if (chosen === undefined) return undefined;
     for (const victim of chosen) room.release(victim);
@@ -333,12 +332,8 @@ class Walk {
       if (!aged && !borrowed && runnerMd - plain < policy.gapMd) continue;
       if (shares.protects(runner.leaf, runner.gpusMilli, leaf)) continue;
       if (this.guarantees?.protects(runner.slot, slot) === true) continue;
-      found.push({
-        slot: runner.slot,
-        gpusMilli: runner.gpusMilli,
-        lossGpuMs: runner.lossGpuMs,
-        scoreMd: runnerMd - excessMd(policy, runner.gpusMilli - needMilli),
-      });
+      runner.scoreMd = runnerMd - excessMd(policy, runner.gpusMilli - needMilli);
+      found.push(runner);
     }
     return found;
   }
@@ -380,6 +375,7 @@ class Walk {
         gpusMilli: jobs.gpusMilli[slot]!,
         baseMd: queue.baseScoreMd(slot, nowMs),
         lossGpuMs: jobs.lossAt(slot, nowMs, policy.restoreChargeMs),
+        scoreMd: 0,
       });
     }
     this.runners = runners;

@@ -24,9 +24,11 @@ export interface Room {
   release(slot: Slot): void;
   /** Puts a released job back exactly where it ran; false where that place is taken now. */
   restore(slot: Slot): boolean;
+  /** False where `victims` would find none for a job whoever may be stopped: nobody is looked for then. */
+  seeksVictims?(slot: Slot): boolean;
   /**
    * A set of candidates whose release would let the job in, least loss first as far as the pool's shape allows, or
-   * undefined. The caller checks it by trial and drops who is not needed.
+   * undefined. The caller checks it by trial and drops who is not needed. Candidates are theirs for this call alone.
    */
   victims(slot: Slot, candidates: readonly Candidate[]): readonly Slot[] | undefined;
   /**

@@ -10,6 +10,8 @@ export class ShareDraft {
   readonly allocated: Float64Array;
   readonly fair: Float64Array;
   private readonly terms: Float64Array;
+  /** Sums of terms by leaf, where they are known since the last change; NaN where not. */
+  private readonly sums: Float64Array;
   private readonly policy: OrderPolicy;
   private readonly tree: ShareTree;
   private readonly hasGuarantees: boolean;
@@ -28,6 +30,7 @@ export class ShareDraft {
     this.allocated = tree.allocatedMilli.slice();
     this.fair = tree.fair(capacityMilli);
     this.terms = new Float64Array(tree.nodes.length);
+    this.sums = new Float64Array(tree.nodes.length).fill(Number.NaN);
     this.hasGuarantees = tree.nodes.some((node) => node.guaranteedMilli > 0);
     for (let at = 0; at < this.terms.length; at++) this.refresh(at);
   }
@@ -39,10 +42,17 @@ export class ShareDraft {
       this.allocated[at]! += milli;
       this.refresh(at);
     }
+    this.sums.fill(Number.NaN);
   }
 
   /** The share term of a leaf: the sum over its levels, bounded, in millidoublings. */
   termMd(leaf: number): number {
+    const known = this.sums[leaf]!;
+    if (!Number.isNaN(known)) return known;
+    return (this.sums[leaf] = this.sumOf(leaf));
+  }
+
+  private sumOf(leaf: number): number {
     const { nodes } = this.tree;
     let sum = this.leafMd?.[leaf] ?? 0;
     for (let at = leaf; at >= 0; at = nodes[at]!.parent) sum += this.terms[at]!;

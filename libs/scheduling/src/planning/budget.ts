@@ -54,7 +54,7 @@ export class Budget {
   private readonly promised: readonly Promised[];
   private readonly models: readonly string[];
   /** Whether anything is guaranteed by model, or reserved for now. */
-  private readonly guards: boolean;
+  readonly guards: boolean;
   private readonly rowsByOwner = new Map<Owner, readonly PlanQueue[]>();
 
   constructor(state: PlanState, of: { attempts: readonly Attempt[]; now: number }) {

@@ -205,13 +205,17 @@ export class PlanRoom implements Room {
     };
   }
 
-  victims(slot: Slot, candidates: readonly Candidate[]): readonly Slot[] | undefined {
+  seeksVictims(slot: Slot): boolean {
     const looks = maxLooks / Math.max(1, this.ground.fleet.entries.size);
-    if (this.searches >= Math.max(leastSearches, Math.min(maxSearches, looks))) return undefined;
+    if (this.searches >= Math.max(leastSearches, Math.min(maxSearches, looks))) return false;
     const job = this.line.jobs.get(slot)!;
     // Only GPUs can be reserved for whom they are freed.
-    const preferences = job.gpuMilli === 0 ? [] : this.preferencesOf(job);
-    if (preferences.length === 0) return undefined;
+    return job.gpuMilli > 0 && this.preferencesOf(job).length > 0;
+  }
+
+  victims(slot: Slot, candidates: readonly Candidate[]): readonly Slot[] | undefined {
+    const job = this.line.jobs.get(slot)!;
+    const preferences = this.preferencesOf(job);
     this.searches++;
     this.heads.hide(job.endMs);
     const { runners } = this.line;
