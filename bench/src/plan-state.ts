@@ -100,9 +100,12 @@ export class PlanScene {
   private node(at: number): PlanNode {
     const id = `node-${padded(at)}` as NodeId;
     const running: PlanLease[] = [];
-    const ids = Array.from({ length: gpusPerNode }, (_, gpu) => `gpu-${padded(at)}-${gpu}` as GpuId);
+    const ids = Array.from(
+      { length: gpusPerNode },
+      (_, gpu) => `gpu-${padded(at)}-${gpu}` as GpuId,
+    );
     const taken = new Set<GpuId>();
-    for (let next = 0; next < gpusPerNode; ) {
+    for (let next = 0; next < gpusPerNode;) {
       const width = Math.min(gpusPerNode - next, this.pick(widths));
       const gpus = ids.slice(next, next + width);
       next += width;
@@ -118,16 +121,14 @@ export class PlanScene {
       cpuMillis: 128_000,
       memoryMib: 1_048_576,
       diskMib: 4_194_304,
-      gpus: ids.map(
-        (gpu): PlanGpu => ({
-          id: gpu,
-          model: models[at % models.length]!,
-          memoryMib: 81_920,
-          simulated: false,
-          free: !taken.has(gpu),
-          reservedFor: undefined,
-        }),
-      ),
+      gpus: ids.map((gpu): PlanGpu => ({
+        id: gpu,
+        model: models[at % models.length]!,
+        memoryMib: 81_920,
+        simulated: false,
+        free: !taken.has(gpu),
+        reservedFor: undefined,
+      })),
       topology: { rack: `rack-${padded(Math.floor(at / 16))}` },
       running,
     };
