@@ -107,7 +107,10 @@ function planOn(
       if (!policy.backfill.enabled) return;
       const job = line.jobs.get(slot)!;
       const startMs = room.heads.reserve(job, budget.allowed(job.task, job.endMs));
-      if (startMs !== undefined) starts.set(job.task.id, startMs);
+      if (startMs === undefined) return;
+      // By then it might run into what is reserved for others: no promise.
+      const untilMs = startMs + (job.endMs - now);
+      if (budget.reservedFor(job.task, untilMs) === undefined) starts.set(job.task.id, startMs);
     },
   });
   // 3. As data: leases, who stops, and why the others wait.
@@ -129,6 +132,9 @@ const guaranteesOf = (
   now: number,
 ): NonNullable<DecideOptions["guarantees"]> => ({
   entitled: (slot) => budget.guaranteedModels(line.jobs.get(slot)!.task, now).length > 0,
+  ...(budget.dueNow
+    ? { due: (slot) => budget.dueModels(line.jobs.get(slot)!.task, now).length > 0 }
+    : {}),
   protects: (victim, slot) =>
     budget.protects(line.runners.get(victim)!, line.jobs.get(slot)!.task, now),
 });
@@ -243,8 +249,9 @@ function explainWaiting(
     if (reason === undefined) byKind.set(kind, (reason = capacityReason(fleet, task)));
     const hit = reason.reason === "UNSATISFIABLE" ? undefined : budget.limit(task);
     if (hit !== undefined) reason = quotaReached(hit);
-    else if (reason.reason !== "UNSATISFIABLE" && budget.reservedFor(task, endMs) !== undefined) {
-      reason = keptForReservation;
+    else if (reason.reason !== "UNSATISFIABLE") {
+      const reservation = budget.reservedFor(task, endMs);
+      if (reservation !== undefined) reason = keptForReservation(reservation, task);
     }
     reasons.set(task.id, reason);
   }

@@ -37,6 +37,11 @@ export interface DecideOptions {
   readonly guarantees?: {
     /** Whether a waiting job stays within one. */
     entitled(slot: Slot): boolean;
+    /**
+     * Whether a waiting job is due its place at this time, by a reservation. Then whoever can be stopped may be, however
+     * short it has run and however often it was stopped. Left out: nobody is due anything.
+     */
+    due?(slot: Slot): boolean;
     /** Whether stopping a running job for another cuts into one that is not also the other's. */
     protects(victim: Slot, slot: Slot): boolean;
   };
@@ -82,6 +87,8 @@ type Made = Pick<Decision, "victims" | "moves">;
 interface Runner extends Candidate {
   readonly leaf: number;
   readonly baseMd: number;
+  /** The rules of the order let it be stopped; otherwise only who is due a place may have it stopped. */
+  readonly ripe: boolean;
   scoreMd: number;
 }
 
@@ -266,12 +273,14 @@ class Walk {
     if (room.seeksVictims?.(slot) === false) return undefined;
     const candidates = this.candidates(slot, scoreMd, aged);
     if (candidates.length === 0) return undefined;
+    // Before it has its place: with that it may have all that it is owed.
+    const entitled = this.entitled(slot);
     const chosen = room.victims(slot, candidates);
     if (chosen === undefined) return undefined;
     for (const victim of chosen) room.release(victim);
     if (!room.place(slot)) return this.undo(chosen);
     const needed = chosen.filter((victim) => !room.restore(victim));
-    if (!aged && this.wouldTurnBack(slot, needed)) {
+    if (!aged && !entitled && this.wouldTurnBack(slot, needed)) {
       room.release(slot);
       return this.undo(needed);
     }
@@ -322,6 +331,7 @@ class Walk {
     const { queue, shares } = this;
     const leaf = queue.jobs.leaf[slot]!;
     const entitled = this.entitled(slot);
+    const due = this.guarantees?.due?.(slot) === true;
     const plain = entitled ? scoreMd - entitledMd : scoreMd;
     const { policy } = queue;
     const needMilli = queue.jobs.gpusMilli[slot]! - this.room.freeMilli();
@@ -329,8 +339,9 @@ class Walk {
     for (const runner of this.allRunners().values()) {
       const runnerMd = runner.baseMd + shares.termMd(runner.leaf);
       const borrowed = entitled && runner.leaf !== leaf;
+      if (!runner.ripe && !(due && borrowed)) continue;
       if (!aged && !borrowed && runnerMd - plain < policy.gapMd) continue;
-      if (shares.protects(runner.leaf, runner.gpusMilli, leaf)) continue;
+      if (!due && shares.protects(runner.leaf, runner.gpusMilli, leaf)) continue;
       if (this.guarantees?.protects(runner.slot, slot) === true) continue;
       runner.scoreMd = runnerMd - excessMd(policy, runner.gpusMilli - needMilli);
       found.push(runner);
@@ -346,7 +357,6 @@ class Walk {
     const { queue, shares, nowMs } = this;
     const { jobs } = queue;
     const leaf = jobs.leaf[slot]!;
-    if (this.entitled(slot)) return false;
     const shift = (sign: 1 | -1): void => {
       for (const victim of victims) {
         shares.change(jobs.leaf[victim]!, -sign * jobs.gpusMilli[victim]!);
@@ -367,10 +377,13 @@ class Walk {
     const { queue, nowMs } = this;
     const { jobs, policy } = queue;
     const runners = new Map<Slot, Runner>();
+    const anyDue = this.guarantees?.due !== undefined;
     for (const slot of queue.running) {
-      if (!queue.mayBeVictim(slot, nowMs)) continue;
+      const ripe = queue.mayBeVictim(slot, nowMs);
+      if (!ripe && !(anyDue && queue.canBeStopped(slot))) continue;
       runners.set(slot, {
         slot,
+        ripe,
         leaf: jobs.leaf[slot]!,
         gpusMilli: jobs.gpusMilli[slot]!,
         baseMd: queue.baseScoreMd(slot, nowMs),

@@ -200,11 +200,13 @@ export class OrderQueue {
   /** Whether a running job may be stopped and started elsewhere at once: it can resume and has run long enough. */
   mayBeMoved(slot: Slot, nowMs: number): boolean {
     const { jobs, policy } = this;
-    return (
-      jobs.state[slot] === jobState.running &&
-      jobs.preemptible(slot) &&
-      nowMs - jobs.sinceMs[slot]! >= policy.minRunMs
-    );
+    return this.canBeStopped(slot) && nowMs - jobs.sinceMs[slot]! >= policy.minRunMs;
+  }
+
+  /** Whether a job runs and can resume: what rules there are about when it may be stopped set aside. */
+  canBeStopped(slot: Slot): boolean {
+    const { jobs } = this;
+    return jobs.state[slot] === jobState.running && jobs.preemptible(slot);
   }
 
   private toWaiting(slot: Slot, nowMs: number): void {

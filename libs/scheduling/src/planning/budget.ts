@@ -1,6 +1,13 @@
 import type { GpuId } from "@fastgpu/domain/ids";
 import { milliOfDemand, milliOfPart } from "../gpu-part.ts";
-import type { PlanNode, PlanQueue, PlanReservation, PlanState, PlanTask } from "../plan.ts";
+import type {
+  PlanLease,
+  PlanNode,
+  PlanQueue,
+  PlanReservation,
+  PlanState,
+  PlanTask,
+} from "../plan.ts";
 import { endOf, type Attempt } from "./line.ts";
 import { rowsByKey, rowsOf, type Owner } from "./queues.ts";
 
@@ -53,6 +60,8 @@ export class Budget {
   private readonly rows: ReadonlyMap<string, PlanQueue>;
   private readonly promised: readonly Promised[];
   private readonly models: readonly string[];
+  /** Whether anything is reserved for now. */
+  readonly dueNow: boolean;
   /** Whether anything is guaranteed by model, or reserved for now. */
   readonly guards: boolean;
   private readonly rowsByOwner = new Map<Owner, readonly PlanQueue[]>();
@@ -71,22 +80,19 @@ export class Budget {
       .toSorted((a, b) => a.startMs - b.startMs || (a.id < b.id ? -1 : 1))
       .map((reservation) => ({ reservation, free: 0, own: 0 }));
     this.models = this.rules ? modelsOf(state.nodes) : [];
+    this.dueNow = this.promised.some(({ reservation }) => reservation.startMs <= now);
     this.guards =
-      this.promised.some(({ reservation }) => reservation.startMs <= now) ||
+      this.dueNow ||
       [...this.rows.values()].some(({ models }) =>
         Object.values(models).some(({ guaranteedGpus }) => guaranteedGpus > 0),
       );
     if (!this.rules) return;
-    for (const node of this.promised.length > 0 ? state.nodes : []) this.countFree(node);
+    for (const node of this.promised.length > 0 ? state.nodes : []) this.countFree(node, now);
     for (const attempt of of.attempts) {
       const { lease: owner, counts } = attempt;
       const change = { owner, counts, endMs: endOf(attempt, now) };
       this.hold(change, 1);
       this.lease(change, 1);
-      // What runs is in nobody's way once it has ended: it counts as free then.
-      for (const each of this.promised) {
-        if (!outlasts(change, each)) each.free += covered(each.reservation, change.counts);
-      }
     }
   }
 
@@ -95,13 +101,24 @@ export class Budget {
     return this.rows.size > 0 || this.promised.length > 0;
   }
 
-  private countFree(node: PlanNode): void {
+  /** What runs is in nobody's way once it has ended: it counts as free then. */
+  private countFree(node: PlanNode, now: number): void {
     if (!node.acceptsWork) return;
+    const leases = new Map<GpuId, PlanLease[]>();
+    for (const lease of node.running) {
+      for (const id of lease.gpus) {
+        const known = leases.get(id);
+        if (known === undefined) leases.set(id, [lease]);
+        else known.push(lease);
+      }
+    }
     for (const gpu of node.gpus) {
-      if (!gpu.free) continue;
-      const left = gpu.mode === undefined ? 1000 : 1000 - partsOn(node, gpu.id);
+      const held = leases.get(gpu.id) ?? [];
+      const left = gpu.free ? 1000 - partsOf(held) : 0;
       for (const each of this.promised) {
-        if (covers(each.reservation, gpu.model)) each.free += left;
+        const { startMs } = each.reservation;
+        if (!covers(each.reservation, gpu.model)) continue;
+        each.free += left + partsOf(held.filter((lease) => endOf({ lease }, now) <= startMs));
       }
     }
   }
@@ -112,7 +129,7 @@ export class Budget {
     const preferences =
       demand.gpuModels.length > 1 ? demand.gpuModels.map((model) => [model]) : [demand.gpuModels];
     if (!this.rules || demand.gpuCount === 0) return preferences;
-    const milli = milliOfDemand(demand) * task.replicas;
+    const milli = milliOfTask(task);
     if (this.fullRow(task, milli) !== undefined) return [];
     const open = (model: string): boolean =>
       this.fullRow(task, milli, model) === undefined &&
@@ -128,7 +145,7 @@ export class Budget {
   /** The limit that keeps a task from starting as things stand; undefined where none does. */
   limit(task: PlanTask): LimitHit | undefined {
     const { demand } = task;
-    const milli = milliOfDemand(demand) * task.replicas;
+    const milli = milliOfTask(task);
     if (milli === 0 || this.rows.size === 0) return undefined;
     const full = this.fullRow(task, milli);
     if (full !== undefined) return hitOf(full);
@@ -142,7 +159,7 @@ export class Budget {
   /** The reservation that keeps a task from starting, where one does. */
   reservedFor(task: PlanTask, endMs: number): PlanReservation | undefined {
     const { demand } = task;
-    const milli = milliOfDemand(demand) * task.replicas;
+    const milli = milliOfTask(task);
     if (milli === 0 || this.promised.length === 0) return undefined;
     const asked = demand.gpuModels.length > 0 ? demand.gpuModels : this.models;
     const hits = asked.map((model) => this.fullReservation(task, { model, milli, endMs }));
@@ -238,34 +255,59 @@ export class Budget {
   /** Models of which a task may have its GPUs within a guarantee by model, or a reservation of its owner's. */
   guaranteedModels(task: PlanTask, now: number): readonly string[] {
     if (!this.guards || task.demand.gpuCount === 0) return [];
-    const { demand } = task;
-    const milli = milliOfDemand(demand) * task.replicas;
+    const milli = milliOfTask(task);
     const rows = this.rowsOf(task);
-    const asked = demand.gpuModels.length > 0 ? demand.gpuModels : this.models;
-    return asked.filter((model) => {
+    return this.asked(task).filter((model) => {
       const byRow = rows.some((row) => {
         const { guaranteedGpus = 0 } = row.models[model] ?? {};
         return (this.accounts.get(row)!.byModel.get(model) ?? 0) + milli <= guaranteedGpus * 1000;
       });
-      return (
-        byRow ||
-        this.promised.some(
-          ({ reservation, own }) =>
-            reservation.startMs <= now &&
-            owns(reservation, task) &&
-            covers(reservation, model) &&
-            own + milli <= reservation.gpus * 1000,
-        )
-      );
+      return byRow || this.isDue(task, { model, milli, now });
     });
   }
 
-  /** Whether stopping an attempt for a task cuts into a guarantee by model, or a reservation, that is not the task's. */
+  /** Models of which a task is due its GPUs now, by a reservation of its owner's. */
+  dueModels(task: PlanTask, now: number): readonly string[] {
+    if (!this.dueNow || task.demand.gpuCount === 0) return [];
+    const milli = milliOfTask(task);
+    return this.asked(task).filter((model) => this.isDue(task, { model, milli, now }));
+  }
+
+  private asked({ demand }: PlanTask): readonly string[] {
+    return demand.gpuModels.length > 0 ? demand.gpuModels : this.models;
+  }
+
+  private isDue(task: Owner, of: { model: string; milli: number; now: number }): boolean {
+    return this.promised.some(
+      (each) => isDueBy(each, task, of) && covers(each.reservation, of.model),
+    );
+  }
+
+  /**
+   * Whether stopping an attempt for a task cuts into a guarantee by model, or a reservation, that is not the task's. Who
+   * is due GPUs now goes before guarantees, and takes nothing from others of the same reservation.
+   */
   protects(attempt: Attempt, task: PlanTask, now: number): boolean {
     if (!this.guards) return false;
     const { counts } = attempt;
+    const of = { milli: milliOfTask(task), now };
+    const due = this.promised.some((each) => isDueBy(each, task, of));
+    return (
+      (!due && this.isGuaranteed(attempt, task)) ||
+      this.promised.some(
+        (each) =>
+          each.reservation.startMs <= now &&
+          owns(each.reservation, attempt.lease) &&
+          (!owns(each.reservation, task) || isDueBy(each, task, of)) &&
+          covered(each.reservation, counts) > 0 &&
+          each.own <= each.reservation.gpus * 1000,
+      )
+    );
+  }
+
+  private isGuaranteed({ lease, counts }: Attempt, task: Owner): boolean {
     const mine = new Set(this.rowsOf(task));
-    for (const row of this.rowsOf(attempt.lease)) {
+    for (const row of this.rowsOf(lease)) {
       if (mine.has(row)) continue;
       const { byModel } = this.accounts.get(row)!;
       for (const [model, milli] of counts) {
@@ -274,27 +316,20 @@ export class Budget {
           return true;
       }
     }
-    return this.promised.some(
-      ({ reservation, own }) =>
-        reservation.startMs <= now &&
-        owns(reservation, attempt.lease) &&
-        !owns(reservation, task) &&
-        covered(reservation, counts) > 0 &&
-        own <= reservation.gpus * 1000,
-    );
+    return false;
   }
 }
+
+/** Thousandths of GPUs that all members of a task ask for. */
+const milliOfTask = ({ demand, replicas }: PlanTask): number => milliOfDemand(demand) * replicas;
 
 /** A limit in thousandths of GPUs. */
 const milliOf = (limitGpus: number | undefined): number =>
   limitGpus === undefined ? Number.POSITIVE_INFINITY : limitGpus * 1000;
 
-/** Thousandths of a GPU that leases hold. */
-function partsOn({ running }: PlanNode, id: GpuId): number {
-  let milli = 0;
-  for (const lease of running) if (lease.gpus.includes(id)) milli += milliOfPart(lease.part);
-  return milli;
-}
+/** Thousandths of one GPU that leases hold. */
+const partsOf = (leases: readonly PlanLease[]): number =>
+  leases.reduce((sum, lease) => sum + milliOfPart(lease.part), 0);
 
 const matters = (row: PlanQueue): boolean =>
   row.limitGpus !== undefined || Object.keys(row.models).length > 0;
@@ -307,6 +342,17 @@ const covers = ({ models }: PlanReservation, model: string): boolean =>
 
 const owns = ({ org, project }: PlanReservation, owner: Owner): boolean =>
   owner.org === org && (project === undefined || owner.project === project);
+
+/** Whether a reservation that has begun has so much left for a task of its owner's. */
+const isDueBy = (
+  { reservation, own }: Promised,
+  task: Owner,
+  { milli, now }: { milli: number; now: number },
+): boolean =>
+  milli > 0 &&
+  reservation.startMs <= now &&
+  owns(reservation, task) &&
+  own + milli <= reservation.gpus * 1000;
 
 const outlasts = ({ endMs }: Change, { reservation }: Promised): boolean =>
   endMs > reservation.startMs;

@@ -166,7 +166,7 @@ const mayBeStopped = ({ lease, known, gpuMilli }: Attempt): boolean =>
   lease.preemptible && !lease.stopping && known && gpuMilli > 0;
 
 /** When an attempt that runs ends at the latest; what is overdue, or stops, may do so at any moment. */
-export function endOf({ lease }: Attempt, now: number): number {
+export function endOf({ lease }: Pick<Attempt, "lease">, now: number): number {
   return lease.stopping ? now : Math.max(now, lease.endsByMs);
 }
 

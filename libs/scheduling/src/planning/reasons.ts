@@ -1,7 +1,7 @@
 import { placeGang } from "../placement/gang.ts";
 import type { PlacementEngine } from "../placement/engine.ts";
 import type { FitReport } from "../placement/explain.ts";
-import type { PlanTask, WaitReason } from "../plan.ts";
+import type { PlanReservation, PlanTask, WaitReason } from "../plan.ts";
 import type { LimitHit } from "./budget.ts";
 import type { Fleet } from "./fleet.ts";
 
@@ -23,11 +23,17 @@ export const makingRoom: WaitReason = {
   message: "its place is kept: it starts once what runs there has stopped",
 };
 
-/** A reservation of somebody else's keeps a task waiting. */
-export const keptForReservation: WaitReason = {
-  reason: "NO_CAPACITY",
-  message: "the GPUs it could take are reserved for a time that it might still run in",
-};
+/** A reservation of somebody else's keeps a task waiting. One of another organisation is not named. */
+export function keptForReservation(
+  { id, org }: PlanReservation,
+  task: Pick<PlanTask, "org">,
+): WaitReason {
+  const whose = org === task.org ? id : "a reservation of another organisation";
+  return {
+    reason: "NO_CAPACITY",
+    message: `the GPUs it could take are reserved for a time that it might still run in (${whose})`,
+  };
+}
 
 /** A limit that a task would pass. */
 export function quotaReached({ of, model, limitGpus, heldGpus }: LimitHit): WaitReason {

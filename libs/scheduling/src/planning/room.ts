@@ -242,10 +242,11 @@ export class PlanRoom implements Room {
     return best === undefined ? undefined : [...best.holders].map((holder) => holder.slot);
   }
 
-  /** The models for which others may be stopped: those within a guarantee, where it rests on one. */
+  /** The models for which others may be stopped: those due to it or within a guarantee, where it rests on that. */
   private preferencesOf({ task, endMs }: Job): readonly (readonly string[])[] {
     const allowed = this.budget.allowed(task, endMs);
-    const guaranteed = this.budget.guaranteedModels(task, this.now);
+    const due = this.budget.dueModels(task, this.now);
+    const guaranteed = due.length > 0 ? due : this.budget.guaranteedModels(task, this.now);
     if (guaranteed.length === 0) return allowed;
     return allowed.flatMap((models) => {
       const left = guaranteed.filter((model) => models.length === 0 || models.includes(model));
