@@ -58,7 +58,7 @@ export function composedSections(backing: Backing): Sections {
     },
     storage: {
       ...stored("storage"),
-      auth: producers.auth,
+      ...producers,
       directory: join(data.path, "storage"),
     },
     billing: { ...stored("billing"), auth: producers.auth, producers },

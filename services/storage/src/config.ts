@@ -25,6 +25,8 @@ export const storageConfig = z.strictObject({
   privateKeyPem: z.string().min(1),
   /** Address of auth: keys that verify tokens, and whose a project is. */
   auth: z.string().min(1),
+  /** Address of the scheduler's event log: checkpoints go when their tasks have ended. */
+  scheduler: z.string().min(1),
   /** Greatest size of a file, in bytes; 1 TiB. */
   maxArtifactBytes: z
     .number()

@@ -1,7 +1,11 @@
 import type { JSONWebKeySet } from "jose";
 import { ProjectService, TokenService } from "@fastgpu/contracts/fastgpu/auth/v1/auth_service_pb";
 import { Fault } from "@fastgpu/domain/fault";
+import { EventLogService } from "@fastgpu/contracts/fastgpu/events/v1/events_pb";
+import type { Bus } from "@fastgpu/events/bus";
+import { startConsumer } from "@fastgpu/events/consumer";
 import { deniedCallsToOutbox, startDeniedCalls } from "@fastgpu/events/denied-calls";
+import { fetchEvents } from "@fastgpu/events/event-log";
 import { openNatsBus } from "@fastgpu/events/nats-bus";
 import { startBusRelay } from "@fastgpu/events/relay";
 import { signals } from "@fastgpu/events/topics";
@@ -26,6 +30,7 @@ import type { ChunkStore } from "./chunks/chunk-store.ts";
 import { openDataKeys } from "./chunks/data-keys.ts";
 import { collect } from "./collect.ts";
 import type { StorageConfig } from "./config.ts";
+import { onTaskStateChanged } from "./on/task-state-changed.ts";
 import { createSlots } from "./slots.ts";
 
 /** A chunk's file is left alone for this long after its last write, in milliseconds. */
@@ -48,7 +53,13 @@ export async function main(config: StorageConfig, context: ServiceContext): Prom
   await using denied = startDeniedCalls({ write, log, stop });
   await using _collector = startCollector(config, context, { core, store });
   using closing = new DisposableStack();
-  const auth = closing.adopt(dialAuth(config, context), (channel) => channel.close());
+  const dial = (audience: string, address: string): Channel =>
+    closing.adopt(dialService(config, context, { audience, address }), (channel) =>
+      channel.close(),
+    );
+  const auth = dial("auth", config.auth);
+  const scheduler = dial("scheduler", config.scheduler);
+  await using _ends = followTasks({ core, clock, log, stop, bus, scheduler });
   const authenticator = authenticatorOf(config, context, auth);
   await using _revocations = bus.listen(signals.keyRevoked, "*", ({ apiKey }) =>
     authenticator.revoke(apiKey),
@@ -81,13 +92,36 @@ export async function main(config: StorageConfig, context: ServiceContext): Prom
   await server.closed;
 }
 
-function dialAuth(config: StorageConfig, { clock, tracing }: ServiceContext): Channel {
+function dialService(
+  config: StorageConfig,
+  { clock, tracing }: ServiceContext,
+  to: { readonly audience: string; readonly address: string },
+): Channel {
   const { privateKeyPem } = config;
   const identity = createServiceIdentity({ name: "storage", privateKeyPem, clock });
   return createChannel({
-    address: config.auth,
+    address: to.address,
     tracing,
-    token: ({ onBehalfOf }) => identity.token({ audience: "auth", onBehalfOf }),
+    token: ({ onBehalfOf }) => identity.token({ audience: to.audience, onBehalfOf }),
+  });
+}
+
+/** Follows the scheduler for tasks that have ended. */
+function followTasks(
+  of: Pick<ServiceContext, "clock" | "log" | "stop"> & {
+    readonly core: Pool;
+    readonly bus: Bus;
+    readonly scheduler: Channel;
+  },
+): AsyncDisposable {
+  const { clock, log, stop, core, bus } = of;
+  const events = createClient(EventLogService, of.scheduler);
+  return startConsumer({
+    ...{ producer: "scheduler", consumer: "storage", core, log, stop, bus },
+    fetch: fetchEvents((request) =>
+      events.listEvents(request, { timeoutMs: 10_000, signal: stop }),
+    ),
+    handlers: [onTaskStateChanged({ clock })],
   });
 }
 
@@ -140,12 +174,13 @@ function startCollector(
       const filesBeforeMs = wallClock.nowMs() - FILE_GRACE_MS;
       const collected = await collect({
         ...own,
+        nowMs: clock.nowMs(),
         uploadsBeforeMs: clock.nowMs() - config.uploadIdleMs,
         chunksBeforeMs: filesBeforeMs,
         draftsBeforeMs: filesBeforeMs,
         stop,
       });
-      if (collected.uploads + collected.drafts + collected.chunks > 0) {
+      if (Object.values<number>({ ...collected }).some((count) => count > 0)) {
         log.info(collected, "collected");
       }
       return "idle";

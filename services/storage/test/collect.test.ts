@@ -57,6 +57,7 @@ describe("collecting", () => {
       core: world.db.core,
       store: await openChunkStore(world.config.directory),
       uploadsBeforeMs,
+      nowMs: world.clock.nowMs(),
       chunksBeforeMs: Number.MAX_SAFE_INTEGER,
       draftsBeforeMs,
       stop: new AbortController().signal,

@@ -62,6 +62,8 @@ export async function storageWorld(overrides: Partial<StorageConfig> = {}): Prom
     directory: join(directory, "chunks"),
     privateKeyPem: keys.privateKeyPem,
     auth: auth.address,
+    // Nobody serves there: events are asked for again.
+    scheduler: `unix:${join(directory, "scheduler.sock")}`,
     ...overrides,
   });
   const tokenOf = (role: Role, tenant?: Tenant, keyId: string = "key-01"): Promise<string> => {

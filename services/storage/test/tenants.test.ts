@@ -73,7 +73,9 @@ describe("between tenants", () => {
                AND c.relname NOT IN ('outbox', 'event_log')`,
     });
     expect(tables.map((table) => table.name)).toEqual(
-      expect.arrayContaining(["artifact_chunks", "artifacts", "data_keys", "manifests", "uploads"]),
+      expect.arrayContaining([
+        ...["artifact_chunks", "artifacts", "checkpoints", "data_keys", "manifests", "uploads"],
+      ]),
     );
     for (const { name, secured } of tables) {
       expect(secured, name).toBe(true);

@@ -3,6 +3,7 @@ import type {
   PutManifestRequest,
 } from "@fastgpu/contracts/fastgpu/storage/v1/storage_service_pb";
 import { Fault } from "@fastgpu/domain/fault";
+import { parseId } from "@fastgpu/domain/ids";
 import { transaction, withTenant } from "@fastgpu/postgres/transaction";
 import type { Tx } from "@fastgpu/postgres/transaction";
 import type { Handler } from "@fastgpu/rpc/handlers";
@@ -11,8 +12,12 @@ import { artifactName, parseArtifactName, tenantOfWorker } from "../names.ts";
 import type { ProjectTenant } from "../names.ts";
 import type { StorageParts } from "../parts.ts";
 import { getArtifacts } from "../store/artifacts.ts";
+import { insertCheckpoint } from "../store/checkpoints.ts";
 import { insertManifest } from "../store/manifests.ts";
 import { manifestMessage } from "./messages.ts";
+
+/** A checkpoint of a task that never ends goes after this long, in milliseconds: longer than any task may wait. */
+const checkpointKeepMs = 400 * 24 * 3_600_000;
 
 /** Keeps the list of what an attempt left. Each file must be stored in the project, with this size and SHA-256. */
 export function putManifest(
@@ -42,9 +47,30 @@ export function putManifest(
         files: manifest.files,
         createdMs: parts.clock.nowMs(),
       });
+      await noteCheckpoint(tx, { tenant, request, digest: manifest.digest, clock: parts.clock });
     });
     return manifestMessage(manifest.digest, manifest.files);
   };
+}
+
+async function noteCheckpoint(
+  tx: Tx,
+  of: Pick<StorageParts, "clock"> & {
+    readonly tenant: ProjectTenant;
+    readonly request: PutManifestRequest;
+    readonly digest: string;
+  },
+): Promise<void> {
+  const { tenant, digest } = of;
+  const { checkpoint } = of.request;
+  if (checkpoint === undefined) return;
+  const task = parseId("task", checkpoint.task);
+  if (task === undefined) throw Fault.invalid("checkpoint.task", "must be a task's id");
+  const { member, epoch, resumedDigest } = checkpoint;
+  const nowMs = of.clock.nowMs();
+  const whose = { orgId: tenant.org, projectId: tenant.project, task, member, epoch };
+  const expiresMs = nowMs + checkpointKeepMs;
+  await insertCheckpoint(tx, { ...whose, digest, expiresMs }, { resumedDigest, nowMs });
 }
 
 async function requireStored(

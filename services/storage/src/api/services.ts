@@ -8,6 +8,7 @@ import type { BoundService } from "@fastgpu/rpc/handlers";
 import type { StorageParts } from "../parts.ts";
 import { downloadArtifact } from "./download-artifact.ts";
 import { fetchArtifact } from "./fetch-artifact.ts";
+import { fetchManifest } from "./fetch-manifest.ts";
 import { getArtifact } from "./get-artifact.ts";
 import { getManifest } from "./get-manifest.ts";
 import { getUpload } from "./get-upload.ts";
@@ -31,6 +32,7 @@ export function storageServices(parts: StorageParts): BoundService[] {
     service(AttemptStorageService, {
       storeArtifact: storeArtifact(parts),
       putManifest: putManifest(parts),
+      fetchManifest: fetchManifest(parts),
       fetchArtifact: fetchArtifact(parts),
     }),
     service(EventLogService, { listEvents: listEvents(parts) }),

@@ -57,6 +57,20 @@ const getMany = statement<Row>(
   `SELECT ${columns} FROM artifacts WHERE project_id = $1 AND artifact_id = ANY($2::uuid[])`,
 );
 
+const removeMany = statement(
+  "artifact_remove_many",
+  "DELETE FROM artifacts WHERE project_id = $1 AND artifact_id = ANY($2::uuid[])",
+);
+
+/** Removes stored files; their chunks' names are left. */
+export async function removeArtifacts(
+  tx: Tx,
+  projectId: ProjectId,
+  artifactIds: readonly ArtifactId[],
+): Promise<void> {
+  await tx.query(removeMany, [idToUuid(projectId), artifactIds.map(idToUuid)]);
+}
+
 /** Adds a stored file. */
 export async function insertArtifact(tx: Tx, artifact: Artifact): Promise<void> {
   await tx.query(insert, [

@@ -26,6 +26,21 @@ const get = statement<{ files: ManifestFile[] }>(
   "SELECT files FROM manifests WHERE project_id = $1 AND digest = $2",
 );
 
+const remove = statement<{ files: ManifestFile[] }>(
+  "manifest_remove",
+  "DELETE FROM manifests WHERE project_id = $1 AND digest = $2 RETURNING files",
+);
+
+/** Removes a manifest; answers its files. */
+export async function removeManifest(
+  tx: Tx,
+  projectId: ProjectId,
+  digest: string,
+): Promise<readonly ManifestFile[]> {
+  const [row] = await tx.query(remove, [idToUuid(projectId), digest]);
+  return row?.files ?? [];
+}
+
 /** Keeps a manifest; one with the same digest is the same one. */
 export async function insertManifest(tx: Tx, manifest: StoredManifest): Promise<void> {
   await tx.query(insert, [
