@@ -10,6 +10,7 @@ import type { ExitClass, TaskSpecSchema } from "@fastgpu/contracts/fastgpu/sched
 import {
   AttemptStorageService,
   type ManifestFile,
+  type PutManifestRequest,
 } from "@fastgpu/contracts/fastgpu/storage/v1/storage_service_pb";
 import {
   type AttemptProgress,
@@ -41,6 +42,8 @@ export interface Peer extends AsyncDisposable {
   readonly progress: AttemptProgress[];
   readonly files: Map<string, { content: Buffer; project: string }>;
   readonly manifests: ManifestFile[][];
+  /** Manifests that are checkpoints, with their digest. */
+  readonly checkpoints: (PutManifestRequest & { readonly digest: string })[];
   /** Acknowledge reports and heartbeats, or stay silent. */
   ackReports: boolean;
   ackHeartbeats: boolean;
@@ -77,6 +80,7 @@ export async function startPeer(): Promise<Peer> {
   const logAnswers = new Map<bigint, (answer: ServeLogsRequest) => void>();
   let nextLog = 1n;
   const keyOf = new Map<string, string>();
+  const contents = new Map<string, Buffer>();
 
   const send = (message: MessageInitShape<typeof ConnectResponseSchema>["message"]): void =>
     out?.push(create(ConnectResponseSchema, { message: message ?? { case: undefined } }));
@@ -86,6 +90,7 @@ export async function startPeer(): Promise<Peer> {
     progress: [],
     files: new Map(),
     manifests: [],
+    checkpoints: [],
     ackReports: true,
     ackHeartbeats: true,
     incarnation: 1,
@@ -226,14 +231,26 @@ export async function startPeer(): Promise<Peer> {
       peer.files.set(header.displayName, { content, project: header.parent });
       changed();
       const name = `${header.parent}/artifacts/${newId("art", Date.now(), randomBytes(10))}`;
+      contents.set(name, content);
       return { name, displayName: header.displayName, sha256, sizeBytes: BigInt(content.length) };
     },
     putManifest(request) {
-      peer.manifests.push(request.files);
-      return Promise.resolve({ digest: "d".repeat(64), files: request.files });
+      const { files } = request;
+      if (request.checkpoint === undefined) {
+        peer.manifests.push(files);
+        return Promise.resolve({ digest: "d".repeat(64), files });
+      }
+      const digest = String(peer.checkpoints.length).padStart(64, "c");
+      peer.checkpoints.push({ ...request, digest });
+      return Promise.resolve({ digest, files });
+    },
+    fetchManifest({ digest }) {
+      const found = peer.checkpoints.find((checkpoint) => checkpoint.digest === digest);
+      if (found === undefined) throw Fault.notFound(digest);
+      return Promise.resolve({ digest, files: found.files });
     },
     async *fetchArtifact({ name }) {
-      yield { data: Buffer.from(`content of ${name.split("/").at(-1)}`) };
+      yield { data: contents.get(name) ?? Buffer.from(`content of ${name.split("/").at(-1)}`) };
     },
   });
   const tokens = service(TokenService, {

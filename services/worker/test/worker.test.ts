@@ -1,16 +1,7 @@
-import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdtempSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import type { MessageInitShape } from "@bufbuild/protobuf";
-import {
-  ExitClass,
-  SimulatedPolicy,
-  type TaskSpecSchema,
-} from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
-import type { Report } from "@fastgpu/contracts/fastgpu/worker/v1/worker_session_pb";
+import { ExitClass, SimulatedPolicy } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import { newId } from "@fastgpu/domain/ids";
 import { decodeFrames } from "@fastgpu/domain/log-frame";
 import { expect, test } from "vitest";
@@ -23,65 +14,10 @@ import { openEngine } from "../src/runtime/container/open.ts";
 import { startSamples } from "../src/samples/publish.ts";
 import { address, busyboxTar, image, skipReason } from "./container-image.ts";
 import { type Peer, project, startPeer } from "./peer.ts";
-
-const program = fileURLToPath(new URL("./worker-process.ts", import.meta.url));
-
-interface TestWorker extends AsyncDisposable {
-  readonly directory: string;
-  kill(signal: "SIGKILL" | "SIGTERM"): Promise<void>;
-}
-
-type Spec = Exclude<MessageInitShape<typeof TaskSpecSchema>, { $typeName: string }>;
-
-function freshDirectory(): string {
-  return mkdtempSync(join(tmpdir(), "fastgpu-w-"));
-}
-
-/** A real worker process against the peer. */
-async function startWorker(
-  peer: Peer,
-  directory = freshDirectory(),
-  more: Record<string, unknown> = {},
-): Promise<TestWorker> {
-  const { address } = peer;
-  const config = {
-    directory,
-    name: "test",
-    scheduler: address,
-    auth: address,
-    storage: address,
-    joinToken: "token",
-    runtime: "process",
-    realGpus: false,
-    keeperIdleMs: 500,
-    ...more,
-  };
-  const child = spawn(process.execPath, [program, JSON.stringify(config)], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  const gone = new Promise<void>((resolve) => child.once("exit", () => resolve()));
-  await new Promise<void>((resolve, reject) => {
-    child.stdout.once("data", () => resolve());
-    child.once("exit", (code) => reject(new Error(`the worker ended with ${code}`)));
-  });
-  const kill = async (signal: "SIGKILL" | "SIGTERM"): Promise<void> => {
-    child.kill(signal);
-    await gone;
-  };
-  return { directory, kill, [Symbol.asyncDispose]: () => kill("SIGKILL") };
-}
-
-const shell = (script: string): Spec => ({
-  runtime: { case: "process", value: { command: ["/bin/sh", "-c", script] } },
-});
+import { endOf, freshDirectory, shell, startWorker, waitForFile } from "./worker-child.ts";
 
 const kindsOf = (peer: Peer, attempt: string): (string | undefined)[] =>
   peer.reports.filter((r) => r.attempt === attempt).map((r) => r.event.case);
-
-function endOf(report: Report) {
-  if (report.event.case !== "ended") throw new Error("not an end");
-  return report.event.value;
-}
 
 test("a process task: reports in order, outputs and log in storage, nothing left once acknowledged", async () => {
   await using peer = await startPeer();
@@ -154,10 +90,6 @@ test("a stop is delivered once and names the class; one that came after the exit
     "ended",
   ]);
 });
-
-async function waitForFile(path: string): Promise<void> {
-  while (!existsSync(path)) await new Promise((resolve) => setTimeout(resolve, 10));
-}
 
 test("a stop for an attempt that never came is answered, and a late lease of it is not started", async () => {
   await using peer = await startPeer();
@@ -285,7 +217,7 @@ test("members of a gang on one worker know their ranks, keep to their own folder
   // The gang may be tried again as a whole: what its members saved stays.
   await peer.until(() => readdirSync(join(second.directory, "attempts")).length === 0);
   expect(readdirSync(join(second.directory, "checkpoints")).toSorted()).toEqual(
-    [task, `${task}-2`].toSorted(),
+    [task, `${task}-2`].flatMap((name) => [name, `${name}.epoch`]).toSorted(),
   );
 });
 

@@ -15,7 +15,7 @@ import type { Journal } from "../journal/journal.ts";
 import type { LeaseBook } from "../lease/book.ts";
 import type { Runtime, RuntimeEvent } from "../runtime/port.ts";
 import { exitClassFromWire, stateToWire } from "../session/wire.ts";
-import type { Life } from "./machine.ts";
+import { nothingKept, type Life } from "./machine.ts";
 import { parseProgress, tellsOfCheckpoint } from "./progress.ts";
 import type { AttemptRecord, Records } from "./records.ts";
 import { journalReport } from "./reporter.ts";
@@ -191,11 +191,10 @@ class Manager implements Attempts {
       }
       const message = "stopped before it came to the worker";
       const end = { exitClass, exitCode: undefined, message, goneBootMs: bootMs(), elements: [] };
-      const kept = { manifestDigest: "", logArtifact: "" };
       void journalReport(
         this.#options.journal,
         { attempt, epoch },
-        { do: "reportEnded", end, kept },
+        { do: "reportEnded", end, kept: nothingKept },
       );
     }
   }

@@ -4,10 +4,17 @@ import type { IndexRanges } from "../runtime/port.ts";
 import { withWhole } from "./classify.ts";
 import type { Life } from "./machine.ts";
 
+/** Whether an end is its task's for good. `inGang`: a member's good end is not, the gang may be tried again. */
+const isOver = ({ exitClass }: { exitClass: ExitClass }, inGang: boolean): boolean =>
+  (exitClass === "ok" && !inGang) || exitClass === "cancelled";
+
+/** Whether a later attempt may go on from this end's checkpoint, on any worker. */
+export const mayResume = (end: { exitClass: ExitClass }, inGang: boolean): boolean =>
+  !isOver(end, inGang);
+
 /**
  * What an attempt leaves of its task's checkpoints once its end is acknowledged: what is over for good is dropped,
  * whatever may come back to this worker finds its own. `leased`: indexes of a range, undefined outside arrays.
- * `inGang`: a member's good end is not the task's, which may be tried again with all members.
  */
 export function checkpointUse(
   life: Life,
@@ -15,9 +22,7 @@ export function checkpointUse(
   inGang: boolean,
 ): CheckpointUse | undefined {
   if (life.phase !== "ENDED") return undefined;
-  const isOver = ({ exitClass }: { exitClass: ExitClass }): boolean =>
-    (exitClass === "ok" && !inGang) || exitClass === "cancelled";
-  if (leased === undefined) return { kind: "whole", over: isOver(life.end) };
-  const ended = withWhole(life.end, leased).elements.filter(isOver);
+  if (leased === undefined) return { kind: "whole", over: isOver(life.end, inGang) };
+  const ended = withWhole(life.end, leased).elements.filter((element) => isOver(element, inGang));
   return { kind: "elements", leased, over: ended.flatMap(({ ranges }) => ranges) };
 }

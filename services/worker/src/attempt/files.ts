@@ -39,7 +39,7 @@ export async function verifyDevices(gpus: readonly GpuDevice[]): Promise<void> {
   }
 }
 
-/** Stores the log of every end and the outputs of a good one. Rejects where the outputs cannot be kept. */
+/** Stores the log of every end, a checkpoint to go on from, and the outputs of a good end. Rejects where the outputs cannot be kept. */
 export async function keepFiles(of: {
   readonly storage: AttemptStorage;
   /** The attempt's own logger. */
@@ -49,23 +49,36 @@ export async function keepFiles(of: {
   readonly owner: Owner;
   readonly runtime: Runtime | undefined;
   readonly end: End;
+  /** Folder of the checkpoint that another worker may go on from; undefined: there is none. */
+  readonly checkpoints: string | undefined;
 }): Promise<Kept> {
-  const { storage, owner, lease, runtime } = of;
+  const { storage, owner, lease, runtime, checkpoints } = of;
+  /** What is lost here does not spoil a result; a worker that leaves keeps it for the next one. */
+  const orWarn = (what: string, work: Promise<string>): Promise<string> =>
+    work.catch((error: unknown) => {
+      if (owner.signal.aborted) throw error;
+      of.log.warn({ err: error }, `the ${what} was not kept`);
+      return "";
+    });
   const path = of.logPath(lease.attempt);
   const size = (await stat(path).catch(() => undefined))?.size ?? 0;
-  let logArtifact = "";
-  if (size > 0) {
-    try {
-      logArtifact = await storage.storeFile(owner, path, "output.log");
-    } catch (error) {
-      // A lost log does not spoil a result; a worker that leaves keeps both for the next one.
-      if (owner.signal.aborted) throw error;
-      of.log.warn({ err: error }, "the log was not kept");
-    }
-  }
-  if (of.end.exitClass !== "ok" || runtime === undefined)
-    return { manifestDigest: "", logArtifact };
+  const logArtifact =
+    size > 0 ? await orWarn("log", storage.storeFile(owner, path, "output.log")) : "";
+  const checkpointDigest =
+    checkpoints === undefined
+      ? ""
+      : await orWarn(
+          "checkpoint",
+          storage.storeCheckpoint(owner, checkpoints, {
+            task: lease.task,
+            member: lease.gang?.rank ?? 0,
+            epoch: lease.epoch,
+            resumedDigest: lease.checkpoint?.manifestDigest ?? "",
+          }),
+        );
+  const kept = { manifestDigest: "", logArtifact, checkpointDigest };
+  if (of.end.exitClass !== "ok" || runtime === undefined) return kept;
   const folder = join(runtime.workFolder(lease.attempt).host, folders.outputs);
   const manifestDigest = await storage.storeOutputs(owner, folder, lease.spec?.outputs ?? []);
-  return { manifestDigest, logArtifact };
+  return { ...kept, manifestDigest };
 }

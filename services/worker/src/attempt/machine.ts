@@ -19,6 +19,8 @@ export type Life =
 export interface Kept {
   readonly manifestDigest: string;
   readonly logArtifact: string;
+  /** Absent in what an older worker has noted. */
+  readonly checkpointDigest?: string;
 }
 
 /** Nothing kept. */

@@ -61,6 +61,7 @@ function endedOf(
     // The age at the time of the report; the time until it is sent is added then.
     processesGoneAgoMs: BigInt(Math.max(0, nowMs - end.goneBootMs)),
     manifestDigest: kept.manifestDigest,
+    checkpointDigest: kept.checkpointDigest ?? "",
     logArtifact: kept.logArtifact,
     elements: end.elements.map(({ exitClass, ranges }) => ({
       exitClass: exitClassToWire(exitClass),

@@ -4,14 +4,14 @@ import type { Logger } from "@fastgpu/telemetry/log";
 import type { Tracing } from "@fastgpu/telemetry/tracing";
 import type { Context } from "@fastgpu/telemetry/trace-context";
 import { recentBootMs } from "../boot-time.ts";
-import type { CheckpointStore } from "../checkpoint/store.ts";
+import type { CheckpointStore, CheckpointTurn } from "../checkpoint/store.ts";
 import type { GpuDevice } from "../gpu/device.ts";
 import type { LeaseBook } from "../lease/book.ts";
 import { errorTailOf } from "../log/tail.ts";
 import type { AttemptStorage, Owner } from "../outputs/storage.ts";
 import type { Launch, Outcome, Runtime, StopRequest } from "../runtime/port.ts";
 import { rangesFromWire } from "../session/wire.ts";
-import { checkpointUse } from "./checkpoint-use.ts";
+import { checkpointUse, mayResume } from "./checkpoint-use.ts";
 import { type AttemptTrace, traceAttempt } from "./attempt-trace.ts";
 import { type End, type EndFacts, judgeEnd, withWhole } from "./classify.ts";
 import { keepFiles, prepareFolders, verifyDevices } from "./files.ts";
@@ -215,9 +215,7 @@ class Running implements RunningAttempt {
       await checkpoints
         .release(
           this.#ownCheckpoints(),
-          this.#abandoned
-            ? undefined
-            : checkpointUse(this.#life, this.#leased(), (this.lease.gang?.size ?? 1) > 1),
+          this.#abandoned ? undefined : checkpointUse(this.#life, this.#leased(), this.#isInGang()),
         )
         .catch((error: unknown) => {
           this.#trace.log.warn({ err: error }, "checkpoints could not be removed");
@@ -243,6 +241,22 @@ class Running implements RunningAttempt {
   #ownCheckpoints(): string {
     const { task, gang } = this.lease;
     return gang === undefined || gang.rank === 0 ? task : `${task}-${gang.rank}`;
+  }
+
+  #isInGang(): boolean {
+    return (this.lease.gang?.size ?? 1) > 1;
+  }
+
+  /** For which attempt the folder of checkpoints is made ready; a range's elements start anew elsewhere. */
+  #checkpointTurn(owner: Owner): CheckpointTurn | undefined {
+    const { checkpoint, epoch } = this.lease;
+    if (this.#leased() !== undefined) return undefined;
+    const { storage } = this.#context;
+    const stored = checkpoint && {
+      epoch: Number(checkpoint.epoch),
+      fetch: (folder: string) => storage.fetchCheckpoint(owner, checkpoint.manifestDigest, folder),
+    };
+    return { epoch: Number(epoch), stored };
   }
 
   #leased(): ReturnType<typeof rangesFromWire> | undefined {
@@ -338,16 +352,13 @@ class Running implements RunningAttempt {
     try {
       if (fresh && runtime.kind !== "noop") {
         const { storage, checkpoints } = this.#context;
+        const owner = this.#owner(context, this.#stopped.signal);
         if (this.#usesCheckpoints()) {
-          await checkpoints.prepare(this.#ownCheckpoints(), launch.image !== undefined);
+          const openToAll = launch.image !== undefined;
+          const turn = this.#checkpointTurn(owner);
+          await checkpoints.prepare(this.#ownCheckpoints(), { openToAll, turn });
         }
-        await prepareFolders({
-          storage,
-          lease: this.lease,
-          owner: this.#owner(context, this.#stopped.signal),
-          launch,
-          runtime,
-        });
+        await prepareFolders({ storage, lease: this.lease, owner, launch, runtime });
       }
       // One that runs already keeps the deadline that the keeper has on file.
       const killAtMs = fresh ? leases.killTime(attempt) : Number.MAX_SAFE_INTEGER;
@@ -379,11 +390,16 @@ class Running implements RunningAttempt {
     if (this.#runtime?.kind === "noop") return this.#apply({ kind: "kept", kept: nothingKept });
     try {
       const { storage, logPath } = this.#context;
+      const resumes =
+        this.#usesCheckpoints() && this.#leased() === undefined && mayResume(end, this.#isInGang());
+      const checkpoints = resumes ? this.#launch?.checkpoints : undefined;
       const { lease } = this;
       const { log } = this.#trace;
       const owner = this.#owner(context);
       const runtime = this.#runtime;
-      const kept = await keepFiles({ storage, log, logPath, lease, owner, runtime, end });
+      const kept = await keepFiles({
+        ...{ storage, log, logPath, lease, owner, runtime, end, checkpoints },
+      });
       this.#apply({ kind: "kept", kept });
     } catch (error) {
       // Left by the worker: the next one keeps the outputs.

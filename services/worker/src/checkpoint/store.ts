@@ -1,5 +1,16 @@
 import { mkdirSync } from "node:fs";
-import { chmod, mkdir, readdir, rm, rmdir, stat, utimes } from "node:fs/promises";
+import {
+  chmod,
+  mkdir,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  rmdir,
+  stat,
+  utimes,
+  writeFile,
+} from "node:fs/promises";
 import { join } from "node:path";
 import { indexesOf } from "../ranges.ts";
 import type { IndexRanges } from "../runtime/port.ts";
@@ -18,6 +29,15 @@ export type CheckpointUse =
       readonly over: IndexRanges;
     };
 
+/** Which attempt the folder is made ready for. */
+export interface CheckpointTurn {
+  readonly epoch: number;
+  /** The newest checkpoint in storage, and how to fetch its files into a folder; undefined: none. */
+  readonly stored:
+    | { readonly epoch: number; readonly fetch: (folder: string) => Promise<void> }
+    | undefined;
+}
+
 /**
  * Checkpoints of this worker's tasks: a folder a task, or a member of a gang (below it one an element of an array), that
  * every attempt of the task on this worker gets again.
@@ -27,8 +47,15 @@ export interface CheckpointStore extends Disposable {
   folderOf(task: string): string;
   /** Keeps the folder from being swept while an attempt of the task is here. */
   hold(task: string): void;
-  /** Makes the folder; `openToAll`: for a container, whoever its user is. */
-  prepare(task: string, openToAll: boolean): Promise<void>;
+  /**
+   * Makes the folder with what the task resumes from: what its newest attempt here has left, or the checkpoint in storage
+   * where that is of a later attempt. `openToAll`: for a container, whoever its user is. `turn`: undefined for ranges of
+   * arrays, whose elements have nothing in storage. Repeats are harmless.
+   */
+  prepare(
+    task: string,
+    options: { readonly openToAll: boolean; readonly turn: CheckpointTurn | undefined },
+  ): Promise<void>;
   /** An attempt lets go, its end acknowledged or the attempt not ours any more (`use` undefined: all is kept). */
   release(task: string, use: CheckpointUse | undefined): Promise<void>;
   /** Removes folders that no attempt holds and none has used for `keepMs`. */
@@ -48,9 +75,10 @@ export function openCheckpoints(options: { dir: string; keepMs: number }): Check
   };
   const sweep = async (): Promise<void> => {
     const oldest = Date.now() - options.keepMs;
-    for (const task of await readdir(dir).catch(() => [])) {
-      const path = join(dir, task);
+    for (const name of await readdir(dir).catch(() => [])) {
+      const path = join(dir, name);
       const used = await stat(path).catch(() => undefined);
+      const [task = ""] = name.split(".");
       if (used === undefined || used.mtimeMs > oldest || holders.has(task)) continue;
       await rm(path, { recursive: true, force: true }).catch(() => undefined);
     }
@@ -60,12 +88,18 @@ export function openCheckpoints(options: { dir: string; keepMs: number }): Check
   return {
     folderOf,
     hold: (task) => void holders.set(task, (holders.get(task) ?? 0) + 1),
-    async prepare(task, openToAll) {
+    async prepare(task, { openToAll, turn }) {
       const path = folderOf(task);
+      if (turn?.stored !== undefined && turn.stored.epoch > (await readEpoch(path))) {
+        await replace(path, turn.stored.fetch);
+        if (openToAll) await openBelow(path);
+      }
       await mkdir(path, { recursive: true, mode: 0o700 });
       // The folder above is closed to the host's others.
       if (openToAll) await chmod(path, 0o777);
       await touch(path);
+      // Last: from here on the folder is this attempt's.
+      if (turn !== undefined) await writeFile(epochFile(path), String(turn.epoch));
     },
     async release(task, use) {
       const path = folderOf(task);
@@ -73,14 +107,46 @@ export function openCheckpoints(options: { dir: string; keepMs: number }): Check
       if (left <= 0) holders.delete(task);
       else holders.set(task, left);
       await touch(path);
+      await touch(epochFile(path));
       if (use?.kind === "whole" && use.over && left <= 0) {
         await rm(path, { recursive: true, force: true });
+        await rm(epochFile(path), { force: true });
       }
       if (use?.kind === "elements") await dropElements(path, use, left <= 0);
     },
     sweep,
     [Symbol.dispose]: () => clearInterval(timer),
   };
+}
+
+/** Beside the folder: the epoch of the attempt that had it last. */
+const epochFile = (path: string): string => `${path}.epoch`;
+
+/** -1 where no attempt that noted it has had the folder. */
+async function readEpoch(path: string): Promise<number> {
+  const text = await readFile(epochFile(path), "utf8").catch(() => "");
+  return text === "" ? -1 : Number(text);
+}
+
+/** Puts fetched files in the folder's place. Broken off it leaves a folder of an earlier epoch, or none. */
+async function replace(
+  path: string,
+  fetch: Exclude<CheckpointTurn["stored"], undefined>["fetch"],
+): Promise<void> {
+  const draft = `${path}.fetching`;
+  await rm(draft, { recursive: true, force: true });
+  await mkdir(draft, { mode: 0o700 });
+  await fetch(draft);
+  await rm(path, { recursive: true, force: true });
+  await rename(draft, path);
+}
+
+/** A container's user is none of the host's: fetched files are for everybody who reaches them. */
+async function openBelow(folder: string): Promise<void> {
+  const entries = await readdir(folder, { withFileTypes: true, recursive: true });
+  for (const entry of entries) {
+    await chmod(join(entry.parentPath, entry.name), entry.isDirectory() ? 0o777 : 0o666);
+  }
 }
 
 /** Its own time says when it was used last: a task may write only below it. */

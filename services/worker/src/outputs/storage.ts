@@ -23,12 +23,25 @@ export interface Owner {
   readonly signal: AbortSignal;
 }
 
+/** Whose checkpoint a folder is. */
+export interface CheckpointOf {
+  readonly task: string;
+  readonly member: number;
+  readonly epoch: bigint;
+  /** Digest of the checkpoint in storage that the attempt resumed from; empty where there was none. */
+  readonly resumedDigest: string;
+}
+
 /** The worker's view of storage. */
 export interface AttemptStorage {
   /** Stores one file; returns its artifact's resource name. */
   storeFile(owner: Owner, path: string, displayName: string): Promise<string>;
   /** Stores what matches below `folder`; returns the manifest's digest, empty where nothing matched. */
   storeOutputs(owner: Owner, folder: string, patterns: readonly string[]): Promise<string>;
+  /** Stores all files below `folder` as a checkpoint; returns its manifest's digest, empty where there are none. */
+  storeCheckpoint(owner: Owner, folder: string, of: CheckpointOf): Promise<string>;
+  /** Fetches the files of a checkpoint into `folder`. */
+  fetchCheckpoint(owner: Owner, digest: string, folder: string): Promise<void>;
   /** Fetches an artifact to a path below `folder`. */
   fetchInput(
     owner: Owner,
@@ -54,20 +67,52 @@ export function createAttemptStorage(channel: Channel): AttemptStorage {
       const paths = (await listFiles(folder)).filter(
         (path) => patterns.length === 0 || patterns.some((pattern) => matches(pattern, path)),
       );
-      if (paths.length === 0) return "";
-      if (paths.length > maxFiles) {
-        throw new Fault("LIMIT_EXCEEDED", `more than ${maxFiles} output files`);
-      }
-      const files: MessageInitShape<typeof ManifestFileSchema>[] = [];
-      for (const path of paths) files.push(await store(client, owner, join(folder, path), path));
-      const request = { parent: `projects/${owner.project}`, attempt: owner.attempt, files };
-      const manifest = await persist(owner, () =>
-        client.putManifest(request, { signal: owner.signal, trace: owner.trace }),
+      return storeFiles(client, owner, { folder, paths, as: "" });
+    },
+    async storeCheckpoint(owner, folder, checkpoint) {
+      const paths = await listFiles(folder);
+      return storeFiles(client, owner, { folder, paths, as: "checkpoint/", checkpoint });
+    },
+    async fetchCheckpoint(owner, digest, folder) {
+      const request = { parent: `projects/${owner.project}`, digest };
+      const { files } = await persist(owner, () =>
+        client.fetchManifest(request, { signal: owner.signal, trace: owner.trace }),
       );
-      return manifest.digest;
+      for (const { artifact, path } of files) {
+        await fetchInput(client, owner, { artifact, path }, folder);
+      }
     },
     fetchInput: (owner, input, folder) => fetchInput(client, owner, input, folder),
   };
+}
+
+/** Stores files below a folder and their manifest; answers its digest, empty where there are none. */
+async function storeFiles(
+  client: StorageClient,
+  owner: Owner,
+  of: {
+    readonly folder: string;
+    readonly paths: readonly string[];
+    /** What the artifacts' names begin with: an attempt may leave files of one path as output and as checkpoint. */
+    readonly as: string;
+    readonly checkpoint?: CheckpointOf;
+  },
+): Promise<string> {
+  const { folder, paths, as } = of;
+  if (paths.length === 0) return "";
+  if (paths.length > maxFiles) throw new Fault("LIMIT_EXCEEDED", `more than ${maxFiles} files`);
+  const files: MessageInitShape<typeof ManifestFileSchema>[] = [];
+  for (const path of paths) {
+    files.push({ ...(await store(client, owner, join(folder, path), `${as}${path}`)), path });
+  }
+  const request = {
+    ...{ parent: `projects/${owner.project}`, attempt: owner.attempt, files },
+    ...(of.checkpoint === undefined ? {} : { checkpoint: of.checkpoint }),
+  };
+  const manifest = await persist(owner, () =>
+    client.putManifest(request, { signal: owner.signal, trace: owner.trace }),
+  );
+  return manifest.digest;
 }
 
 async function store(
@@ -75,7 +120,7 @@ async function store(
   owner: Owner,
   path: string,
   displayName: string,
-): Promise<{ path: string; sizeBytes: bigint; sha256: string; artifact: string }> {
+): Promise<{ sizeBytes: bigint; sha256: string; artifact: string }> {
   // Never through a link: a task could name a file of the host.
   await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
   const { sha256, sizeBytes } = await digest(file);
@@ -90,7 +135,7 @@ async function store(
   const artifact = await persist(owner, () =>
     client.storeArtifact(parts(file, header), { signal: owner.signal, trace: owner.trace }),
   );
-  return { path: displayName, sizeBytes, sha256, artifact: artifact.name };
+  return { sizeBytes, sha256, artifact: artifact.name };
 }
 
 async function* parts(
