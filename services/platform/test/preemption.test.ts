@@ -20,9 +20,11 @@ import {
   type Task,
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import { TaskService } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
-import { describeFailures } from "@fastgpu/auditor/audit";
+import { describeFailures, openAuditor } from "@fastgpu/auditor/audit";
+import { idToUuid, parseId } from "@fastgpu/domain/ids";
 import { createChannel } from "@fastgpu/rpc/channel";
 import { createClient } from "@fastgpu/rpc/client";
+import { quiet } from "@fastgpu/testkit/log";
 import { expect, test } from "vitest";
 import { replayRecordings } from "../src/replay.ts";
 import { startKillable } from "./composed-child.ts";
@@ -139,6 +141,20 @@ async function stretches(billing: Clients["billing"], parent: string) {
   }));
 }
 
+/** Until when storage keeps a task's checkpoints, in milliseconds. */
+async function checkpointEnds(p: Fleet, task: string): Promise<number[]> {
+  const id = parseId("task", task.split("/").at(-1) ?? "");
+  await using auditor = openAuditor({ url: p.platform.auditorUrl, log: quiet });
+  const rows = await auditor.query<{ expires_ms: bigint }>(
+    {
+      name: "checkpoint_ends",
+      text: "select expires_ms from storage.checkpoints where task_id = $1",
+    },
+    [id === undefined ? null : idToUuid(id)],
+  );
+  return rows.map((row) => Number(row.expires_ms));
+}
+
 const classes = (attempts: readonly Attempt[]): ExitClass[] =>
   attempts.map(({ exitClass }) => exitClass);
 
@@ -208,6 +224,46 @@ test("a guaranteed queue takes back borrowed GPUs: the preemptible task saves, w
   const dataDir = join(p.directory, "data");
   const replayed = { files: [], dataDir, fromMs: undefined, toMs: undefined };
   expect(await replayRecordings(replayed)).toMatchObject({ mismatches: 0, segments: [{}] });
+}, 240_000);
+
+test("a task that was stopped on one worker goes on from its checkpoint on another one", async () => {
+  await using p = await testPlatform({ workers: 2, simulatedGpus: 1, env: shortLeases });
+  const borrower = await twoTenants(p, 1);
+  using theirs = clientsOf(p, borrower.key);
+  const run = async (name: string, steps: number, preemptible: boolean): Promise<string> => {
+    const task = training(p, name, steps, { preemptible });
+    return (await theirs.tasks.runTask({ parent: borrower.parent, task })).name;
+  };
+  const fixed = await run("fixed", 80, false);
+  const loan = await run("loan", 50, true);
+  await Promise.all([begun(p, "fixed"), begun(p, "loan")]);
+  await taskWhen(theirs.tasks, loan, ({ progress }) => (progress?.step ?? 0n) >= 15n);
+  // Its worker is taken for so long that the other one is free first.
+  const task = training(p, "owner", 600, { preemptible: false });
+  const mine = (await p.tasks.runTask({ parent: p.parent, task })).name;
+  expect((await endOf(theirs, loan, 120_000)).state).toBe(TaskState.SUCCEEDED);
+  expect((await endOf(theirs, fixed)).state).toBe(TaskState.SUCCEEDED);
+  const { attempts } = await theirs.tasks.listAttempts({ parent: loan });
+  expect(classes(attempts)).toEqual([ExitClass.PREEMPTED, ExitClass.OK]);
+  expect(attempts.map(({ checkpointStored }) => checkpointStored)).toEqual([true, false]);
+  expect(attempts[0]?.node).not.toBe(attempts[1]?.node);
+  const lines = (await logOf(p)).filter((line) => line.includes(" loan "));
+  const saved = Number(lines[1]?.split(" ")[2]);
+  expect(saved).toBeGreaterThanOrEqual(15);
+  expect(lines).toEqual([
+    "begin loan 0",
+    `stop loan ${saved}`,
+    `begin loan ${saved}`,
+    "end loan 50",
+  ]);
+  // What is in storage for it goes with it.
+  await until("its checkpoint may go", async () => {
+    const ends = await checkpointEnds(p, loan);
+    return ends.length === 1 && ends.every((ms) => ms <= Date.now()) ? true : undefined;
+  });
+  await p.tasks.cancelTask({ name: mine });
+  await endOf(p, mine);
+  expect(describeFailures(await settledAudit(p))).toBe("");
 }, 240_000);
 
 test("nobody is stopped for a task that cannot pay; with money for it the same task takes its GPU", async () => {

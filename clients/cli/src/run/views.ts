@@ -190,6 +190,7 @@ export const attemptView: View<Attempt> = {
       value: (attempt) =>
         attempt.checkpointTime === undefined ? "" : isoTime(attempt.checkpointTime),
     },
+    { header: "stored", value: (attempt) => (attempt.checkpointStored ? "yes" : "") },
     { header: "leased", value: (attempt) => isoTime(attempt.leaseTime) },
     { header: "ended", value: (attempt) => isoTime(attempt.endTime) },
     { header: "message", value: (attempt) => attempt.message },

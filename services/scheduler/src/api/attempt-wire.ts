@@ -35,6 +35,7 @@ export function attemptToWire(
     gpus: placed.flatMap(({ gpus }) => gpus),
     arrayFirst: elements[0]?.first ?? 0,
     arrayCount: countIndices(elements),
+    checkpointStored: members.every(({ checkpointDigest }) => checkpointDigest !== undefined),
     ...defined({
       exitClass: end?.exitClass === undefined ? undefined : exitClassToWire(end.exitClass),
       exitCode: end?.exitCode,

@@ -53,6 +53,7 @@ function whatHappened(report: Report, receivedMs: number): AttemptEvent["what"] 
           goneMs: receivedMs - Number(ended.processesGoneAgoMs),
           ...(ended.exitCode === undefined ? {} : { exitCode: ended.exitCode }),
           ...(ended.manifestDigest === "" ? {} : { manifestDigest: ended.manifestDigest }),
+          ...(ended.checkpointDigest === "" ? {} : { checkpointDigest: ended.checkpointDigest }),
           ...(ended.logArtifact === "" ? {} : { logArtifact: ended.logArtifact }),
           ...(ended.progress === undefined
             ? {}

@@ -8,6 +8,7 @@ import {
   type GangSchema,
   type Lease,
   type Stop,
+  type StoredCheckpointSchema,
 } from "@fastgpu/contracts/fastgpu/worker/v1/worker_session_pb";
 import type { Clock } from "@fastgpu/domain/clock";
 import { Fault } from "@fastgpu/domain/fault";
@@ -192,8 +193,15 @@ function toLease(item: NodeWork, nowMs: number): Lease {
     slots: item.slots,
     attemptNumber: item.number,
     displayName: item.displayName,
+    ...(item.checkpoint === undefined ? {} : { checkpoint: storedCheckpoint(item.checkpoint) }),
     ...(spec.replicas === 0 ? {} : { gang: gangOf(item) }),
   });
+}
+
+function storedCheckpoint(
+  checkpoint: Exclude<NodeWork["checkpoint"], undefined>,
+): MessageInitShape<typeof StoredCheckpointSchema> {
+  return { manifestDigest: checkpoint.digest, epoch: BigInt(checkpoint.epoch) };
 }
 
 /** Who asks for a gang has one, of one member too. */

@@ -53,6 +53,8 @@ export interface StoredAttempt {
   readonly exitCode: number | undefined;
   readonly message: string;
   readonly manifestDigest: string | undefined;
+  /** Manifest in storage of the checkpoint that it left. */
+  readonly checkpointDigest: string | undefined;
   readonly logArtifact: string | undefined;
   readonly elementResults: ElementResults | undefined;
   readonly traceparent: string;
@@ -109,6 +111,7 @@ interface AttemptRow {
   exit_code: number | null;
   message: string;
   manifest_digest: string | null;
+  checkpoint_digest: string | null;
   log_artifact: string | null;
   element_results: Partial<Record<ExitClass, string>> | null;
   traceparent: string;
@@ -156,6 +159,7 @@ function toAttempt(row: AttemptRow): StoredAttempt {
     exitCode: row.exit_code ?? undefined,
     message: row.message,
     manifestDigest: row.manifest_digest ?? undefined,
+    checkpointDigest: row.checkpoint_digest ?? undefined,
     logArtifact: row.log_artifact ?? undefined,
     elementResults: row.element_results === null ? undefined : toResults(row.element_results),
     traceparent: row.traceparent,
@@ -284,6 +288,7 @@ export interface AttemptChange {
   readonly message?: string;
   readonly isolation?: string;
   readonly manifestDigest?: string;
+  readonly checkpointDigest?: string;
   readonly logArtifact?: string;
   readonly elementResults?: ElementResults;
   readonly folded?: boolean;
@@ -306,6 +311,7 @@ const update = statement(
      message = coalesce(c.message, a.message),
      isolation = coalesce(c.isolation, a.isolation),
      manifest_digest = coalesce(c.manifest_digest, a.manifest_digest),
+     checkpoint_digest = coalesce(c.checkpoint_digest, a.checkpoint_digest),
      log_artifact = coalesce(c.log_artifact, a.log_artifact),
      element_results = coalesce(c.element_results, a.element_results),
      folded = coalesce(c.folded, a.folded),
@@ -313,7 +319,8 @@ const update = statement(
    from json_to_recordset($1::json) as c(
      id uuid, member int, cause boolean, prev_state text, state text, running_ms bigint, stop_class text, stop_ms bigint,
      stop_delivered boolean, gone_ms bigint, ended_ms bigint, exit_class text, exit_code int, message text,
-     isolation text, manifest_digest text, log_artifact text, element_results jsonb, folded boolean)
+     isolation text, manifest_digest text, checkpoint_digest text, log_artifact text, element_results jsonb,
+     folded boolean)
    where a.id = c.id and a.member = c.member`,
 );
 
@@ -340,6 +347,7 @@ export async function updateAttempts(
     message: change.message,
     isolation: change.isolation,
     manifest_digest: change.manifestDigest,
+    checkpoint_digest: change.checkpointDigest,
     log_artifact: change.logArtifact,
     element_results:
       change.elementResults === undefined ? undefined : resultsToJson(change.elementResults),

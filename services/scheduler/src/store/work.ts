@@ -35,6 +35,8 @@ export interface NodeWork {
   readonly spec: Uint8Array;
   readonly displayName: string;
   readonly gpus: readonly GpuId[];
+  /** The newest checkpoint in storage that earlier attempts have left. */
+  readonly checkpoint: { readonly digest: string; readonly epoch: number } | undefined;
 }
 
 interface WorkRow {
@@ -57,6 +59,8 @@ interface WorkRow {
   spec: Buffer;
   display_name: string;
   gpus: string[];
+  checkpoint_digest: string | null;
+  checkpoint_epoch: bigint | null;
 }
 
 const selectWork = statement<WorkRow>(
@@ -68,8 +72,13 @@ const selectWork = statement<WorkRow>(
      array(select l.gpu_id from allocations l join gpus g on g.id = l.gpu_id
            where l.attempt_id = a.id and l.member = a.member order by g.index) as gpus,
      case when t.replicas = 1 then array[a.node_id]
-       else array(select m.node_id from attempts m where m.id = a.id order by m.member) end as member_nodes
+       else array(select m.node_id from attempts m where m.id = a.id order by m.member) end as member_nodes,
+     c.checkpoint_digest, c.epoch as checkpoint_epoch
    from attempts a join tasks t on t.id = a.task_id join nodes n on n.id = a.node_id
+     left join lateral (
+       select e.checkpoint_digest, e.epoch from attempts e
+       where a.number > 0 and e.task_id = a.task_id and e.member = a.member and e.checkpoint_digest is not null
+       order by e.epoch desc limit 1) c on true
    where a.node_id = any($1::uuid[]) and (a.state = 'LEASED' or (a.state = 'STOPPING' and not a.stop_delivered))
    order by a.id, a.member`,
 );
@@ -98,6 +107,10 @@ export async function readWork(db: Querier, nodes: readonly NodeId[]): Promise<N
     spec: row.spec,
     displayName: row.display_name,
     gpus: row.gpus.map((id) => uuidToId("gpu", id)),
+    checkpoint:
+      row.checkpoint_digest === null
+        ? undefined
+        : { digest: row.checkpoint_digest, epoch: Number(row.checkpoint_epoch) },
   }));
 }
 

@@ -19,6 +19,7 @@ export interface AttemptEnd {
   /** When its last process was gone. */
   readonly goneMs: number;
   readonly manifestDigest?: string;
+  readonly checkpointDigest?: string;
   readonly logArtifact?: string;
   readonly elementResults?: ElementResults;
   /** The last progress, serialized. */
@@ -205,6 +206,7 @@ function endMember(
     message: endMessage(draft.attempt, end),
     ...(end.exitCode === undefined ? {} : { exitCode: end.exitCode }),
     ...(end.manifestDigest === undefined ? {} : { manifestDigest: end.manifestDigest }),
+    ...(end.checkpointDigest === undefined ? {} : { checkpointDigest: end.checkpointDigest }),
     ...(end.logArtifact === undefined ? {} : { logArtifact: end.logArtifact }),
     ...(end.elementResults === undefined ? {} : { elementResults: end.elementResults }),
     ...(isArray ? { folded: false } : {}),
