@@ -93,26 +93,64 @@ function spotsOf<T>(ground: Ground, options: CoverOptions<T>): Spot<T>[] {
     (demand.simulatedOk || !gpu.simulated) &&
     !excludedGpus.includes(gpu.id);
   const spots: Spot<T>[] = [];
-  for (const entry of ground.fleet.entries.values()) {
-    const { node, index, held } = entry;
+  for (const entry of ground.fleet.inOrder) {
+    const { node, index, held, alike } = entry;
     if (!node.acceptsWork || held === undefined || !node.runtimes.includes(demand.runtime))
       continue;
-    if (node.gpus.length < demand.gpuCount || avoid?.(index) === true) continue;
-    const fits = node.gpus.map(willDo);
-    const on = holdings(index);
-    const free = ground.freeGpus(index).filter((at) => fits[at]).length;
-    const host = ground.freeHost(index);
-    const spot = { entry, holdings: on, fits, gpus: free, ...host, members: 0, next: undefined };
+    const count = node.gpus.length;
+    if (count < demand.gpuCount || avoid?.(index) === true) continue;
+    let fits: readonly boolean[];
+    let gpus: number;
+    if (alike && excludedGpus.length === 0 && count > 0) {
+      // Looked at once for all of them.
+      const good = willDo(node.gpus[0]!);
+      if (!good && demand.gpuCount > 0) continue;
+      fits = sameForAll(count, good);
+      gpus = good ? ground.freeCount(index) : 0;
+    } else {
+      fits = node.gpus.map(willDo);
+      gpus = ground.freeGpus(index).filter((at) => fits[at]).length;
+    }
+    const spot: Spot<T> = {
+      ...{ entry, holdings: holdings(index), fits, gpus, cpuMillis: 0, memoryMib: 0, diskMib: 0 },
+      ...{ members: 0, next: undefined },
+    };
+    ground.readHost(index, spot);
     if (mayEver(spot, task)) spots.push(spot);
   }
-  return spots.sort((a, b) => (a.entry.node.id < b.entry.node.id ? -1 : 1));
+  return spots;
 }
 
+const lists = [true, false].map((value) =>
+  Array.from({ length: 65 }, (_, count) => Array.from({ length: count }, () => value)),
+);
+
+/** A list of so many times the same. */
+const sameForAll = (count: number, value: boolean): readonly boolean[] =>
+  lists[value ? 0 : 1]![count]!;
+
 /** Whether one member would fit with all holders gone. */
-function mayEver<T>(spot: Spot<T>, task: PlanTask): boolean {
-  const all = { ...spot };
-  for (const { held } of spot.holdings) free(all, held);
-  return hasRoom(all, task);
+function mayEver<T>(spot: Spot<T>, { demand }: PlanTask): boolean {
+  let { gpus, cpuMillis, memoryMib, diskMib } = spot;
+  for (const { held } of spot.holdings) {
+    gpus += fitting(spot, held);
+    cpuMillis += held.shape.cpuMillis;
+    memoryMib += held.shape.memoryMib;
+    diskMib += held.shape.diskMib;
+  }
+  return (
+    gpus >= demand.gpuCount &&
+    cpuMillis >= demand.cpuMillis &&
+    memoryMib >= demand.memoryMib &&
+    diskMib >= demand.diskMib
+  );
+}
+
+/** How many of the GPUs that are held will do. */
+function fitting<T>({ fits }: Spot<T>, held: Holding<T>["held"]): number {
+  let gpus = 0;
+  for (const at of held.gpus) if (fits[at]) gpus++;
+  return gpus;
 }
 
 function hasRoom<T>(spot: Spot<T>, { demand }: PlanTask): boolean {
@@ -127,30 +165,20 @@ function hasRoom<T>(spot: Spot<T>, { demand }: PlanTask): boolean {
 
 /** Adds what a holder has on the node to what is free there, or takes it away again (`sign` -1). */
 function free<T>(spot: Spot<T>, held: Holding<T>["held"], sign: 1 | -1 = 1): void {
-  let gpus = 0;
-  for (const at of held.gpus) if (spot.fits[at]) gpus++;
-  spot.gpus += sign * gpus;
+  spot.gpus += sign * fitting(spot, held);
   spot.cpuMillis += sign * held.shape.cpuMillis;
   spot.memoryMib += sign * held.shape.memoryMib;
   spot.diskMib += sign * held.shape.diskMib;
 }
 
 function coverWithin<T>(
-  group: readonly Spot<T>[],
+  spots: readonly Spot<T>[],
   options: CoverOptions<T>,
   atMost: number,
 ): Cover<T> | undefined {
   const { task, total } = options;
   const { spreadOver } = task.topology;
-  const spots = group.map((spot) => ({ ...spot }));
-  const spotsOfHolder = new Map<T, Set<Spot<T>>>();
-  for (const spot of spots) {
-    for (const { holder } of spot.holdings) {
-      const known = spotsOfHolder.get(holder);
-      if (known === undefined) spotsOfHolder.set(holder, new Set([spot]));
-      else known.add(spot);
-    }
-  }
+  const spotsOfHolder = task.replicas > 1 ? byHolder(spots) : undefined;
   const gone = new Set<T>();
   const used = new Set<string>();
   let cost = 0;
@@ -158,7 +186,11 @@ function coverWithin<T>(
     let best: Spot<T> | undefined;
     for (const spot of spots) {
       if (spreadOver !== undefined && !mayTake(spot, spreadOver, used)) continue;
-      if (spot.next === undefined) spot.next = nextOf(spot, options, gone);
+      if (spot.next === undefined) {
+        // The first of the cheapest is taken: what can not be cheaper need not be worked out.
+        if (best?.next != null && leastCost(spot, options, gone) >= best.next.cost) continue;
+        spot.next = nextOf(spot, options, gone);
+      }
       if (spot.next !== null && (best === undefined || spot.next.cost < best.next!.cost))
         best = spot;
       if (best?.next?.cost === 0) break;
@@ -168,7 +200,7 @@ function coverWithin<T>(
     for (const holder of holders) {
       gone.add(holder);
       // It holds no more on other nodes either.
-      for (const spot of spotsOfHolder.get(holder) ?? []) {
+      for (const spot of spotsOfHolder?.get(holder) ?? []) {
         for (const each of spot.holdings) if (each.holder === holder) free(spot, each.held);
         spot.next = undefined;
       }
@@ -187,6 +219,37 @@ function coverWithin<T>(
   const members = new Map<number, number>();
   for (const spot of spots) if (spot.members > 0) members.set(spot.entry.index, spot.members);
   return { holders: gone, cost, members };
+}
+
+function byHolder<T>(spots: readonly Spot<T>[]): ReadonlyMap<T, ReadonlySet<Spot<T>>> {
+  const found = new Map<T, Set<Spot<T>>>();
+  for (const spot of spots) {
+    for (const { holder } of spot.holdings) {
+      const known = found.get(holder);
+      if (known === undefined) found.set(holder, new Set([spot]));
+      else known.add(spot);
+    }
+  }
+  return found;
+}
+
+/** What one member more costs on a node at the least: the GPUs that lack, at the best rate of any holder there. */
+function leastCost<T>(spot: Spot<T>, options: CoverOptions<T>, gone: ReadonlySet<T>): number {
+  const { task, cost, total } = options;
+  const lacking = task.demand.gpuCount - spot.gpus;
+  if (lacking <= 0) return 0;
+  let least = Number.POSITIVE_INFINITY;
+  for (const { holder } of spot.holdings) {
+    if (gone.has(holder)) continue;
+    let gpus = 0;
+    // A gang counts once for all its members here.
+    for (const other of spot.holdings) {
+      if (other.holder === holder) gpus += fitting(spot, other.held);
+    }
+    if (gpus > 0) least = Math.min(least, total === "sum" ? cost(holder) / gpus : cost(holder));
+  }
+  // A little less, for what rounding may add.
+  return total === "sum" ? least * lacking * (1 - 1e-9) : least;
 }
 
 function mayTake<T>({ entry }: Spot<T>, spreadOver: string, used: ReadonlySet<string>): boolean {

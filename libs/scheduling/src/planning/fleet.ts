@@ -34,6 +34,8 @@ export interface Entry {
   readonly kept: ReadonlyMap<TaskId, Kept>;
   /** Tasks for which a lease that holds one of its GPUs is being stopped. */
   readonly clearing: readonly TaskId[];
+  /** All its GPUs are of one kind: what holds for the first holds for each. */
+  readonly alike: boolean;
 }
 
 /**
@@ -55,7 +57,10 @@ export class Fleet {
   readonly clearing = new Set<TaskId>();
   /** What keeps one GPU from being given out, and nothing else. */
   readonly oneGpu: Shape;
-  private readonly byIndex = new Map<number, Entry>();
+  private readonly byIndex: (Entry | undefined)[] = [];
+  /** Numbers of the nodes by their ids. */
+  private ranked: readonly number[] | undefined;
+  private sorted: readonly Entry[] | undefined;
 
   constructor(free: PlacementEngine, empty: PlacementEngine) {
     this.free = free;
@@ -65,19 +70,10 @@ export class Fleet {
 
   /** Takes in what has changed since the last cycle: an unchanged node is the same object. */
   sync(nodes: readonly PlanNode[]): void {
-    const gone = new Set(this.entries.keys());
-    for (const node of nodes) {
-      gone.delete(node.id);
-      if (this.entries.get(node.id)?.node !== node) this.put(node);
-    }
-    for (const id of gone) {
-      const entry = this.entries.get(id);
-      if (entry === undefined) continue;
-      this.free.removeNode(entry.index);
-      this.empty.removeNode(entry.index);
-      this.forgetGpus(entry);
-      this.entries.delete(id);
-      this.byIndex.delete(entry.index);
+    for (const node of nodes) if (this.entries.get(node.id)?.node !== node) this.put(node);
+    if (this.entries.size > nodes.length) {
+      const there = new Set(nodes.map(({ id }) => id));
+      for (const entry of this.entries.values()) if (!there.has(entry.node.id)) this.remove(entry);
     }
     this.keptFor.clear();
     this.clearing.clear();
@@ -103,16 +99,24 @@ export class Fleet {
     }
   }
 
+  /** The nodes by their ids. */
+  get inOrder(): readonly Entry[] {
+    this.ranked ??= [...this.entries.values()]
+      .sort((a, b) => (a.node.id < b.node.id ? -1 : 1))
+      .map(({ index }) => index);
+    return (this.sorted ??= this.ranked.map((index) => this.at(index)));
+  }
+
   /** A node by its number in the engines. */
   at(index: number): Entry {
-    const entry = this.byIndex.get(index);
+    const entry = this.byIndex[index];
     if (entry === undefined) throw new RangeError(`no node ${index}`);
     return entry;
   }
 
   /** Whether a node runs tasks of this kind. */
   runs(index: number, runtime: string): boolean {
-    return this.byIndex.get(index)?.node.runtimes.includes(runtime) ?? false;
+    return this.byIndex[index]?.node.runtimes.includes(runtime) ?? false;
   }
 
   /** The demand as the engine's class; undefined where no engine takes such a request. */
@@ -140,17 +144,30 @@ export class Fleet {
     else this.empty.replaceNode(index, specOf(node, true), []);
     const entry = this.enter(node, index);
     this.entries.set(node.id, entry);
-    this.byIndex.set(index, entry);
+    this.byIndex[index] = entry;
+    this.sorted = undefined;
+    if (known === undefined) this.ranked = undefined;
     for (const [at, { id }] of node.gpus.entries()) this.gpus.set(id, { index, at });
   }
 
+  private remove(entry: Entry): void {
+    this.free.removeNode(entry.index);
+    this.empty.removeNode(entry.index);
+    this.forgetGpus(entry);
+    this.entries.delete(entry.node.id);
+    this.byIndex[entry.index] = undefined;
+    this.sorted = undefined;
+    this.ranked = undefined;
+  }
+
   private enter(node: PlanNode, index: number): Entry {
+    const alike = areAlike(node.gpus);
     const positions = new Map(node.gpus.map(({ id }, at) => [id, at]));
     const held = node.running.map((lease) => this.holds(lease, positions));
     // A node that announces less than what runs on it takes nothing more until that has ended.
     if (holdsMoreThanItHas(node)) {
       this.free.replaceNode(index, { ...specOf(node, false), schedulable: false }, []);
-      return { node, index, held: undefined, kept: new Map(), clearing: [] };
+      return { node, index, held: undefined, kept: new Map(), clearing: [], alike };
     }
     const leased = new Set(held.flatMap(({ gpus }) => gpus));
     const kept = keptOf(node, leased);
@@ -159,7 +176,7 @@ export class Fleet {
       [...idle, ...busy].map((at) => ({ shape: this.oneGpu, gpus: [at] })),
     );
     this.free.replaceNode(index, specOf(node, false), [...held, ...blocks]);
-    return { node, index, held, kept, clearing };
+    return { node, index, held, kept, clearing, alike };
   }
 
   private holds(lease: PlanLease, positions: ReadonlyMap<GpuId, number>): Held {
@@ -191,6 +208,16 @@ export function emptyFleet(of: {
   const free = new PlacementEngine(learned === undefined ? options : { ...options, learned });
   return new Fleet(free, new PlacementEngine(options));
 }
+
+/** Whether GPUs differ in nothing that a task could ask for. */
+const areAlike = (gpus: readonly PlanGpu[]): boolean =>
+  gpus.every(
+    ({ model, memoryMib, simulated, mode }) =>
+      model === gpus[0]!.model &&
+      memoryMib === gpus[0]!.memoryMib &&
+      simulated === gpus[0]!.simulated &&
+      mode === gpus[0]!.mode,
+  );
 
 /** Reserved GPUs that nothing holds, by their task. */
 function keptOf(node: PlanNode, held: ReadonlySet<number>): Map<TaskId, Kept> {

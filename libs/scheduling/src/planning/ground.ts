@@ -230,15 +230,31 @@ export class Ground {
     return order.filter((_, at) => states.freeMilli[base + at]! >= 1000);
   }
 
-  /** What else is free on a node. */
-  freeHost(index: number): Host {
+  /** How many of them. */
+  freeCount(index: number): number {
     const { nodes, states } = this.fleet.free.cluster;
     const { slot } = nodes[index]!;
-    return {
-      cpuMillis: states.cpuMillis[slot]!,
-      memoryMib: states.memoryMib[slot]!,
-      diskMib: states.diskMib[slot]!,
-    };
+    const base = states.base[slot]!;
+    const end = base + states.gpus[slot]!;
+    let count = 0;
+    for (let at = base; at < end; at++) if (states.freeMilli[at]! >= 1000) count++;
+    return count;
+  }
+
+  /** What else is free on a node. */
+  freeHost(index: number): Host {
+    const host = { cpuMillis: 0, memoryMib: 0, diskMib: 0 };
+    this.readHost(index, host);
+    return host;
+  }
+
+  /** Writes what else is free on a node. */
+  readHost(index: number, host: Host): void {
+    const { nodes, states } = this.fleet.free.cluster;
+    const { slot } = nodes[index]!;
+    host.cpuMillis = states.cpuMillis[slot]!;
+    host.memoryMib = states.memoryMib[slot]!;
+    host.diskMib = states.diskMib[slot]!;
   }
 
   /** Whether all of these places are free in truth, and not only once something has ended. */

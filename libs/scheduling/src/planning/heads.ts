@@ -39,6 +39,8 @@ const leastGuessMs = 600_000;
  */
 export class Heads {
   private readonly heads: Head[] = [];
+  /** The starts by node: no two heads are to start on one. */
+  private readonly startOn = new Map<number, number>();
   /** Who found no room so far, with the models it may use: it goes before whatever comes later. */
   private readonly blocked: { readonly job: Job; readonly models: readonly string[] }[] = [];
   private readonly ground: Ground;
@@ -65,7 +67,7 @@ export class Heads {
   reserve(job: Job, preferences: readonly (readonly string[])[]): number | undefined {
     if (preferences.length === 0) return undefined;
     const models = preferences.some((list) => list.length === 0) ? [] : preferences.flat();
-    const before = [...this.blocked];
+    const before = this.blocked.length;
     this.blocked.push({ job, models });
     if (this.heads.some((head) => inOnePool(head, job, models))) return undefined;
     this.clear();
@@ -91,7 +93,11 @@ export class Heads {
     if (best === undefined) return undefined;
     this.heads.push(best.head);
     const { stands, startMs } = best.head;
-    const contested = before.some((other) => stands.some(({ index }) => this.mayUse(other, index)));
+    for (const { index } of stands) this.startOn.set(index, startMs);
+    const earlier = this.blocked.slice(0, before);
+    const contested = earlier.some((other) =>
+      stands.some(({ index }) => this.mayUse(other, index)),
+    );
     return best.sure && !contested ? startMs : undefined;
   }
 
@@ -132,9 +138,7 @@ export class Heads {
 
   /** Whether a head that a job with this end might delay is to start on a node. */
   isOn(index: number, endMs: number): boolean {
-    return this.heads.some(
-      (head) => head.startMs < endMs && head.stands.some((stand) => stand.index === index),
-    );
+    return (this.startOn.get(index) ?? Number.POSITIVE_INFINITY) < endMs;
   }
 
   private endOf({ endMs, sinceMs }: Ender): number {

@@ -45,6 +45,8 @@ export class PlanRoom implements Room {
   private readonly full = new Set<string>();
   /** What runs by node; worked out when first needed. */
   private running: Map<number, Holding<Ender & { readonly attempt: Attempt }>[]> | undefined;
+  /** Who might be stopped by node; worked out when first needed. */
+  private stoppable: readonly (readonly StoppableOn[])[] | undefined;
   /** What starts in this plan by node. */
   private readonly starting = new Map<number, Map<string, Holding<Ender>>>();
   private searches = 0;
@@ -218,19 +220,14 @@ export class PlanRoom implements Room {
     const preferences = this.preferencesOf(job);
     this.searches++;
     this.heads.hide(job.endMs);
-    const { runners } = this.line;
-    const holdings = new Map<number, Holding<Candidate>[]>();
-    for (const holder of candidates) {
-      for (const member of runners.get(holder.slot)!.members) {
-        pushTo(holdings, member.entry.index, { holder, ...member });
-      }
-    }
+    const chosen: (Candidate | undefined)[] = [];
+    for (const candidate of candidates) chosen[candidate.slot] = candidate;
     let best: Cover<Candidate> | undefined;
     for (const models of preferences) {
       const found = findCover(this.ground, {
         task: job.task,
         models,
-        holdings: (index) => holdings.get(index) ?? [],
+        holdings: (index) => this.candidatesOn(index, chosen),
         cost: ({ lossGpuMs }) => lossGpuMs,
         // Who has had the most service; slots are in the order of attempts' ids.
         before: (a, b) => b.scoreMd - a.scoreMd || a.slot - b.slot,
@@ -240,6 +237,20 @@ export class PlanRoom implements Room {
       if (found !== undefined && (best === undefined || found.cost < best.cost)) best = found;
     }
     return best === undefined ? undefined : [...best.holders].map((holder) => holder.slot);
+  }
+
+  /** Who of those that may be stopped holds something on a node. */
+  private candidatesOn(
+    index: number,
+    candidates: readonly (Candidate | undefined)[],
+  ): readonly Holding<Candidate>[] {
+    this.stoppable ??= runnersByNode(this.line);
+    const found: Holding<Candidate>[] = [];
+    for (const { slot, entry, held } of this.stoppable[index] ?? []) {
+      const holder = candidates[slot];
+      if (holder !== undefined) found.push({ holder, entry, held });
+    }
+    return found;
   }
 
   /** The models for which others may be stopped: those due to it or within a guarantee, where it rests on that. */
@@ -295,6 +306,19 @@ export class PlanRoom implements Room {
       else on.delete(key);
     }
   }
+}
+
+/** What an attempt that might be stopped holds on a node. */
+interface StoppableOn extends Pick<Holding<unknown>, "entry" | "held"> {
+  readonly slot: Slot;
+}
+
+function runnersByNode({ runners }: Line): readonly (readonly StoppableOn[])[] {
+  const all: StoppableOn[][] = [];
+  for (const [slot, { members }] of runners) {
+    for (const { entry, held } of members) (all[entry.index] ??= []).push({ slot, entry, held });
+  }
+  return all;
 }
 
 function pushTo<V>(map: Map<number, V[]>, key: number, value: V): void {
