@@ -2,7 +2,8 @@
 import { uuidToId } from "@fastgpu/domain/ids";
 import { openDatabase } from "@fastgpu/postgres/database";
 import { statement, type Querier } from "@fastgpu/postgres/pool";
-import { createMirror } from "@fastgpu/scheduler/cycle/mirror";
+import { transaction } from "@fastgpu/postgres/transaction";
+import { createMirror, oneMoment } from "@fastgpu/scheduler/cycle/mirror";
 import { createLogger } from "@fastgpu/telemetry/log";
 import { startServiceDatabase } from "./service-database.ts";
 
@@ -37,7 +38,7 @@ const insertBatch = statement<{ id: string }>(
   "bench_queue_tasks",
   `insert into tasks (id, org_id, project_id, display_name, labels, spec, runtime, priority, gpu_count, gpu_models,
      gpu_min_memory_mib, simulated_ok, cpu_millis, memory_mib, disk_mib, max_retries, retry_on, max_runtime_ms,
-     stop_grace_ms, state, queue_reason, traceparent, created_ms, submitted_ms)
+     stop_grace_ms, state, queue_reason, traceparent, created_ms, submitted_ms, lineage)
    select
      (lpad(to_hex(1790000000000 + n), 12, '0') || '7' || lpad(to_hex(abs(hashint8extended(n, $3)) % 4096), 3, '0')
        || '8' || lpad(to_hex(abs(hashint8extended(n, $3 + 1)) % (1::bigint << 60)), 15, '0'))::uuid,
@@ -45,7 +46,7 @@ const insertBatch = statement<{ id: string }>(
      'bench', '{}', decode(repeat('00', 120), 'hex'), 'container', 0, 1 + shape % 8,
      case when shape % 5 = 0 then '{NVIDIA A100}'::text[] else '{}'::text[] end, 0, true, 500 * (1 + shape % 97),
      1024 * (1 + shape / 97), 0, 3, '{}', 86400000, 10000, 'QUEUED', 'PENDING', '', 1790000000000 + n,
-     1790000000000 + n
+     1790000000000 + n, lpad(to_hex(abs(hashint8extended(n / 10, $3 + 4))), 32, '0')::uuid
    from generate_series($1::bigint, $2::bigint - 1) as n
      cross join lateral (select abs(hashint8extended(n, $3 + 2)) % $4::int as shape) s
      cross join lateral (select abs(hashint8extended(n, $3 + 3)) % $5::int as queue) q
@@ -73,7 +74,7 @@ export async function measureStored(setting: StoredSetting): Promise<StoredMeasu
   await using db = openDatabase({ service: "scheduler", urls: database.urls, log });
   const clock = { nowMs: () => Date.now() };
   const live = createMirror(clock);
-  await live.rebuild(db.core);
+  await transaction(db.core, (tx) => live.rebuild(tx), oneMoment);
   const before = await setting.liveBytes();
   let following = 0;
   await enqueue(db.core, setting, async (ids) => {
@@ -86,7 +87,7 @@ export async function measureStored(setting: StoredSetting): Promise<StoredMeasu
   setting.progress("restarting");
   const rebuilt = createMirror(clock);
   const started = performance.now();
-  await rebuilt.rebuild(db.core);
+  await transaction(db.core, (tx) => rebuilt.rebuild(tx), oneMoment);
   const rebuildSeconds = (performance.now() - started) / 1000;
   const hash = live.waiting.hash();
   if (rebuilt.waiting.hash() !== hash) throw new Error("the rebuilt picture has another hash");

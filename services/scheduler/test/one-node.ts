@@ -19,7 +19,7 @@ import type { Preemption } from "@fastgpu/scheduling/plan";
 import { testDatabase } from "@fastgpu/testkit/database";
 import { quiet } from "@fastgpu/testkit/log";
 import { commitLeases, type Committed } from "../src/cycle/commit.ts";
-import { createMirror, type Mirror } from "../src/cycle/mirror.ts";
+import { createMirror, oneMoment, type Mirror } from "../src/cycle/mirror.ts";
 import { commitPreemptions, type Preempted } from "../src/cycle/preempt.ts";
 import { parseTask } from "../src/spec/task-spec.ts";
 import { readAttempts, type StoredAttempt } from "../src/store/attempts.ts";
@@ -141,7 +141,7 @@ export class OneNode implements AsyncDisposable {
   /** The mirror as a new leader reads it. */
   async mirror(): Promise<Mirror> {
     const mirror = createMirror(this.clock);
-    await mirror.rebuild(this.core);
+    await transaction(this.core, (tx) => mirror.rebuild(tx), oneMoment);
     return mirror;
   }
 

@@ -2,10 +2,11 @@ import { randomBytes } from "node:crypto";
 import { idToUuid, newId, type OrgId, type ProjectId, type TaskId } from "@fastgpu/domain/ids";
 import { openDatabase } from "@fastgpu/postgres/database";
 import { statement, type Querier } from "@fastgpu/postgres/pool";
+import { transaction } from "@fastgpu/postgres/transaction";
 import { testDatabase } from "@fastgpu/testkit/database";
 import { quiet } from "@fastgpu/testkit/log";
 import { expect, test } from "vitest";
-import { createMirror } from "../src/cycle/mirror.ts";
+import { createMirror, oneMoment } from "../src/cycle/mirror.ts";
 import { insertTasks } from "../src/store/submits.ts";
 import { readTasks } from "../src/store/tasks.ts";
 
@@ -87,7 +88,7 @@ async function open() {
 test("a picture rebuilt from the database equals the one that followed every change", async () => {
   await using db = await open();
   const live = createMirror(clock);
-  await live.rebuild(db.core);
+  await transaction(db.core, (tx) => live.rebuild(tx), oneMoment);
   const ids = await queue(
     db.core,
     Array.from({ length: 300 }, (_, at) => ({
@@ -106,7 +107,7 @@ test("a picture rebuilt from the database equals the one that followed every cha
   await live.refresh(db.core, { tasks: ids.slice(0, 30), nodes: [] });
 
   const rebuilt = createMirror(clock);
-  await rebuilt.rebuild(db.core);
+  await transaction(db.core, (tx) => rebuilt.rebuild(tx), oneMoment);
   expect(rebuilt.waiting.size).toBe(300 - 10 + 1);
   expect(rebuilt.waiting.hash()).toBe(live.waiting.hash());
   const byId = (mirror: typeof live) =>
@@ -117,12 +118,44 @@ test("a picture rebuilt from the database equals the one that followed every cha
   expect(rebuilt.waiting.hash()).not.toBe(live.waiting.hash());
 });
 
+test("what commits while a picture is read is in it wholly or not at all, and comes in by its mark", async () => {
+  await using db = await open();
+  const [kept, cancelled, array] = await queue(db.core, [
+    { atMs: 1_000 },
+    { atMs: 1_001 },
+    { atMs: 1_002, elements: 5 },
+  ]);
+  const mirror = createMirror(clock);
+  const before = createMirror(clock);
+  await transaction(db.core, (tx) => before.rebuild(tx), oneMoment);
+  const marked = await transaction(
+    db.core,
+    async (tx) => {
+      await readTasks(tx, [kept!]);
+      // A kind of task that the snapshot does not know, and the end of one that it does.
+      const late = await queue(db.core, [{ atMs: 1_003, gpus: 8, priority: 3 }]);
+      await db.core.query(cancel, [idToUuid(cancelled!)]);
+      await db.core.query(cancel, [idToUuid(array!)]);
+      expect(await mirror.rebuild(tx)).toEqual([]);
+      return [...late, cancelled!, array!];
+    },
+    oneMoment,
+  );
+  expect(mirror.waiting.hash()).toBe(before.waiting.hash());
+  await mirror.refresh(db.core, { tasks: marked, nodes: [] });
+  const after = createMirror(clock);
+  const toFold = await transaction(db.core, (tx) => after.rebuild(tx), oneMoment);
+  expect(toFold).toEqual([array]);
+  expect(after.waiting.size).toBe(2);
+  expect(mirror.waiting.hash()).toBe(after.waiting.hash());
+});
+
 test("a task in the columns means to the planner what its row says", async () => {
   await using db = await open();
   const mirror = createMirror(clock);
   const [id] = await queue(db.core, [{ atMs: 5_000, gpus: 2, priority: 7 }]);
   const [row] = await readTasks(db.core, [id!]);
-  await mirror.rebuild(db.core);
+  await transaction(db.core, (tx) => mirror.rebuild(tx), oneMoment);
   const [planned] = mirror.planState().tasks;
   const { demand, priority, stopGraceMs, maxRuntimeMs, epoch } = row!;
   expect(planned).toMatchObject({ id, org, project, demand, priority, stopGraceMs, maxRuntimeMs });
@@ -137,7 +170,7 @@ test("a plan sees the first of every line and the number behind them, and the ne
     Array.from({ length: 10 }, (_, at) => ({ atMs: 1_000 + at })),
   );
   const [lone] = await queue(db.core, [{ atMs: 9_000, gpus: 2 }]);
-  await mirror.rebuild(db.core);
+  await transaction(db.core, (tx) => mirror.rebuild(tx), oneMoment);
   const seen = () => mirror.planState().tasks.map(({ id }) => id);
   expect(new Set(seen())).toEqual(new Set([...long.slice(0, 4), lone]));
   expect(mirror.planState().behind).toMatchObject([{ project, tasks: 6, gpus: 6 }]);
@@ -150,7 +183,7 @@ test("a plan sees the first of every line and the number behind them, and the ne
     db.core,
     Array.from({ length: 20 }, (_, at) => ({ atMs: 10_000 + at, gpus: 3 + at })),
   );
-  await mirror.rebuild(db.core);
+  await transaction(db.core, (tx) => mirror.rebuild(tx), oneMoment);
   expect(mirror.planState().tasks).toHaveLength(8);
   const first = mirror.planState().tasks.map(({ id }) => id);
   expect(first).toContain(long[0]);

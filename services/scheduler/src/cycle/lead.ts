@@ -5,6 +5,7 @@ import { aborted } from "@fastgpu/lifecycle/signals";
 import type { Term } from "@fastgpu/postgres/leader";
 import { readEventHead } from "@fastgpu/postgres/outbox";
 import type { Pool } from "@fastgpu/postgres/pool";
+import { transaction } from "@fastgpu/postgres/transaction";
 import type { Logger } from "@fastgpu/telemetry/log";
 import { contextFromTraceparent, formatTraceparent } from "@fastgpu/telemetry/trace-context";
 import type { Tracing } from "@fastgpu/telemetry/tracing";
@@ -15,7 +16,7 @@ import type { CycleContext, Holds } from "./context.ts";
 import { runCycle } from "./cycle.ts";
 import type { Dirty } from "./dirty.ts";
 import { createLooked } from "./looked.ts";
-import { createMirror } from "./mirror.ts";
+import { createMirror, oneMoment } from "./mirror.ts";
 import type { FundingTimes } from "./money.ts";
 import { createPlanning } from "./planning.ts";
 
@@ -44,7 +45,7 @@ export async function lead(options: LeadOptions, term: Term): Promise<void> {
   const mirror = createMirror(options.clock);
   dirty.clear();
   const head = await readEventHead(core);
-  const cancelled = await mirror.rebuild(core);
+  const cancelled = await transaction(core, (tx) => mirror.rebuild(tx), oneMoment);
   await voidOrphanedHolds(options, term.epoch);
   log.info({ waiting: mirror.waiting.size, nodes: mirror.nodes.size }, "picture rebuilt");
   const policy = await followPolicy({

@@ -2,6 +2,7 @@ import { countIndices } from "@fastgpu/domain/index-set";
 import type { Clock } from "@fastgpu/domain/clock";
 import type { NodeId, TaskId } from "@fastgpu/domain/ids";
 import type { Querier } from "@fastgpu/postgres/pool";
+import type { TransactionOptions, Tx } from "@fastgpu/postgres/transaction";
 import {
   type PlanLease,
   type PlanNode,
@@ -17,10 +18,10 @@ import {
   type StoredGpu,
   type StoredNode,
 } from "../store/nodes.ts";
-import { readFreshTasks } from "../store/fresh.ts";
+import { readCouldWait } from "../store/fresh.ts";
 import { readPastUsage, type PastUsage } from "../store/past-usage.ts";
 import { readQueues } from "../store/queues.ts";
-import { readPastTasks, readTasks, type StoredTask } from "../store/tasks.ts";
+import { readTasks, type StoredTask } from "../store/tasks.ts";
 import { createUsageBook, readPast } from "./past.ts";
 import { createWaitingTasks, type WaitingTasks } from "./waiting.ts";
 import type { WindowBounds } from "./window.ts";
@@ -39,8 +40,8 @@ export interface Mirror {
   /** Tasks that could be placed now. */
   readonly waiting: WaitingTasks;
   readonly nodes: ReadonlyMap<NodeId, MirroredNode>;
-  /** Reads everything; answers the arrays whose cancel is not folded yet. */
-  rebuild(db: Querier): Promise<readonly TaskId[]>;
+  /** Reads everything, in a transaction as of {@link oneMoment}; answers the arrays whose cancel is not folded yet. */
+  rebuild(tx: Tx): Promise<readonly TaskId[]>;
   /** Reads marked rows again; answers the tasks that were read. */
   refresh(
     db: Querier,
@@ -56,9 +57,11 @@ export interface Mirror {
   noteLeased(ids: Iterable<TaskId>): void;
 }
 
-const pageSize = 5_000;
-/** Tasks that never ran take little room: more of them are read at once. */
-const freshPageSize = 50_000;
+/** What a whole picture is read in: a task that changes meanwhile is marked, and read again after it. */
+export const oneMoment: TransactionOptions = { isolation: "REPEATABLE READ", readOnly: true };
+
+/** Rows that are taken in at once: some tens of milliseconds in which nothing else of the process runs. */
+const pageRows = 10_000;
 
 /** An empty mirror; call `rebuild` first. `window` bounds what a plan looks at, see {@link createWaitingTasks}. */
 export function createMirror(clock: Clock, window?: WindowBounds): Mirror {
@@ -98,25 +101,24 @@ export function createMirror(clock: Clock, window?: WindowBounds): Mirror {
   return {
     waiting,
     nodes,
-    async rebuild(db) {
+    async rebuild(tx) {
       waiting.clear();
       nodes.clear();
-      for await (const page of readFreshTasks(db, freshPageSize)) waiting.putFresh(page);
       const cancelled: TaskId[] = [];
-      for (let after: TaskId | undefined; ;) {
-        const page = await readPastTasks(db, after, pageSize);
-        await put(db, page);
-        for (const task of page) {
+      for await (const { fresh, others } of readCouldWait(tx, pageRows)) {
+        waiting.putFresh(fresh);
+        if (others.length === 0) continue;
+        const tasks = await readTasks(tx, others);
+        await put(tx, tasks);
+        for (const task of tasks) {
           if (task.array !== undefined && task.cancelRequested) cancelled.push(task.id);
         }
-        after = page.at(-1)?.id;
-        if (page.length < pageSize) break;
       }
-      await refreshQueues(db);
-      usage.restart(await readPastUsage(db), clock.nowMs());
-      const stored = await readAllNodes(db);
+      await refreshQueues(tx);
+      usage.restart(await readPastUsage(tx), clock.nowMs());
+      const stored = await readAllNodes(tx);
       const ids = stored.map((node) => node.id);
-      putNodes(stored, await readGpusOf(db, ids), await readLiveAttempts(db));
+      putNodes(stored, await readGpusOf(tx, ids), await readLiveAttempts(tx));
       return cancelled;
     },
     async refresh(db, marked) {

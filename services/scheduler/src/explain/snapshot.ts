@@ -1,10 +1,10 @@
 import type { Clock } from "@fastgpu/domain/clock";
 import { uuidToId, type AttemptId } from "@fastgpu/domain/ids";
-import { statement, type Pool, type Querier } from "@fastgpu/postgres/pool";
-import { transaction } from "@fastgpu/postgres/transaction";
+import { statement, type Pool } from "@fastgpu/postgres/pool";
+import { transaction, type Tx } from "@fastgpu/postgres/transaction";
 import type { PlanState } from "@fastgpu/scheduling/plan";
 import type { SchedulingPolicy } from "@fastgpu/scheduling/scheduling-policy";
-import { createMirror } from "../cycle/mirror.ts";
+import { createMirror, oneMoment } from "../cycle/mirror.ts";
 import { readPolicyInForce } from "../policy/follow.ts";
 import type { WindowBounds } from "../cycle/window.ts";
 import type { StoredGpu } from "../store/nodes.ts";
@@ -42,10 +42,7 @@ export function createSnapshots(core: Pool, clock: Clock): Snapshots {
   const start = (): Promise<Snapshot> => {
     const startedMs = clock.nowMs();
     staleMs = Infinity;
-    const reading = transaction(core, (tx) => readSnapshot(tx, clock), {
-      isolation: "REPEATABLE READ",
-      readOnly: true,
-    });
+    const reading = transaction(core, (tx) => readSnapshot(tx, clock), oneMoment);
     reading.then(
       ({ state }) => {
         const endedMs = clock.nowMs();
@@ -75,10 +72,10 @@ const selectTasks = statement<{ id: string; display_name: string }>(
 /** An explanation counts who is before a task, so it looks at all of them, as far as memory bears it. */
 const wholeLine: WindowBounds = { tasks: 1_000_000, perLine: 1_000_000 };
 
-async function readSnapshot(db: Querier, clock: Clock): Promise<Snapshot> {
+async function readSnapshot(tx: Tx, clock: Clock): Promise<Snapshot> {
   const mirror = createMirror(clock, wholeLine);
-  await mirror.rebuild(db);
-  const rows = await db.query(selectTasks);
+  await mirror.rebuild(tx);
+  const rows = await tx.query(selectTasks);
   const names = new Map(rows.map((row) => [uuidToId("task", row.id), row.display_name]));
   const gpus = new Map<string, StoredGpu>();
   const stopGraceMs = new Map<AttemptId, number>();
@@ -86,7 +83,7 @@ async function readSnapshot(db: Querier, clock: Clock): Promise<Snapshot> {
     for (const gpu of mirrored.gpus) gpus.set(gpu.id, gpu);
     for (const attempt of mirrored.attempts) stopGraceMs.set(attempt.id, attempt.stopGraceMs);
   }
-  const history = await readHistory(db, names);
-  const { policy } = await readPolicyInForce(db);
+  const history = await readHistory(tx, names);
+  const { policy } = await readPolicyInForce(tx);
   return { state: mirror.planState(), policy, history, stopGraceMs, gpus };
 }

@@ -1,7 +1,9 @@
-import { uuidToId, type OrgId, type ProjectId } from "@fastgpu/domain/ids";
+import { uuidToId, type OrgId, type ProjectId, type TaskId } from "@fastgpu/domain/ids";
+import { readByCursor } from "@fastgpu/postgres/cursor";
 import { statement, type Querier } from "@fastgpu/postgres/pool";
+import type { Tx } from "@fastgpu/postgres/transaction";
 import type { PlanTask } from "@fastgpu/scheduling/plan";
-import { demandOf, fresh, type DemandColumns } from "./tasks.ts";
+import { couldWait, demandOf, fresh, type DemandColumns } from "./tasks.ts";
 
 /** What a task needs and is worth: tasks of one class differ in whose they are and in their age only. */
 export type TaskClass = Pick<
@@ -30,18 +32,20 @@ const classKey = `concat_ws('|', runtime, gpu_count, gpu_models, gpu_min_memory_
   memory_mib, disk_mib, replicas, topology, preemptible, priority, stop_grace_ms, max_runtime_ms)`;
 const leafKey = "concat_ws('|', project_id, principal)";
 
-interface FreshRow {
+interface LiveRow {
   id: string;
   submitted: number;
   leaf: string;
-  class: string;
+  /** Null where the task is not fresh. */
+  class: string | null;
 }
 
-const selectPage = statement<FreshRow>(
-  "tasks_fresh_page",
+// In order of the column: `order by id` alone means the text above, and sorts all rows by it.
+const selectLive = statement<LiveRow>(
+  "tasks_that_could_wait",
   `select encode(uuid_send(id), 'hex') as id, coalesce(submitted_ms, created_ms)::float8 as submitted,
-     ${leafKey} as leaf, ${classKey} as class
-   from tasks where ${fresh} and id > $1 order by id limit $2`,
+     ${leafKey} as leaf, case when ${fresh} then ${classKey} end as class
+   from tasks where ${couldWait} order by tasks.id`,
 );
 
 interface KindRow extends DemandColumns {
@@ -63,40 +67,38 @@ const selectKinds = statement<KindRow>(
   `select *, ${leafKey} as leaf, ${classKey} as class from tasks where id = any($1::uuid[])`,
 );
 
-/** Reads all tasks that never ran and wait for nothing but a place, in order of their ids, in pages. */
-export async function* readFreshTasks(db: Querier, pageSize: number): AsyncIterable<FreshTask[]> {
+/** A part of what was read: see {@link readCouldWait}. */
+export interface LivePage {
+  readonly fresh: readonly FreshTask[];
+  /** Tasks with a past, a time to wait for or elements: to be read whole. */
+  readonly others: readonly TaskId[];
+}
+
+/** Reads all tasks that could be placed, and all arrays that have not ended, in order of their ids, in pages. */
+export async function* readCouldWait(tx: Tx, pageRows: number): AsyncIterable<LivePage> {
   const leaves = new Map<string, Leaf>();
   const classes = new Map<string, TaskClass>();
-  const ask = (after: string): Promise<FreshRow[]> => {
-    const answer = db.query(selectPage, [after, pageSize]);
-    // Asked for ahead, it may fail before it is looked at; whoever awaits it is told.
-    answer.catch(() => undefined);
-    return answer;
-  };
-  for (let next = ask("0".repeat(32)); ;) {
-    const page = await next;
-    const last = page.at(-1);
-    if (last === undefined) return;
-    next = ask(last.id);
-    await learnKinds(db, page, { leaves, classes });
-    yield page.flatMap((row) => {
-      const leaf = leaves.get(row.leaf);
-      const kind = classes.get(row.class);
-      // A task of a kind that is gone again was taken away since the page was read.
-      if (leaf === undefined || kind === undefined) return [];
-      return [{ uuid: row.id, submittedMs: row.submitted, leaf, class: kind }];
-    });
+  for await (const page of readByCursor(tx, selectLive, pageRows)) {
+    await learnKinds(tx, page, { leaves, classes });
+    const found: FreshTask[] = [];
+    const others: TaskId[] = [];
+    for (const { id: uuid, submitted: submittedMs, leaf, class: kind } of page) {
+      if (kind === null) others.push(uuidToId("task", uuid));
+      else found.push({ uuid, submittedMs, leaf: leaves.get(leaf)!, class: classes.get(kind)! });
+    }
+    yield { fresh: found, others };
   }
 }
 
 /** Reads what the classes and leaves of a page are, one task of each that is not known yet. */
 async function learnKinds(
   db: Querier,
-  page: readonly FreshRow[],
+  page: readonly LiveRow[],
   known: { leaves: Map<string, Leaf>; classes: Map<string, TaskClass> },
 ): Promise<void> {
   const unknown = new Map<string, string>();
   for (const row of page) {
+    if (row.class === null) continue;
     if (!known.leaves.has(row.leaf)) unknown.set(`leaf ${row.leaf}`, row.id);
     if (!known.classes.has(row.class)) unknown.set(`class ${row.class}`, row.id);
   }

@@ -218,6 +218,10 @@ function toTask(row: TaskRow): StoredTask {
   };
 }
 
+/** Tasks that could be placed now or at a time, and arrays that have not ended, whose cancel may have to be folded. */
+export const couldWait = `state not in ('DRAFT', 'SUCCEEDED', 'FAILED', 'CANCELLED')
+  and (array_count is not null or (state = 'QUEUED' and waiting_for = 0 and not cancel_requested))`;
+
 /** Plain tasks that never ran and wait for nothing but a place. */
 export const fresh = `state = 'QUEUED' and attempt_count = 0 and array_count is null and not_before_ms = 0
   and waiting_for = 0 and not cancel_requested and carried_gpu_ms = 0 and carried_preemptions = 0
@@ -230,11 +234,6 @@ const selectByIds = statement<TaskRow>(
 const lockByIds = statement<TaskRow>(
   "tasks_lock_by_ids",
   "select * from tasks where id = any($1::uuid[]) order by id for update",
-);
-const selectLive = statement<TaskRow>(
-  "tasks_live",
-  `select * from tasks where state not in ('DRAFT', 'SUCCEEDED', 'FAILED', 'CANCELLED') and not (${fresh})
-     and id > $1 order by id limit $2`,
 );
 const selectOne = statement<TaskRow>(
   "task_by_id",
@@ -253,16 +252,6 @@ export async function readTasks(db: Querier, ids: readonly TaskId[]): Promise<St
 /** As {@link readTasks}, each row locked until the transaction ends. */
 export async function lockTasks(tx: Querier, ids: readonly TaskId[]): Promise<StoredTask[]> {
   return (await tx.query(lockByIds, [ids.map(idToUuid)])).map(toTask);
-}
-
-/** Tasks that are neither drafts nor ended and not {@link fresh}, in order of id, after an id. */
-export async function readPastTasks(
-  db: Querier,
-  after: TaskId | undefined,
-  limit: number,
-): Promise<StoredTask[]> {
-  const from = after === undefined ? "00000000-0000-0000-0000-000000000000" : idToUuid(after);
-  return (await db.query(selectLive, [from, limit])).map(toTask);
 }
 
 /** One task of a project. */
