@@ -48,6 +48,11 @@ export const defaultParameters: DefaultParameters = {
 const priceUnit = 2 ** 37;
 const worthUnit = 1024;
 
+/** One number for a (negative) change of gap worth and, beneath it, a loss of node worth. */
+function score(change: number, loss: number): number {
+  return change * priceUnit - Math.min(priceUnit - 1, Math.round(loss * worthUnit));
+}
+
 class DefaultPolicy implements Policy {
   readonly name = "default";
   readonly anyNode = false;
@@ -96,13 +101,39 @@ class DefaultPolicy implements Policy {
     return gapPrices(demands, stock);
   }
 
+  /** The loss of gap worth exactly, that of node worth by the slopes of U at the state. */
   bound(slot: number, shape: Shape): number {
-    return this.pick(slot, shape, this.picked, undefined) * priceUnit;
+    const { worth } = this;
+    const host = worth.leastHostLoss(slot, shape.family);
+    if (shape.gpus === 0) return score(0, host);
+    if (shape.gpuMilli >= 1000) {
+      const idle = shape.mig === undefined ? worth.leastIdleLoss(slot, shape.gpus) : 0;
+      return score(-1000 * shape.gpus, host + idle);
+    }
+    if (shape.gpus > 1) return score(this.pickSeveral(slot, shape, this.picked), host);
+    return this.shareBound(slot, shape, host);
   }
 
-  /** Whole GPUs cost the same gap worth everywhere. */
-  flatBound(shape: Shape): boolean {
-    return shape.gpus === 0 || shape.gpuMilli >= 1000;
+  /** The bound for a share of one GPU: the best of the GPUs that lose least gap worth. */
+  private shareBound(slot: number, shape: Shape, host: number): number {
+    const { states } = this.context.cluster;
+    const { fitter } = this.context;
+    const base = states.base[slot]!;
+    const end = base + states.gpus[slot]!;
+    let best = Number.NEGATIVE_INFINITY;
+    let loss = 0;
+    let lastGap = -1;
+    for (let at = base; at < end; at++) {
+      const gap = states.gap[at]!;
+      if (gap === lastGap || !fitter.gpuFits(at, shape)) continue;
+      lastGap = gap;
+      const change = this.change(gap, shape);
+      if (change < best) continue;
+      const gapLoss = this.worth.leastGapLoss(slot, gap, Math.max(0, gap - shape.gpuMilli));
+      loss = change > best ? gapLoss : Math.min(loss, gapLoss);
+      best = change;
+    }
+    return score(best, host + loss);
   }
 
   tighten(slot: number, shape: Shape): number {
@@ -116,7 +147,7 @@ class DefaultPolicy implements Policy {
   private scoreOf(slot: number, shape: Shape, taken: HostDemand): number {
     const price = this.pick(slot, shape, this.picked, taken);
     const loss = this.worth.of(slot) - this.worth.after({ slot, shape, taken }, this.picked);
-    return price * priceUnit - Math.min(priceUnit - 1, Math.round(loss * worthUnit));
+    return score(price, loss);
   }
 
   choose(slot: number, shape: Shape, positions: number[]): void {

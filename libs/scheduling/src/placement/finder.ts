@@ -202,11 +202,8 @@ export class Finder {
       view.bounds.set(slot, never, lastOrder);
       return;
     }
-    const { policy } = this;
-    // A bound that tells nothing would have to be tightened at the top anyway.
-    const tight = policy.tighten !== undefined && policy.flatBound?.(shape) === true;
-    const bound = tight ? policy.tighten!(slot, shape) : policy.bound(slot, shape);
-    view.open[slot] = tight ? 0 : 1;
+    const bound = this.policy.bound(slot, shape);
+    view.open[slot] = 1;
     view.bounds.set(slot, bound, this.order[slot]!);
   }
 }

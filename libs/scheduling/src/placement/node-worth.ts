@@ -13,6 +13,10 @@ interface ModelTable {
   readonly milli: Int32Array;
   /** The classes of group k are in `columns` from start[k] to start[k + 1]. */
   readonly start: Int32Array;
+  /** The groups before this one ask for whole GPUs. */
+  readonly shares: number;
+  /** By thousandths: the first group of shares that ask for no more. */
+  readonly reach: Int16Array;
   /**
    * Per class: CPU and memory that it needs, the gap worth that one thousandth of a core
    * and one MiB carry for it, and its weight.
@@ -21,6 +25,13 @@ interface ModelTable {
 }
 
 const classColumns = 5;
+
+/** What is known of a slot: U, its slopes by CPU and memory, then those by group. */
+const cpuSlopeAt = 1;
+const memorySlopeAt = 2;
+const slopeAt = 3;
+/** Part of U by which the sums behind a loss may be off: far above rounding, far below a loss. */
+const roundingPart = 2 ** -40;
 
 /** A shape that goes to a state; `taken` is the shape itself, or less for a bound. */
 export interface WorthStep {
@@ -36,7 +47,13 @@ export class NodeWorth {
   private prices: GapPrices = new Int32Array(1001);
   private tables: ModelTable[] = [];
   private epoch = 0;
+  /**
+   * By slot: U; what U loses with a thousandth of a core and with a MiB; and by group of classes
+   * what it loses with a thousandth of room in this group (of whole GPUs: with one fit less), of
+   * shares in this group and all smaller ones.
+   */
   private known = new Float64Array(0);
+  private width = slopeAt;
   private knownStamp = new Int32Array(0);
   private knownEpoch = new Int32Array(0);
   private readonly gaps: Int32Array;
@@ -53,23 +70,140 @@ export class NodeWorth {
     this.prices = prices;
     const weighted = classWeights(this.cluster, mix, this.parameters);
     this.tables = this.cluster.kinds.models.map((model) => this.table(weighted, model));
+    const groups = this.tables.reduce((most, table) => Math.max(most, table.groups), 0);
+    this.width = slopeAt + groups + 1;
   }
 
   /** U of the state in a slot. */
   of(slot: number): number {
+    const at = this.learn(slot);
+    return this.known[at]!;
+  }
+
+  /**
+   * No more than U loses when the host gives this much. Within what limits each class now U is
+   * linear, beyond it U only falls faster (it is a sum of least values), so its slopes bound
+   * every loss from below.
+   */
+  leastHostLoss(slot: number, { cpuMillis, memoryMib }: HostDemand): number {
+    const at = this.learn(slot);
+    const { known } = this;
+    return (
+      known[at + cpuSlopeAt]! * cpuMillis +
+      known[at + memorySlopeAt]! * memoryMib -
+      known[at]! * roundingPart
+    );
+  }
+
+  /** The same for what `gpus` idle GPUs add to that loss. */
+  leastIdleLoss(slot: number, gpus: number): number {
     const { states } = this.cluster;
-    if (this.known.length < states.slots) {
-      this.known = new Float64Array(states.users.length);
+    const table = this.tableOf(slot);
+    if (table === undefined) return 0;
+    const at = this.learn(slot) + slopeAt;
+    const { known } = this;
+    const idle = states.idle[slot]!;
+    let loss = known[at + table.shares]! * gpus * 1000;
+    for (let group = 0; group < table.shares; group++) {
+      const wanted = table.gpus[group]!;
+      const fits = Math.trunc(idle / wanted) - Math.trunc((idle - gpus) / wanted);
+      loss += known[at + group]! * fits;
+    }
+    return loss;
+  }
+
+  /** The same for a gap that shrinks. */
+  leastGapLoss(slot: number, gap: number, left: number): number {
+    if (gap >= 1000 && left === 0) return this.leastIdleLoss(slot, 1);
+    const table = this.tableOf(slot);
+    if (table === undefined) return 0;
+    const at = this.learn(slot) + slopeAt;
+    const { known, prices } = this;
+    const both = known[at + table.reach[left]!]!;
+    const before = known[at + table.reach[gap]!]!;
+    const loss = both * (prices[gap]! - prices[left]!) + (before - both) * prices[gap]!;
+    if (gap < 1000) return loss;
+    return loss + this.leastIdleLoss(slot, 1) - known[at + table.shares]! * 1000;
+  }
+
+  private tableOf(slot: number): ModelTable | undefined {
+    const { states, kinds } = this.cluster;
+    if (states.gpus[slot] === 0) return undefined;
+    return this.tables[kinds.kinds[states.kind[states.base[slot]!]!]!.modelId];
+  }
+
+  /** Makes known what is asked of a slot; answers where it stands. */
+  private learn(slot: number): number {
+    const { states } = this.cluster;
+    const { width } = this;
+    if (this.knownStamp.length < states.slots || this.known.length < states.slots * width) {
+      this.known = new Float64Array(states.users.length * width);
       this.knownStamp = new Int32Array(states.users.length).fill(-1);
       this.knownEpoch = new Int32Array(states.users.length);
     }
+    const at = slot * width;
     if (this.knownStamp[slot] !== states.stamp[slot] || this.knownEpoch[slot] !== this.epoch) {
       this.knownStamp[slot] = states.stamp[slot]!;
       this.knownEpoch[slot] = this.epoch;
       this.load(slot);
-      this.known[slot] = this.worth(slot, states.cpuMillis[slot]!, states.memoryMib[slot]!);
+      this.known.fill(0, at, at + width);
+      this.known[at] = this.sloped(slot, at);
     }
-    return this.known[slot]!;
+    return at;
+  }
+
+  /** `worth` of the slot as it is, with its slopes. */
+  private sloped(slot: number, into: number): number {
+    const { states } = this.cluster;
+    const table = this.tableOf(slot);
+    if (table === undefined) return 0;
+    const cpu = states.cpuMillis[slot]!;
+    const memory = states.memoryMib[slot]!;
+    const count = states.gpus[slot]!;
+    const { gaps, prices, known } = this;
+    const idle = this.sort(count);
+    const { start, columns } = table;
+    let reached = 0;
+    let shareWorth = 0;
+    let sum = 0;
+    let cpuSlope = 0;
+    let memorySlope = 0;
+    for (let group = 0; group < table.groups; group++) {
+      const milli = table.milli[group]!;
+      let room: number;
+      if (milli >= 1000) {
+        const gpus = table.gpus[group]!;
+        room = Math.floor(idle / gpus) * gpus * 1000;
+      } else {
+        while (reached < count && gaps[reached]! >= milli) shareWorth += prices[gaps[reached++]!]!;
+        room = shareWorth;
+      }
+      if (room === 0) continue;
+      const end = start[group + 1]!;
+      let roomSlope = 0;
+      for (let at = start[group]!; at < end; at += classColumns) {
+        if (cpu < columns[at]!) break;
+        if (memory < columns[at + 1]!) continue;
+        const byCpu = cpu * columns[at + 2]!;
+        const byMemory = memory * columns[at + 3]!;
+        const weight = columns[at + 4]!;
+        let use = byCpu < room ? byCpu : room;
+        if (byMemory < use) {
+          use = byMemory;
+          if (memory > 0) memorySlope += weight * columns[at + 3]!;
+        } else if (use === room) roomSlope += weight;
+        else if (cpu > 0) cpuSlope += weight * columns[at + 2]!;
+        sum += weight * use;
+      }
+      known[into + slopeAt + group] =
+        milli >= 1000 ? roomSlope * table.gpus[group]! * 1000 : roomSlope;
+    }
+    const first = into + slopeAt + table.shares;
+    for (let at = into + slopeAt + table.groups - 1; at >= first; at--)
+      known[at]! += known[at + 1]!;
+    known[into + cpuSlopeAt] = cpuSlope;
+    known[into + memorySlopeAt] = memorySlope;
+    return sum;
   }
 
   /** U of the state after the step took the GPUs at `positions`. */
@@ -93,11 +227,9 @@ export class NodeWorth {
     for (let i = 0; i < states.gpus[slot]!; i++) this.gaps[i] = states.gap[end - i]!;
   }
 
-  private worth(slot: number, cpu: number, memory: number): number {
-    const { states, kinds } = this.cluster;
-    const count = states.gpus[slot]!;
-    if (count === 0) return 0;
-    const { gaps, prices } = this;
+  /** Brings the gaps that were read into order, widest first; answers how many are whole GPUs. */
+  private sort(count: number): number {
+    const { gaps } = this;
     for (let i = 1; i < count; i++) {
       const gap = gaps[i]!;
       let at = i;
@@ -106,6 +238,15 @@ export class NodeWorth {
     }
     let idle = 0;
     while (idle < count && gaps[idle]! >= 1000) idle++;
+    return idle;
+  }
+
+  private worth(slot: number, cpu: number, memory: number): number {
+    const { states, kinds } = this.cluster;
+    const count = states.gpus[slot]!;
+    if (count === 0) return 0;
+    const { gaps, prices } = this;
+    const idle = this.sort(count);
     const table = this.tables[kinds.kinds[states.kind[states.base[slot]!]!]!.modelId];
     if (table === undefined) return 0;
     const { start, columns } = table;
@@ -161,10 +302,18 @@ export class NodeWorth {
     for (const [index, members] of sorted.entries()) {
       start[index + 1] = start[index]! + members.length * classColumns;
     }
+    const milli = Int32Array.from(sorted, (members) => members[0]!.shape.gpuMilli);
+    const shares = milli.filter((amount) => amount >= 1000).length;
+    const reach = Int16Array.from({ length: 1001 }, (_, gap) => {
+      const first = milli.findIndex((amount) => amount < 1000 && amount <= gap);
+      return first < 0 ? milli.length : first;
+    });
     return {
       groups: sorted.length,
       gpus: Int32Array.from(sorted, (members) => members[0]!.shape.gpus),
-      milli: Int32Array.from(sorted, (members) => members[0]!.shape.gpuMilli),
+      milli,
+      shares,
+      reach,
       start,
       columns: Float64Array.from(sorted.flat().flatMap((entry) => this.columns(entry))),
     };

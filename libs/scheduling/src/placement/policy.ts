@@ -36,8 +36,6 @@ export interface Policy {
    * shape that asks for no more than `Shape.family` it is the score.
    */
   tighten?(slot: number, shape: Shape): number;
-  /** True for a shape whose `bound` is the same for all states; absent where there is none. */
-  flatBound?(shape: Shape): boolean;
   /** The exact score, for a state where the shape fits. */
   score(slot: number, shape: Shape): number;
   /** Writes the GPUs to use (canonical positions) into `positions`. */

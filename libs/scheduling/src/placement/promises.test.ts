@@ -165,6 +165,23 @@ describe("promises of placement", () => {
     fc.assert(property, { numRuns: 400 });
   });
 
+  test("no bound is below the score it stands for", () => {
+    const property = fc.property(nodesArbitrary, eventsArbitrary, (nodes, events) => {
+      const engine = engineOf(nodes, "default");
+      play(engine, events, (shape) => {
+        engine.find(shape);
+        const { cluster, fitter, policy } = engine;
+        for (let slot = 0; slot < cluster.states.slots; slot++) {
+          if (cluster.states.users[slot] === 0 || !fitter.fits(slot, shape)) continue;
+          const tightened = policy.tighten!(slot, shape);
+          expect(policy.bound(slot, shape)).toBeGreaterThanOrEqual(tightened);
+          expect(tightened).toBeGreaterThanOrEqual(policy.score(slot, shape));
+        }
+      });
+    });
+    fc.assert(property, { numRuns: 400 });
+  });
+
   test("a task that fits somewhere is never refused", () => {
     const property = fc.property(
       nodesArbitrary,
