@@ -1,6 +1,14 @@
 import type { GpuId } from "@fastgpu/domain/ids";
 import { migProfiles } from "./placement/mig.ts";
-import type { Demand, GpuPart, HeldPart } from "./plan.ts";
+import type { Demand, GpuPart, HeldPart, SharedGrade } from "./plan.ts";
+
+/** The grades of shares, strongest first. */
+export const sharedGrades: readonly SharedGrade[] = [
+  "dmem_mps",
+  "dmem_timeslice",
+  "mps",
+  "timeslice",
+];
 
 /** Thousandths of one GPU that a part of it counts; a GPU alone counts 1000, and so does an unknown profile. */
 export function milliOfPart(part: GpuPart | HeldPart | undefined): number {

@@ -266,7 +266,7 @@ function observeArrivals(fleet: Fleet, seen: Set<string>, tasks: readonly PlanTa
   for (const task of fresh) {
     if (seen.has(task.id)) continue;
     seen.add(task.id);
-    const shape = fleet.shapeOf(task.demand, task.demand.gpuModels);
+    const shape = fleet.shapeOf(task, task.demand.gpuModels);
     if (shape !== undefined) fleet.free.observe(shape);
   }
   if (seen.size <= 100_000) return;

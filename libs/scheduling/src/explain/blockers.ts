@@ -1,6 +1,6 @@
 import type { BlockReason } from "../placement/checks.ts";
 import type { FitReport } from "../placement/explain.ts";
-import type { Demand, PlanNode, PlanTask, Rng } from "../plan.ts";
+import type { PlanNode, PlanTask, Rng } from "../plan.ts";
 import { emptyFleet } from "../planning/fleet.ts";
 
 /** A check that nodes fail: those of the placement engine, and two of the cluster's own. */
@@ -39,8 +39,8 @@ export function blockersOf(task: PlanTask, nodes: readonly PlanNode[], rng: Rng)
   const [run, other] = [true, false].map((runs) =>
     nodes.filter((node) => node.runtimes.includes(runtime) === runs),
   ) as [PlanNode[], PlanNode[]];
-  const free = reportOf(task.demand, run, rng);
-  const wrong = reportOf(task.demand, other, rng);
+  const free = reportOf(task, run, rng);
+  const wrong = reportOf(task, other, rng);
   const counts = new Map<BlockCheck, TaskBlocker>();
   const add = (check: BlockCheck, count: number, alone: number): void => {
     if (count === 0) return;
@@ -59,10 +59,9 @@ export function blockersOf(task: PlanTask, nodes: readonly PlanNode[], rng: Rng)
     ...node,
     gpus: node.gpus.map((gpu) => (excluded.has(gpu.id) ? { ...gpu, free: false } : gpu)),
   }));
-  const left =
-    excluded.size === 0 ? free.fitting : reportOf(task.demand, withoutExcluded, rng).fitting;
+  const left = excluded.size === 0 ? free.fitting : reportOf(task, withoutExcluded, rng).fitting;
   add("gpu_excluded", free.fitting - left, free.fitting - left);
-  const fitting = left > 0 && onlyMixed(task.demand, withoutExcluded, rng) ? 0 : left;
+  const fitting = left > 0 && onlyMixed(task, withoutExcluded, rng) ? 0 : left;
   add("gpu_model_mixed", left - fitting, left - fitting);
   const blockers = [...counts.values()].sort(
     (a, b) => b.nodes - a.nodes || b.nodesOtherwiseFit - a.nodesOtherwiseFit,
@@ -71,23 +70,30 @@ export function blockersOf(task: PlanTask, nodes: readonly PlanNode[], rng: Rng)
 }
 
 /** Whether no node has enough GPUs of any one of the models. */
-function onlyMixed(demand: Demand, nodes: readonly PlanNode[], rng: Rng): boolean {
+function onlyMixed(of: Subject, nodes: readonly PlanNode[], rng: Rng): boolean {
+  const { demand } = of;
   return (
     demand.gpuModels.length > 1 &&
     demand.gpuModels.every(
-      (model) => reportOf({ ...demand, gpuModels: [model] }, nodes, rng).fitting === 0,
+      (model) =>
+        reportOf({ ...of, demand: { ...demand, gpuModels: [model] } }, nodes, rng).fitting === 0,
     )
   );
 }
 
-function reportOf(demand: Demand, nodes: readonly PlanNode[], rng: Rng): FitReport {
+/** Whose demand is looked at. */
+type Subject = Pick<PlanTask, "demand" | "org">;
+
+function reportOf(of: Subject, nodes: readonly PlanNode[], rng: Rng): FitReport {
+  const { demand } = of;
   const fleet = emptyFleet({ policy: "bestfit", rng });
   fleet.sync(nodes);
-  const shape = fleet.shapeOf(demand, demand.gpuModels);
+  const shape = fleet.shapeOf(of, demand.gpuModels);
   if (shape !== undefined) return fleet.free.explain(shape);
   // The engine takes no request this large: all nodes have too few, and one GPU tells what else there is.
   const rest = { ...demand, gpuCount: Math.min(1, demand.gpuCount) };
-  const one = demand.gpuCount > maxGpus ? fleet.shapeOf(rest, rest.gpuModels) : undefined;
+  const one =
+    demand.gpuCount > maxGpus ? fleet.shapeOf({ ...of, demand: rest }, rest.gpuModels) : undefined;
   const few = { reason: "gpu_count", nodes: nodes.length, nodesOtherwiseFit: 0 } as const;
   if (one === undefined)
     return { nodes: nodes.length, fitting: 0, blockers: nodes.length > 0 ? [few] : [] };

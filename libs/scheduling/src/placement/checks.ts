@@ -31,7 +31,7 @@ interface Check {
 }
 
 /** Whether a GPU of this kind could serve the shape when idle. */
-function kindAllowed(shape: Shape, kind: GpuKind): boolean {
+export function kindAllowed(shape: Shape, kind: GpuKind): boolean {
   return (
     modelAllowed(shape, kind) &&
     (shape.allowSimulated || !kind.simulated) &&

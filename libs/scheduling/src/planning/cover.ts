@@ -1,12 +1,14 @@
+import type { Shape } from "../placement/shapes.ts";
 import type { PlanGpu, PlanTask } from "../plan.ts";
 import type { Entry, Held } from "./fleet.ts";
+import type { GpuRoom } from "./gpu-room.ts";
 import type { Ground } from "./ground.ts";
 
 /** A holder of resources that may be given up, on one node. */
 export interface Holding<T> {
   readonly holder: T;
   readonly entry: Entry;
-  readonly held: Pick<Held, "shape" | "gpus">;
+  readonly held: Pick<Held, "shape" | "gpus" | "starts">;
 }
 
 /** How to choose among holders. */
@@ -40,6 +42,9 @@ interface Spot<T> {
   readonly holdings: readonly Holding<T>[];
   /** Whether a GPU will do, by position. */
   readonly fits: readonly boolean[];
+  /** The GPUs in detail and what one member asks of them, on a node that gives out parts. */
+  readonly parts: { readonly room: GpuRoom; readonly shape: Shape } | undefined;
+  /** GPUs that one member could have: free ones that will do, or with room for its part. */
   gpus: number;
   cpuMillis: number;
   memoryMib: number;
@@ -86,6 +91,8 @@ function placeOf({ node }: Entry, kind: string): string | undefined {
 function spotsOf<T>(ground: Ground, options: CoverOptions<T>): Spot<T>[] {
   const { task, models, holdings, avoid } = options;
   const { demand, excludedGpus } = task;
+  const shape = ground.fleet.shapeOf(task, models);
+  if (shape === undefined) return [];
   const wanted = new Set(models);
   const willDo = (gpu: PlanGpu): boolean =>
     (wanted.size === 0 || wanted.has(gpu.model)) &&
@@ -94,14 +101,17 @@ function spotsOf<T>(ground: Ground, options: CoverOptions<T>): Spot<T>[] {
     !excludedGpus.includes(gpu.id);
   const spots: Spot<T>[] = [];
   for (const entry of ground.fleet.inOrder) {
-    const { node, index, held, alike } = entry;
+    const { node, index, held, alike, shared } = entry;
     if (!node.acceptsWork || held === undefined || !node.runtimes.includes(demand.runtime))
       continue;
     const count = node.gpus.length;
     if (count < demand.gpuCount || avoid?.(index) === true) continue;
+    if (demand.part !== undefined && !shared) continue;
     let fits: readonly boolean[];
     let gpus: number;
-    if (alike && excludedGpus.length === 0 && count > 0) {
+    let parts: Spot<T>["parts"];
+    if (shared) ({ fits, gpus, parts } = partsOf(ground, entry, { task, shape }));
+    else if (alike && excludedGpus.length === 0 && count > 0) {
       // Looked at once for all of them.
       const good = willDo(node.gpus[0]!);
       if (!good && demand.gpuCount > 0) continue;
@@ -112,8 +122,8 @@ function spotsOf<T>(ground: Ground, options: CoverOptions<T>): Spot<T>[] {
       gpus = ground.freeGpus(index).filter((at) => fits[at]).length;
     }
     const spot: Spot<T> = {
-      ...{ entry, holdings: holdings(index), fits, gpus, cpuMillis: 0, memoryMib: 0, diskMib: 0 },
-      ...{ members: 0, next: undefined },
+      ...{ entry, holdings: holdings(index), fits, parts, gpus },
+      ...{ cpuMillis: 0, memoryMib: 0, diskMib: 0, members: 0, next: undefined },
     };
     ground.readHost(index, spot);
     if (mayEver(spot, task)) spots.push(spot);
@@ -129,8 +139,31 @@ const lists = [true, false].map((value) =>
 const sameForAll = (count: number, value: boolean): readonly boolean[] =>
   lists[value ? 0 : 1]![count]!;
 
+function partsOf(ground: Ground, { node, index }: Entry, of: { task: PlanTask; shape: Shape }) {
+  const { task, shape } = of;
+  const room = ground.gpuRoom(index);
+  const fits = room.usable(shape).map((usable, at) => usable && mayHave(node.gpus[at]!, task));
+  return { fits, gpus: room.count(shape, fits), parts: { room, shape } };
+}
+
+/** Whether nothing keeps a GPU from this very task. */
+const mayHave = ({ id, reservedFor }: PlanGpu, task: PlanTask): boolean =>
+  !task.excludedGpus.includes(id) && (reservedFor === undefined || reservedFor === task.id);
+
+/** A spot to try on. */
+const copyOf = <T>(spot: Spot<T>): Spot<T> =>
+  spot.parts === undefined
+    ? { ...spot }
+    : { ...spot, parts: { ...spot.parts, room: spot.parts.room.copy() } };
+
 /** Whether one member would fit with all holders gone. */
-function mayEver<T>(spot: Spot<T>, { demand }: PlanTask): boolean {
+function mayEver<T>(spot: Spot<T>, task: PlanTask): boolean {
+  if (spot.parts !== undefined) {
+    const all = copyOf(spot);
+    for (const { held } of spot.holdings) free(all, held);
+    return hasRoom(all, task);
+  }
+  const { demand } = task;
   let { gpus, cpuMillis, memoryMib, diskMib } = spot;
   for (const { held } of spot.holdings) {
     gpus += fitting(spot, held);
@@ -165,7 +198,13 @@ function hasRoom<T>(spot: Spot<T>, { demand }: PlanTask): boolean {
 
 /** Adds what a holder has on the node to what is free there, or takes it away again (`sign` -1). */
 function free<T>(spot: Spot<T>, held: Holding<T>["held"], sign: 1 | -1 = 1): void {
-  spot.gpus += sign * fitting(spot, held);
+  if (spot.parts === undefined) spot.gpus += sign * fitting(spot, held);
+  else {
+    const { room, shape } = spot.parts;
+    if (sign > 0) room.give(held);
+    else room.take(held);
+    spot.gpus = room.count(shape, spot.fits);
+  }
   spot.cpuMillis += sign * held.shape.cpuMillis;
   spot.memoryMib += sign * held.shape.memoryMib;
   spot.diskMib += sign * held.shape.diskMib;
@@ -208,7 +247,11 @@ function coverWithin<T>(
     cost = total === "sum" ? cost + more : Math.max(cost, more);
     if (cost >= atMost) return undefined;
     const { demand } = task;
-    best.gpus -= demand.gpuCount;
+    if (best.parts === undefined) best.gpus -= demand.gpuCount;
+    else {
+      best.parts.room.place(best.parts.shape, best.fits);
+      best.gpus = best.parts.room.count(best.parts.shape, best.fits);
+    }
     best.cpuMillis -= demand.cpuMillis;
     best.memoryMib -= demand.memoryMib;
     best.diskMib -= demand.diskMib;
@@ -246,10 +289,12 @@ function leastCost<T>(spot: Spot<T>, options: CoverOptions<T>, gone: ReadonlySet
     for (const other of spot.holdings) {
       if (other.holder === holder) gpus += fitting(spot, other.held);
     }
-    if (gpus > 0) least = Math.min(least, total === "sum" ? cost(holder) / gpus : cost(holder));
+    // Of parts it may take several for one GPU, and one may do for several.
+    const rated = total === "sum" && spot.parts === undefined;
+    if (gpus > 0) least = Math.min(least, rated ? cost(holder) / gpus : cost(holder));
   }
   // A little less, for what rounding may add.
-  return total === "sum" ? least * lacking * (1 - 1e-9) : least;
+  return total === "sum" && spot.parts === undefined ? least * lacking * (1 - 1e-9) : least;
 }
 
 function mayTake<T>({ entry }: Spot<T>, spreadOver: string, used: ReadonlySet<string>): boolean {
@@ -265,11 +310,13 @@ function nextOf<T>(
 ): { holders: readonly T[]; cost: number } | null {
   const { task, cost, total, before = () => 0 } = options;
   if (hasRoom(spot, task)) return { holders: [], cost: 0 };
-  const trial = { ...spot };
+  const trial = copyOf(spot);
   const chosen: Holding<T>[] = [];
   const left = spot.holdings.filter(({ holder }) => !gone.has(holder));
-  const perGpu = ({ holder, held }: Holding<T>): number =>
-    total === "sum" ? cost(holder) / Math.max(1, held.gpus.length) : cost(holder);
+  const perGpu = ({ holder, held }: Holding<T>): number => {
+    const gpus = (held.gpus.length * held.shape.gpuMilli) / 1000;
+    return total === "sum" && gpus > 0 ? cost(holder) / gpus : cost(holder);
+  };
   const order = left
     .map((each) => ({ each, rate: perGpu(each) }))
     .toSorted((a, b) => a.rate - b.rate || before(a.each.holder, b.each.holder))

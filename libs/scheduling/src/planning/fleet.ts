@@ -3,7 +3,8 @@ import { PlacementEngine, type PolicyName } from "../placement/engine.ts";
 import type { LearnedMix } from "../placement/mix.ts";
 import type { NodeSpec } from "../placement/nodes.ts";
 import { checkRequest, emptyRequest, type Shape } from "../placement/shapes.ts";
-import type { Demand, PlanGpu, PlanLease, PlanNode, Rng } from "../plan.ts";
+import type { PlanGpu, PlanLease, PlanNode, PlanTask, Rng } from "../plan.ts";
+import { heldRequest, isShared, overdrawn, requestOf, takenMilli } from "./parts.ts";
 
 /** Largest node that a worker may announce. */
 const maxGpusPerNode = 64;
@@ -13,14 +14,17 @@ export interface Held {
   readonly lease: PlanLease;
   readonly shape: Shape;
   readonly gpus: readonly number[];
+  /** Of MIG instances, the first memory slice of each. */
+  readonly starts?: readonly number[];
 }
 
-/** GPUs of a node that only one task may take, by position. */
+/** A GPU of a node that only one task may take, by position, as far as nothing holds it. */
 export interface Kept {
-  /** Free for it now. */
-  readonly idle: readonly number[];
-  /** Not leased and not free yet, e.g. being cleaned: about to be. */
-  readonly busy: readonly number[];
+  readonly at: number;
+  /** Free for it now; otherwise not leased and not free yet, e.g. being cleaned: about to be. */
+  readonly idle: boolean;
+  /** What keeps the rest of it from being given out; undefined: there is no rest. */
+  readonly fill: Shape | undefined;
 }
 
 /** One node as the fleet has it. */
@@ -30,12 +34,14 @@ export interface Entry {
   readonly index: number;
   /** What runs on it; undefined where it is more than the node has, so that the engine has none of it. */
   readonly held: readonly Held[] | undefined;
-  /** Its GPUs that are reserved and not leased. */
-  readonly kept: ReadonlyMap<TaskId, Kept>;
+  /** Its GPUs that are reserved and not leased as a whole. */
+  readonly kept: ReadonlyMap<TaskId, readonly Kept[]>;
   /** Tasks for which a lease that holds one of its GPUs is being stopped. */
   readonly clearing: readonly TaskId[];
   /** All its GPUs are of one kind: what holds for the first holds for each. */
   readonly alike: boolean;
+  /** Whether any of its GPUs is given out in parts. */
+  readonly shared: boolean;
 }
 
 /**
@@ -50,7 +56,7 @@ export class Fleet {
   /** The GPUs' nodes and positions. */
   readonly gpus = new Map<GpuId, { readonly index: number; readonly at: number }>();
   /** GPUs that only one task may take and that nothing holds, by task. */
-  readonly keptFor = new Map<TaskId, { index: number; at: number; idle: boolean }[]>();
+  readonly keptFor = new Map<TaskId, (Kept & { readonly index: number })[]>();
   /** Nodes with GPUs that are, or will be, reserved for a task. */
   readonly nodesFor = new Map<TaskId, Set<number>>();
   /** Tasks for which GPUs are still being freed. */
@@ -88,11 +94,10 @@ export class Fleet {
         this.clearing.add(task);
         note(task, index);
       }
-      for (const [task, { idle, busy }] of kept) {
+      for (const [task, gpus] of kept) {
         const own = this.keptFor.get(task) ?? [];
-        for (const at of idle) own.push({ index, at, idle: true });
-        for (const at of busy) own.push({ index, at, idle: false });
-        if (busy.length > 0) this.clearing.add(task);
+        for (const each of gpus) own.push({ ...each, index });
+        if (gpus.some(({ idle }) => !idle)) this.clearing.add(task);
         note(task, index);
         this.keptFor.set(task, own);
       }
@@ -119,19 +124,9 @@ export class Fleet {
     return this.byIndex[index]?.node.runtimes.includes(runtime) ?? false;
   }
 
-  /** The demand as the engine's class; undefined where no engine takes such a request. */
-  shapeOf(demand: Demand, models: readonly string[]): Shape | undefined {
-    const request = {
-      ...emptyRequest,
-      gpus: demand.gpuCount,
-      gpuMilli: demand.gpuCount > 0 ? 1000 : 0,
-      gpuMemoryMib: demand.gpuCount > 0 ? demand.gpuMinMemoryMib : 0,
-      models: demand.gpuCount > 0 && models.length > 0 ? models : null,
-      allowSimulated: demand.simulatedOk,
-      cpuMillis: demand.cpuMillis,
-      memoryMib: demand.memoryMib,
-      diskMib: demand.diskMib,
-    };
+  /** What a task demands as the engine's class; undefined where no engine takes such a request. */
+  shapeOf(of: Pick<PlanTask, "demand" | "org">, models: readonly string[]): Shape | undefined {
+    const request = requestOf(of, models);
     return checkRequest(request) === undefined ? this.free.shape(request) : undefined;
   }
 
@@ -163,33 +158,76 @@ export class Fleet {
   private enter(node: PlanNode, index: number): Entry {
     const alike = areAlike(node.gpus);
     const positions = new Map(node.gpus.map(({ id }, at) => [id, at]));
-    const held = node.running.map((lease) => this.holds(lease, positions));
+    const held = node.running.map((lease) => this.holds(lease, node, positions));
     // A node that announces less than what runs on it takes nothing more until that has ended.
-    if (holdsMoreThanItHas(node)) {
+    const shared = isShared(node);
+    if (holdsMoreThanItHas(node) || (shared && overdrawn(node, held))) {
       this.free.replaceNode(index, { ...specOf(node, false), schedulable: false }, []);
-      return { node, index, held: undefined, kept: new Map(), clearing: [], alike };
+      return { node, index, held: undefined, kept: new Map(), clearing: [], alike, shared };
     }
-    const leased = new Set(held.flatMap(({ gpus }) => gpus));
-    const kept = keptOf(node, leased);
-    const clearing = [...leased].flatMap((at) => node.gpus[at]!.reservedFor ?? []);
-    const blocks = [...kept.values()].flatMap(({ idle, busy }) =>
-      [...idle, ...busy].map((at) => ({ shape: this.oneGpu, gpus: [at] })),
+    const kept = this.keptOf(node, held);
+    // Whoever holds a part of a reserved GPU may stay, unless it was told to stop.
+    const leaving = shared
+      ? held.filter(({ lease, shape }) => lease.stopping || isWhole(shape))
+      : held;
+    const clearing = [...new Set(leaving.flatMap(({ gpus }) => gpus))].flatMap(
+      (at) => node.gpus[at]!.reservedFor ?? [],
     );
-    this.free.replaceNode(index, specOf(node, false), [...held, ...blocks]);
-    return { node, index, held, kept, clearing, alike };
+    this.free.replaceNode(index, specOf(node, false), []);
+    for (const { shape, gpus, starts } of held) {
+      this.free.take(
+        shape,
+        starts === undefined ? { node: index, gpus } : { node: index, gpus, starts },
+      );
+    }
+    for (const { at, fill } of [...kept.values()].flat()) {
+      if (fill !== undefined) this.free.take(fill, { node: index, gpus: [at] });
+    }
+    return { node, index, held, kept, clearing, alike, shared };
   }
 
-  private holds(lease: PlanLease, positions: ReadonlyMap<GpuId, number>): Held {
+  /** What keeps so much of one GPU from being given out, on a GPU that this organisation shares ("": nobody). */
+  filler(milli: number, owner: string): Shape {
+    if (milli >= 1000) return this.oneGpu;
+    return this.free.shape({ ...emptyRequest, gpus: 1, gpuMilli: milli, owner });
+  }
+
+  private holds(lease: PlanLease, node: PlanNode, positions: ReadonlyMap<GpuId, number>): Held {
     // A GPU that the worker no longer lists holds nothing that could be given out.
-    const gpus = lease.gpus.flatMap((id) => positions.get(id) ?? []);
+    const listed = lease.gpus.flatMap((id, nth) => {
+      const at = positions.get(id);
+      return at === undefined ? [] : [{ at, nth }];
+    });
+    const gpus = listed.map(({ at }) => at);
     const { cpuMillis, memoryMib, diskMib } = lease;
-    const gpuMilli = gpus.length > 0 ? 1000 : 0;
-    const request = { ...emptyRequest, gpus: gpus.length, gpuMilli };
-    return {
+    const host = { ...emptyRequest, gpus: gpus.length, cpuMillis, memoryMib, diskMib };
+    const part = heldRequest(
       lease,
-      gpus,
-      shape: this.free.shape({ ...request, cpuMillis, memoryMib, diskMib }),
-    };
+      gpus.map((at) => node.gpus[at]!),
+    );
+    const whole = { gpuMilli: gpus.length > 0 ? 1000 : 0 };
+    const shape = this.free.shape({ ...host, ...(part ?? whole) });
+    if (lease.part?.kind !== "mig" || shape.mig === undefined) return { lease, gpus, shape };
+    const { starts } = lease.part;
+    return { lease, gpus, shape, starts: listed.map(({ nth }) => starts[nth] ?? 0) };
+  }
+
+  /** Reserved GPUs of which nothing is leased, or parts only, by their task. */
+  private keptOf(node: PlanNode, held: readonly Held[]): Map<TaskId, Kept[]> {
+    const kept = new Map<TaskId, Kept[]>();
+    for (const [at, gpu] of node.gpus.entries()) {
+      if (gpu.reservedFor === undefined) continue;
+      const holders = held.filter(({ gpus }) => gpus.includes(at));
+      if (holders.some(({ shape }) => isWhole(shape))) continue;
+      const left = 1000 - takenMilli(holders);
+      const owner = holders[0]?.shape.owner ?? "";
+      const fill = left <= 0 ? undefined : this.filler(left, owner);
+      const own = kept.get(gpu.reservedFor);
+      const one = { at, idle: gpu.free, fill };
+      if (own === undefined) kept.set(gpu.reservedFor, [one]);
+      else own.push(one);
+    }
+    return kept;
   }
 
   private forgetGpus({ node, index }: Entry): void {
@@ -219,17 +257,7 @@ const areAlike = (gpus: readonly PlanGpu[]): boolean =>
       mode === gpus[0]!.mode,
   );
 
-/** Reserved GPUs that nothing holds, by their task. */
-function keptOf(node: PlanNode, held: ReadonlySet<number>): Map<TaskId, Kept> {
-  const kept = new Map<TaskId, { idle: number[]; busy: number[] }>();
-  for (const [at, gpu] of node.gpus.entries()) {
-    if (gpu.reservedFor === undefined || held.has(at)) continue;
-    let own = kept.get(gpu.reservedFor);
-    if (own === undefined) kept.set(gpu.reservedFor, (own = { idle: [], busy: [] }));
-    (gpu.free ? own.idle : own.busy).push(at);
-  }
-  return kept;
-}
+const isWhole = ({ gpuMilli, mig }: Shape): boolean => gpuMilli >= 1000 && mig === undefined;
 
 /** Whether a worker came back with less than what still runs there. */
 function holdsMoreThanItHas(node: PlanNode): boolean {
@@ -243,8 +271,11 @@ function holdsMoreThanItHas(node: PlanNode): boolean {
 }
 
 function specOf(node: PlanNode, empty: boolean): NodeSpec {
-  const leased = new Set(node.running.flatMap(({ gpus }) => gpus));
-  // A GPU that is neither free nor leased nor kept for a task (unknown, being cleaned, out of use) takes no lease.
+  const leased = new Set(
+    node.running.flatMap(({ gpus, part }) => (part === undefined ? gpus : [])),
+  );
+  // A GPU that is neither free nor leased nor kept for a task (unknown, being cleaned, out of use) takes no lease, nor
+  // does one of which parts are leased and no more are given out.
   const open = (gpu: PlanGpu): boolean =>
     empty || gpu.free || gpu.reservedFor !== undefined || leased.has(gpu.id);
   return {
@@ -259,8 +290,9 @@ function specOf(node: PlanNode, empty: boolean): NodeSpec {
       model: gpu.model,
       memoryMib: gpu.memoryMib,
       capacityMilli: open(gpu) ? 1000 : 0,
-      isolation: "exclusive",
+      isolation: gpu.mode?.isolation ?? "exclusive",
       simulated: gpu.simulated,
+      ...(gpu.mode?.isolation === "mig" ? { mig: gpu.mode.geometry } : {}),
     })),
   };
 }

@@ -4,8 +4,10 @@ import type { Draft } from "../placement/draft.ts";
 import { placeGang } from "../placement/gang.ts";
 import type { Shape } from "../placement/shapes.ts";
 import type { MemberPlace, PlanTask } from "../plan.ts";
-import type { Fleet } from "./fleet.ts";
+import type { Entry, Fleet, Held, Kept } from "./fleet.ts";
+import { GpuRoom, type GpuLeft } from "./gpu-room.ts";
 import type { Attempt } from "./line.ts";
+import { heldPartOf } from "./parts.ts";
 
 /** A place in the engine with what it takes. */
 export interface Taken {
@@ -13,11 +15,17 @@ export interface Taken {
   readonly place: EnginePlace;
 }
 
-/** A GPU that is kept for one task. */
-export interface KeptGpu extends Taken {
-  /** Free now; otherwise about to be. */
-  readonly idle: boolean;
+/** A GPU that is kept for one task, as far as others do not hold parts of it. */
+export interface KeptGpu extends Kept {
+  readonly task: TaskId;
+  readonly index: number;
   readonly key: string;
+}
+
+/** A moment of the trial to go back to. */
+interface Mark {
+  readonly steps: number;
+  readonly fillers: ReadonlyMap<string, readonly Taken[]>;
 }
 
 /** CPU, memory and disk of one node. */
@@ -37,12 +45,14 @@ export class Ground {
   private readonly draft: Draft;
   /** Nodes on which something is given back that is still held. */
   private readonly loose = new Set<number>();
-  /** Kept GPUs that are open now, or that their task has taken. */
-  private readonly opened = new Set<string>();
+  /** What keeps a kept GPU out of sight, by its key, where that has changed; nothing: it is open, or all of it is taken. */
+  private fillers = new Map<string, readonly Taken[]>();
   /** GPUs of attempts that end in this plan's draft, kept for their tasks. */
   private readonly keptNow = new Map<TaskId, KeptGpu[]>();
-  /** What this plan leases for sure, by node. */
+  /** What this plan leases for sure, by node … */
   private readonly leased = new Map<number, Host>();
+  /** … and on which parts of GPUs, on nodes that give out parts. */
+  private readonly leasedParts = new Map<number, readonly Taken[]>();
 
   constructor(fleet: Fleet) {
     this.fleet = fleet;
@@ -54,12 +64,13 @@ export class Ground {
     this.draft.rollback();
   }
 
-  mark(): number {
-    return this.draft.checkpoint();
+  mark(): Mark {
+    return { steps: this.draft.checkpoint(), fillers: new Map(this.fillers) };
   }
 
-  rollback(mark: number): void {
-    this.draft.rollback(mark);
+  rollback({ steps, fillers }: Mark): void {
+    this.draft.rollback(steps);
+    this.fillers = new Map(fillers);
   }
 
   /** Takes places for all members of a task on GPUs of these models (none: of any), or nothing; a plain task's on these nodes. */
@@ -68,7 +79,7 @@ export class Ground {
     models: readonly string[],
     nodes?: ReadonlySet<number>,
   ): Taken[] | undefined {
-    const shape = this.fleet.shapeOf(task.demand, models);
+    const shape = this.fleet.shapeOf(task, models);
     if (shape === undefined) return undefined;
     const excluded = this.exclude(task);
     const places = task.replicas === 1 ? this.one(task, shape, nodes) : this.gang(task, shape);
@@ -119,18 +130,31 @@ export class Ground {
     return place === undefined ? undefined : { shape, place };
   }
 
-  /** Takes free GPUs that a task must not get, for as long as its place is looked for. */
+  /** Takes what is free of GPUs that a task must not get, for as long as its place is looked for. */
   private exclude(task: PlanTask): Taken[] {
     return task.excludedGpus.flatMap((id) => {
       const known = this.fleet.gpus.get(id);
-      if (known === undefined) return [];
-      const taken = { shape: this.fleet.oneGpu, place: { node: known.index, gpus: [known.at] } };
-      return this.take(taken) ? [taken] : [];
+      return known === undefined ? [] : (this.fill(known.index, known.at) ?? []);
     });
+  }
+
+  /** Takes whatever is free of a GPU; undefined where nothing is. */
+  fill(index: number, at: number): Taken | undefined {
+    const { freeMilli, owner, kind } = this.gpuAt(index, at);
+    if (freeMilli <= 0) return undefined;
+    const { shapes } = this.fleet.free.cluster;
+    const tenant = kind.mig === undefined ? shapes.ownerName(owner) : "";
+    const taken = {
+      shape: this.fleet.filler(freeMilli, tenant),
+      place: { node: index, gpus: [at] },
+    };
+    return this.take(taken) ? taken : undefined;
   }
 
   /** Takes a given place, or answers false where it is not free. */
   take({ shape, place }: Taken): boolean {
+    if (shape.ownerId !== 0 && shape.mig === undefined && !this.mayShare(shape, place))
+      return false;
     try {
       this.draft.take(shape, place);
       return true;
@@ -145,81 +169,90 @@ export class Ground {
     this.draft.release(shape, place);
   }
 
+  /** Whether the organisation of a share may join whoever shares these GPUs now. */
+  private mayShare(shape: Shape, { node, gpus }: EnginePlace): boolean {
+    return gpus.every((at) => {
+      const { owner, freeMilli, kind } = this.gpuAt(node, at);
+      return owner === shape.ownerId || freeMilli >= kind.capacityMilli || kind.mig !== undefined;
+    });
+  }
+
   /** Opens a GPU that is kept for a task; one that is not free yet counts as about to be. */
   open(kept: KeptGpu): void {
-    this.give(kept);
-    this.opened.add(kept.key);
-    if (!kept.idle) this.loose.add(kept.place.node);
+    for (const each of this.fillersOf(kept)) this.give(each);
+    this.fillers.set(kept.key, []);
+    if (!kept.idle) this.loose.add(kept.index);
   }
 
-  /** Takes an open GPU out of sight again, unless it was taken. */
-  shut(kept: KeptGpu): void {
-    if (this.take(kept)) this.opened.delete(kept.key);
+  /** Takes what is free of a GPU that is kept for a task out of sight again; false: nothing is. */
+  shut(kept: KeptGpu): boolean {
+    const filler = this.fill(kept.index, kept.at);
+    if (filler === undefined) return false;
+    this.fillers.set(kept.key, [...this.fillersOf(kept), filler]);
+    return true;
   }
 
-  /** A rollback has taken these out of sight again. */
-  wereShut(kept: readonly KeptGpu[]): void {
-    for (const { key } of kept) this.opened.delete(key);
+  private fillersOf({ key, index, at, fill }: KeptGpu): readonly Taken[] {
+    const known = this.fillers.get(key);
+    if (known !== undefined) return known;
+    return fill === undefined ? [] : [{ shape: fill, place: { node: index, gpus: [at] } }];
   }
 
-  /** Gives back what a running attempt holds, as if it had ended. */
+  /** Gives back what a running attempt holds, as if it had ended; what of it is reserved stays out of others' sight. */
   end(attempt: Attempt): void {
     for (const { entry, held } of attempt.members) {
-      this.draft.release(held.shape, { node: entry.index, gpus: held.gpus });
+      this.draft.release(held.shape, placeOf(entry, held));
       this.loose.add(entry.index);
+    }
+    for (const kept of this.reservedOf(attempt)) {
+      if (!this.shut(kept)) continue;
+      const known = this.keptNow.get(kept.task);
+      if (known === undefined) this.keptNow.set(kept.task, [kept]);
+      else if (known.every(({ key }) => key !== kept.key)) known.push(kept);
     }
   }
 
   /** Puts an ended attempt back to where it runs; false, and nothing has changed, where that is taken. */
   resume(attempt: Attempt): boolean {
     const mark = this.mark();
+    const reserved = this.reservedOf(attempt);
+    for (const kept of reserved) this.open(kept);
     for (const { entry, held } of attempt.members) {
-      const place = { node: entry.index, gpus: held.gpus };
-      if (this.take({ shape: held.shape, place })) continue;
+      if (this.take({ shape: held.shape, place: placeOf(entry, held) })) continue;
       this.rollback(mark);
       return false;
     }
+    for (const kept of reserved) this.shut(kept);
     return true;
   }
 
-  /** GPUs that only this task may take and that nothing holds: each is out of sight until it is given. */
+  /** GPUs that only this task may take: each is out of sight until it is opened. */
   keptFor(task: TaskId): KeptGpu[] {
-    return this.allKept(task).filter(({ key }) => !this.opened.has(key));
-  }
-
-  /** Takes what is open of a task's kept GPUs, and free, out of sight again. */
-  shutAll(task: TaskId): void {
-    for (const each of this.allKept(task)) if (this.opened.has(each.key)) this.shut(each);
-  }
-
-  private allKept(task: TaskId): KeptGpu[] {
-    const { oneGpu: shape, keptFor } = this.fleet;
-    const kept = (keptFor.get(task) ?? []).map(({ index, at, idle }) => {
-      return { shape, place: { node: index, gpus: [at] }, idle, key: `${index} ${at}` };
+    const kept = (this.fleet.keptFor.get(task) ?? []).map((each): KeptGpu => {
+      return { ...each, task, key: `${each.index} ${each.at}` };
     });
-    return [...kept, ...(this.keptNow.get(task) ?? [])];
+    const now = this.keptNow.get(task);
+    if (now === undefined) return kept;
+    const keys = new Set(kept.map(({ key }) => key));
+    return [...kept, ...now.filter(({ key }) => !keys.has(key))];
   }
 
-  /** GPUs of a running attempt that are reserved for another task than this one. */
-  reservedOf({ members }: Attempt, task: TaskId): (KeptGpu & { readonly task: TaskId })[] {
+  /** Takes what is free of a task's kept GPUs out of sight again. */
+  shutAll(task: TaskId): void {
+    for (const each of this.keptFor(task)) this.shut(each);
+  }
+
+  /** GPUs of a running attempt that are reserved for a task. */
+  private reservedOf({ members }: Attempt): KeptGpu[] {
     return members.flatMap(({ entry, held }) =>
-      held.gpus.flatMap((at) => {
-        const { reservedFor } = entry.node.gpus[at]!;
-        if (reservedFor === undefined || reservedFor === task) return [];
+      held.gpus.flatMap((at): KeptGpu[] => {
+        const { reservedFor: task } = entry.node.gpus[at]!;
+        if (task === undefined) return [];
         const { index } = entry;
-        const place = { node: index, gpus: [at] };
-        const key = `${index} ${at}`;
-        return [{ shape: this.fleet.oneGpu, place, idle: false, key, task: reservedFor }];
+        const known = entry.kept.get(task)?.find((each) => each.at === at);
+        return [{ at, idle: false, fill: undefined, ...known, index, key: `${index} ${at}`, task }];
       }),
     );
-  }
-
-  /** Takes a GPU that an attempt gives up out of sight of all but one task. */
-  keep(task: TaskId, gpu: KeptGpu): void {
-    if (!this.take(gpu)) return;
-    const known = this.keptNow.get(task);
-    if (known === undefined) this.keptNow.set(task, [gpu]);
-    else known.push(gpu);
   }
 
   /** Positions of GPUs on a node that are free on this ground. */
@@ -228,6 +261,24 @@ export class Ground {
     const { slot, order } = nodes[index]!;
     const base = states.base[slot]!;
     return order.filter((_, at) => states.freeMilli[base + at]! >= 1000);
+  }
+
+  private gpuAt(index: number, at: number): GpuLeft {
+    const { nodes, states, kinds } = this.fleet.free.cluster;
+    const { slot, order } = nodes[index]!;
+    const column = states.base[slot]! + order.indexOf(at);
+    return {
+      kind: kinds.kinds[states.kind[column]!]!,
+      freeMilli: states.freeMilli[column]!,
+      freeMib: states.freeMib[column]!,
+      owner: states.owner[column]!,
+    };
+  }
+
+  /** The GPUs of a node as they are on this ground, to try who has to go. */
+  gpuRoom(index: number): GpuRoom {
+    const { gpus } = this.fleet.at(index).node;
+    return new GpuRoom(gpus.map((_, at) => this.gpuAt(index, at)));
   }
 
   /** How many of them. */
@@ -260,14 +311,20 @@ export class Ground {
   /** Whether all of these places are free in truth, and not only once something has ended. */
   isThere(taken: readonly Taken[], task: TaskId): boolean {
     const needs = new Map<number, Host>();
+    const rooms = new Map<number, GpuRoom>();
     for (const { shape, place } of taken) {
       if (!this.loose.has(place.node)) continue;
-      const { node } = this.fleet.at(place.node);
+      const entry = this.fleet.at(place.node);
       const free = place.gpus.every((at) => {
-        const gpu = node.gpus[at]!;
+        const gpu = entry.node.gpus[at]!;
         return gpu.free && (gpu.reservedFor === undefined || gpu.reservedFor === task);
       });
       if (!free) return false;
+      if (entry.shared && place.gpus.length > 0) {
+        let room = rooms.get(place.node);
+        if (room === undefined) rooms.set(place.node, (room = this.trueRoom(entry)));
+        if (!room.take({ shape, ...place })) return false;
+      }
       addTo(needs, place.node, shape);
     }
     for (const [index, need] of needs) {
@@ -281,18 +338,45 @@ export class Ground {
     return true;
   }
 
+  /** The GPUs of a node with all that runs there and what this plan leases for sure. */
+  private trueRoom({ index, node, held }: Entry): GpuRoom {
+    const room = new GpuRoom(
+      node.gpus.map(({ memoryMib }, at) => {
+        const { kind } = this.gpuAt(index, at);
+        return { kind, freeMilli: kind.capacityMilli, freeMib: memoryMib, owner: 0 };
+      }),
+    );
+    for (const each of held ?? []) room.take(each);
+    for (const { shape, place } of this.leasedParts.get(index) ?? [])
+      room.take({ shape, ...place });
+    return room;
+  }
+
   /** Notes places that this plan leases (`sign` 1), or does not after all (-1). */
   note(taken: readonly Taken[], sign: 1 | -1): void {
-    for (const { shape, place } of taken) addTo(this.leased, place.node, shape, sign);
+    for (const each of taken) {
+      const { node } = each.place;
+      addTo(this.leased, node, each.shape, sign);
+      if (!this.fleet.at(node).shared) continue;
+      const on = this.leasedParts.get(node) ?? [];
+      this.leasedParts.set(node, sign > 0 ? [...on, each] : on.filter((other) => other !== each));
+    }
   }
 
   /** The places in the terms of the plan. */
   toMembers(taken: readonly Taken[]): MemberPlace[] {
-    return taken.map(({ place }) => {
+    return taken.map(({ shape, place }) => {
       const { node } = this.fleet.at(place.node);
-      return { node: node.id, gpus: place.gpus.map((at) => node.gpus[at]!.id) };
+      const on = place.gpus.map((at) => node.gpus[at]!);
+      const part = heldPartOf(shape, on, place.starts);
+      const gpus = on.map(({ id }) => id);
+      return part === undefined ? { node: node.id, gpus } : { node: node.id, gpus, part };
     });
   }
+}
+
+function placeOf({ index }: Entry, { gpus, starts }: Held): EnginePlace {
+  return starts === undefined ? { node: index, gpus } : { node: index, gpus, starts };
 }
 
 function addTo(sums: Map<number, Host>, index: number, shape: Host, sign: 1 | -1 = 1): void {

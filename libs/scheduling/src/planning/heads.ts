@@ -156,8 +156,9 @@ export class Heads {
   }): Stand {
     const { index, members, models, task, startMs } = of;
     const { demand } = task;
+    const { node, shared } = this.ground.fleet.at(index);
+    if (shared) return { index, members, gpus: this.standOnParts(of) };
     const free = new Set(this.ground.freeGpus(index));
-    const { node } = this.ground.fleet.at(index);
     const usable = node.gpus.flatMap((gpu, at) => {
       const willDo =
         (models.length === 0 || models.includes(gpu.model)) &&
@@ -182,13 +183,41 @@ export class Heads {
     return { index, members, gpus: order.slice(0, members * demand.gpuCount).map(({ at }) => at) };
   }
 
+  /** The GPUs that the head has parts of, or has whole on a node that gives out parts, with all gone that ends by its start. */
+  private standOnParts(of: {
+    index: number;
+    members: number;
+    models: readonly string[];
+    task: PlanTask;
+    startMs: number;
+  }): readonly number[] {
+    const { index, members, models, task, startMs } = of;
+    const { fleet } = this.ground;
+    const shape = fleet.shapeOf(task, models);
+    if (shape === undefined) return [];
+    const room = this.ground.gpuRoom(index);
+    for (const { holder, held } of this.holdingsOn(index)) {
+      if (this.endOf(holder) <= startMs) room.give(held);
+    }
+    const { node } = fleet.at(index);
+    const usable = room.usable(shape);
+    for (const [at, { id }] of node.gpus.entries()) {
+      if (task.excludedGpus.includes(id)) usable[at] = false;
+    }
+    const gpus = new Set<number>();
+    for (let member = 0; member < members; member++) {
+      for (const at of room.place(shape, usable) ?? []) gpus.add(at);
+    }
+    return [...gpus];
+  }
+
   private hold(head: Head, stand: Stand, holdings: readonly Holding<Ender>[]): void {
     const { ground } = this;
     const { index, members } = stand;
-    const free = new Set(ground.freeGpus(index));
-    const { oneGpu } = ground.fleet;
     for (const at of stand.gpus) {
-      if (free.has(at)) this.take({ shape: oneGpu, place: { node: index, gpus: [at] } });
+      // Of a GPU that is shared, whatever is left of it.
+      const ghost = ground.fill(index, at);
+      if (ghost !== undefined) this.ghosts.push(ghost);
     }
     const { demand } = head.task;
     const left = ground.freeHost(index);

@@ -1,6 +1,7 @@
 import { placeGang } from "../placement/gang.ts";
 import type { PlacementEngine } from "../placement/engine.ts";
 import type { FitReport } from "../placement/explain.ts";
+import { migProfiles } from "../placement/mig.ts";
 import type { PlanReservation, PlanTask, WaitReason } from "../plan.ts";
 import type { LimitHit } from "./budget.ts";
 import type { Fleet } from "./fleet.ts";
@@ -50,9 +51,13 @@ export function capacityReason(fleet: Fleet, task: PlanTask): WaitReason {
   if (fleet.entries.size === 0) {
     return { reason: "NO_CAPACITY", message: "no worker has joined yet" };
   }
-  const shape = fleet.shapeOf(demand, demand.gpuModels);
+  const shape = fleet.shapeOf(task, demand.gpuModels);
   if (shape === undefined) {
-    return { reason: "UNSATISFIABLE", message: "no node is ever this large" };
+    const message =
+      demand.part?.kind === "mig" && !migProfiles.has(demand.part.profile)
+        ? `no GPU is ever divided into ${demand.part.profile}`
+        : "no node is ever this large";
+    return { reason: "UNSATISFIABLE", message };
   }
   const runs = [...fleet.entries.values()].filter(({ node }) =>
     node.runtimes.includes(demand.runtime),
@@ -81,7 +86,7 @@ function mostMembers(fleet: Fleet, engine: PlacementEngine, task: PlanTask): num
       : [task.demand.gpuModels];
   let most = 0;
   for (const models of lists) {
-    const known = fleet.shapeOf(task.demand, models);
+    const known = fleet.shapeOf(task, models);
     if (known === undefined) continue;
     const shape = engine.shape(known);
     const fits = (count: number): boolean => {

@@ -87,9 +87,8 @@ export class PlanRoom implements Room {
 
   private tryPlace(slot: Slot, wish: Wish): boolean {
     const { job } = wish;
-    const kept = this.ground.keptFor(job.task.id);
+    const idle = this.ground.keptFor(job.task.id).filter((each) => each.idle);
     const mark = this.ground.mark();
-    const idle = kept.filter((each) => each.idle);
     for (const each of idle) this.ground.open(each);
     const taken = this.tryAll(wish);
     if (taken !== undefined) {
@@ -97,7 +96,6 @@ export class PlanRoom implements Room {
       return this.accept(slot, job, taken);
     }
     this.ground.rollback(mark);
-    this.ground.wereShut(idle);
     return this.placeSoon(slot, wish);
   }
 
@@ -106,27 +104,19 @@ export class PlanRoom implements Room {
     const { ground } = this;
     const { job } = wish;
     const { id } = job.task;
-    const kept = ground.keptFor(id);
     const ending = this.stopping.filter((attempt) => !this.ended.has(attempt));
-    if (ending.length === 0 && kept.length === 0) return false;
+    if (ending.length === 0 && ground.keptFor(id).length === 0) return false;
     const mark = ground.mark();
-    for (const each of kept) ground.open(each);
-    for (const attempt of ending) ground.end(attempt);
     // What is reserved for others stays out of sight.
-    const others = ending.map((attempt) => ({ attempt, gpus: ground.reservedOf(attempt, id) }));
-    for (const { gpus } of others) for (const each of gpus) ground.take(each);
+    for (const attempt of ending) ground.end(attempt);
+    const kept = ground.keptFor(id);
+    for (const each of kept) ground.open(each);
     const taken = this.tryAll(wish);
     if (taken === undefined) {
       ground.rollback(mark);
-      ground.wereShut(kept);
       return false;
     }
-    for (const { attempt, gpus } of others) {
-      for (const each of gpus) ground.give(each);
-      if (ground.resume(attempt)) continue;
-      this.ended.add(attempt);
-      for (const each of gpus) ground.keep(each.task, each);
-    }
+    for (const attempt of ending) if (!ground.resume(attempt)) this.ended.add(attempt);
     for (const each of kept) ground.shut(each);
     return this.accept(slot, job, taken);
   }
@@ -302,7 +292,7 @@ export class PlanRoom implements Room {
       if (on === undefined) this.starting.set(place.node, (on = new Map()));
       const entry = this.ground.fleet.at(place.node);
       const key = `${slot} ${member}`;
-      if (starts) on.set(key, { holder, entry, held: { shape, gpus: place.gpus } });
+      if (starts) on.set(key, { holder, entry, held: { shape, ...place } });
       else on.delete(key);
     }
   }
