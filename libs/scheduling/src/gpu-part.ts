@@ -25,3 +25,9 @@ export const milliOfHeld = (of: {
   readonly gpus: readonly GpuId[];
   readonly part?: HeldPart | undefined;
 }): number => of.gpus.length * milliOfPart(of.part);
+
+/** A demand that what is held would meet. */
+export const askedPart = (part: HeldPart): GpuPart =>
+  part.kind === "mig"
+    ? { kind: "mig", profile: part.profile }
+    : { kind: "share", milli: part.milli, weakest: part.grade };

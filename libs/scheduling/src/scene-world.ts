@@ -1,6 +1,7 @@
 /** A small fleet in virtual time for tests: applies plans as the service would, and checks each against the fleet. */
 import type { AttemptId, NodeId, TaskId } from "@fastgpu/domain/ids";
 import { withLease, withoutAttempt, withoutReserved, withStopping } from "./explain/lease.ts";
+import { milliOfDemand } from "./gpu-part.ts";
 import type {
   Plan,
   PlanLease,
@@ -10,6 +11,7 @@ import type {
   PlanTask,
   PlanUsage,
 } from "./plan.ts";
+import { checkPart, checkParts } from "./scene-parts.ts";
 import { createPlanner, type Planner } from "./planner.ts";
 import { defaultSchedulingPolicy, type SchedulingPolicy } from "./scheduling-policy.ts";
 
@@ -79,18 +81,22 @@ export class World {
       const attempt = `att-${this.attempts++}` as AttemptId;
       const work = this.waiting.get(task.id);
       if (work === undefined) throw new Error(`${task.id} does not wait`);
-      for (const [member, { node: id, gpus }] of members.entries()) {
+      for (const [member, { node: id, gpus, part }] of members.entries()) {
         const node = this.nodes.get(id);
         if (node === undefined || !node.acceptsWork) throw new Error(`${id} takes no work`);
         for (const gpu of gpus) {
           const found = node.gpus.find((each) => each.id === gpu);
           if (found?.free !== true) throw new Error(`${gpu} is not free`);
           if ((found.reservedFor ?? task.id) !== task.id) throw new Error(`${gpu} is reserved`);
+          if (part === undefined && node.running.some((lease) => lease.gpus.includes(gpu)))
+            throw new Error(`${gpu} is shared, and given out whole`);
         }
         if (gpus.length !== task.demand.gpuCount)
           throw new Error(`${task.id} gets ${gpus.length} GPUs`);
-        const at = { gpus, nowMs: this.nowMs, attempt, member };
+        const at = { gpus, part, nowMs: this.nowMs, attempt, member };
         const held = withLease(node, task, at);
+        checkPart(task, part);
+        checkParts(held);
         for (const resource of ["cpuMillis", "memoryMib", "diskMib"] as const) {
           const sum = held.running.reduce((total, lease) => total + lease[resource], 0);
           if (sum > node[resource]) throw new Error(`${id} has not so much ${resource}`);
@@ -151,7 +157,7 @@ export class World {
     }
     for (const { work } of this.running.values()) {
       const { org, project, user, demand, replicas } = work.task;
-      const gpuMs = passedMs * demand.gpuCount * replicas;
+      const gpuMs = (passedMs * milliOfDemand(demand) * replicas) / 1000;
       const key = `${project} ${user}`;
       sums.set(key, { org, project, user, gpuMs: (sums.get(key)?.gpuMs ?? 0) + gpuMs });
       this.served.set(project, (this.served.get(project) ?? 0) + gpuMs);
@@ -164,7 +170,7 @@ export class World {
       for (const id of nodes) this.nodes.set(id, withoutAttempt(this.nodes.get(id)!, attempt));
       if (!stopping) continue;
       const { task } = work;
-      const gpus = task.demand.gpuCount * task.replicas;
+      const gpus = (milliOfDemand(task.demand) * task.replicas) / 1000;
       const again = {
         ...task,
         attainedGpuMs: task.attainedGpuMs + (toMs - startMs) * gpus,
@@ -194,7 +200,7 @@ export class World {
     const now = [...this.running.values()].find(({ work }) => work.task.id === id);
     const task = gone ?? now?.work.task;
     if (task === undefined) return Number.POSITIVE_INFINITY;
-    const gpus = Math.max(1, task.demand.gpuCount * task.replicas);
-    return task.attainedGpuMs / gpus + (now === undefined ? 0 : this.nowMs - now.startMs);
+    const milli = Math.max(1, milliOfDemand(task.demand) * task.replicas);
+    return (1000 * task.attainedGpuMs) / milli + (now === undefined ? 0 : this.nowMs - now.startMs);
   }
 }

@@ -3,6 +3,7 @@ import type { AttemptId, GpuId, NodeId, OrgId, ProjectId, TaskId } from "@fastgp
 import {
   plainTask,
   type Demand,
+  type GpuMode,
   type PlanLease,
   type PlanNode,
   type PlanQueue,
@@ -44,9 +45,9 @@ export const gpuId = (node: string, at: number): GpuId => `gpu-${node}-${at}` as
 export function aNode(
   name: string,
   gpus: number,
-  of: Partial<PlanNode> & { model?: string } = {},
+  of: Partial<PlanNode> & { model?: string; mode?: GpuMode | ((at: number) => GpuMode) } = {},
 ): PlanNode {
-  const { model = "A100", ...over } = of;
+  const { model = "A100", mode, ...over } = of;
   return {
     id: `node-${name}` as NodeId,
     name,
@@ -60,6 +61,7 @@ export function aNode(
       model,
       memoryMib: 80_000,
       simulated: false,
+      ...(mode === undefined ? {} : { mode: typeof mode === "function" ? mode(at) : mode }),
       free: true,
       reservedFor: undefined,
     })),

@@ -1,4 +1,5 @@
 import type { AttemptId, NodeId, TaskId } from "@fastgpu/domain/ids";
+import { askedPart, milliOfHeld } from "../gpu-part.ts";
 import {
   plainTask,
   type MemberPlace,
@@ -211,10 +212,10 @@ export class Future {
     // Elements of an array run one after the other on their lease.
     const turns = task.array === undefined ? 1 : elements;
     const endsByMs = this.nowMs + turns * this.input.lengths.runMs(task);
-    for (const [member, { node: id, gpus }] of members.entries()) {
+    for (const [member, { node: id, gpus, part }] of members.entries()) {
       const node = this.nodes.get(id);
       if (node === undefined) continue;
-      const at = { gpus, nowMs: this.nowMs, endsByMs, attempt, member };
+      const at = { gpus, part, nowMs: this.nowMs, endsByMs, attempt, member };
       this.nodes.set(id, withLease(node, task, at));
     }
     const nodes = new Set(members.map(({ node }) => node));
@@ -288,7 +289,7 @@ export class Future {
     const members = [...nodes].flatMap(
       (id) => this.nodes.get(id)?.running.filter(({ attempt }) => attempt === lease.attempt) ?? [],
     );
-    const gpus = members.reduce((sum, member) => sum + member.gpus.length, 0);
+    const gpus = members.reduce((sum, member) => sum + milliOfHeld(member), 0) / 1000;
     const ranMs = this.nowMs - (lease.runningSinceMs ?? this.nowMs);
     const past = {
       attainedGpuMs: lease.attainedGpuMs + ranMs * gpus,
@@ -310,7 +311,8 @@ export class Future {
         runtime: "process",
         gpuCount: lease.gpus.length,
         gpuModels: [...new Set(models)],
-        gpuMinMemoryMib: 0,
+        gpuMinMemoryMib: lease.part?.kind === "share" ? lease.part.memoryMib : 0,
+        ...(lease.part === undefined ? {} : { part: askedPart(lease.part) }),
         simulatedOk: true,
         ...{ cpuMillis, memoryMib, diskMib },
       },
@@ -351,8 +353,10 @@ function aged(
   };
   for (const each of usage) add({ ...each, gpuMs: each.gpuMs * kept });
   for (const node of of.nodes) {
-    for (const { org, project, user, gpus } of node.running) {
-      if (gpus.length > 0) add({ org, project, user, gpuMs: gpus.length * of.byMs });
+    for (const lease of node.running) {
+      const { org, project, user, gpus } = lease;
+      if (gpus.length === 0) continue;
+      add({ org, project, user, gpuMs: (milliOfHeld(lease) / 1000) * of.byMs });
     }
   }
   return [...byUser.values()];

@@ -1,12 +1,14 @@
 import type { AttemptId, GpuId, TaskId } from "@fastgpu/domain/ids";
-import type { PlanGpu, PlanLease, PlanNode, PlanTask } from "../plan.ts";
+import type { HeldPart, PlanGpu, PlanLease, PlanNode, PlanTask } from "../plan.ts";
 
-/** The node once a member of a task holds these of its GPUs, from a time on. */
+/** The node once a member of a task holds these of its GPUs, or a part of each, from a time on. */
 export function withLease(
   node: PlanNode,
   task: PlanTask,
   at: {
     gpus: readonly GpuId[];
+    /** Default: all of each. */
+    part?: HeldPart | undefined;
     nowMs: number;
     /** Default: its longest run time from now. */
     endsByMs?: number;
@@ -15,7 +17,7 @@ export function withLease(
     member?: number;
   },
 ): PlanNode {
-  const { gpus, nowMs } = at;
+  const { gpus, part, nowMs } = at;
   const { cpuMillis, memoryMib, diskMib } = task.demand;
   const lease: PlanLease = {
     attempt: at.attempt ?? (task.id.replace(/^task-/, "att-") as AttemptId),
@@ -25,6 +27,7 @@ export function withLease(
     project: task.project,
     user: task.user,
     ...{ cpuMillis, memoryMib, diskMib, gpus },
+    ...(part === undefined ? {} : { part }),
     priority: task.priority,
     submittedMs: task.submittedMs,
     heldSinceMs: nowMs,
@@ -37,7 +40,9 @@ export function withLease(
     endsByMs: at.endsByMs ?? nowMs + task.maxRuntimeMs,
   };
   return {
-    ...withGpus(node, new Set(gpus), { free: false, reservedFor: undefined }),
+    ...(part === undefined
+      ? withGpus(node, new Set(gpus), { free: false, reservedFor: undefined })
+      : node),
     running: [...node.running, lease],
   };
 }
@@ -47,7 +52,7 @@ export function withoutAttempt(node: PlanNode, attempt: AttemptId): PlanNode {
   const ended = node.running.filter((lease) => lease.attempt === attempt);
   if (ended.length === 0) return node;
   return {
-    ...withGpus(node, new Set(ended.flatMap(({ gpus }) => gpus)), { free: true }),
+    ...withGpus(node, wholeOf(ended), { free: true }),
     running: node.running.filter((lease) => lease.attempt !== attempt),
   };
 }
@@ -57,7 +62,7 @@ export function withoutLease(node: PlanNode, at: number): PlanNode {
   const lease = node.running[at];
   if (lease === undefined) return node;
   return {
-    ...withGpus(node, new Set(lease.gpus), { free: true }),
+    ...withGpus(node, wholeOf([lease]), { free: true }),
     running: node.running.filter((_, index) => index !== at),
   };
 }
@@ -85,14 +90,16 @@ export function withoutReserved(node: PlanNode, task: TaskId): PlanNode {
 
 /** The node once every lease has ended: what is unknown, being cleaned or out of use stays so. */
 export function withoutLeases(node: PlanNode): PlanNode {
-  return {
-    ...withGpus(node, new Set(node.running.flatMap(({ gpus }) => gpus)), {
-      free: true,
-      reservedFor: undefined,
-    }),
-    running: [],
-  };
+  const { running } = node;
+  const unreserved = withGpus(node, new Set(running.flatMap(({ gpus }) => gpus)), {
+    reservedFor: undefined,
+  });
+  return { ...withGpus(unreserved, wholeOf(running), { free: true }), running: [] };
 }
+
+/** GPUs that these hold as a whole: what is left of others is free, or is not, whoever goes. */
+const wholeOf = (leases: readonly PlanLease[]): ReadonlySet<GpuId> =>
+  new Set(leases.flatMap(({ gpus, part }) => (part === undefined ? gpus : [])));
 
 function withGpus(node: PlanNode, ids: ReadonlySet<GpuId>, over: Partial<PlanGpu>): PlanNode {
   if (ids.size === 0) return node;

@@ -35,7 +35,9 @@ function roomIn(engine: PlacementEngine, nodes: ReadonlySet<number>): number {
   let room = 0;
   for (const node of nodes) {
     const base = states.base[all[node]!.slot]!;
-    for (let i = 0; i < states.gpus[all[node]!.slot]!; i++) room += states.gap[base + i]!;
+    for (let i = 0; i < states.gpus[all[node]!.slot]!; i++) {
+      room += Math.max(0, states.freeMilli[base + i]!);
+    }
   }
   return room;
 }

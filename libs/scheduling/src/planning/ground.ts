@@ -113,7 +113,9 @@ export class Ground {
     const { fleet, draft } = this;
     const { replicas, topology, demand } = task;
     const wanted = replicas * shape.gpus * shape.gpuMilli;
-    if (wanted > fleet.free.cluster.supply.usableMilli(shape)) return undefined;
+    // Of parts, more fit where memory is what is scarce than the sum tells.
+    const whole = shape.gpuMilli >= 1000;
+    if (whole && wanted > fleet.free.cluster.supply.usableMilli(shape)) return undefined;
     const members = Array.from({ length: replicas }, () => shape);
     const allowed = (node: number): boolean => fleet.runs(node, demand.runtime);
     const everywhere = [...fleet.entries.values()].every(({ index }) => allowed(index));

@@ -1,8 +1,11 @@
 import type { TaskId } from "@fastgpu/domain/ids";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { milliOfPart } from "../gpu-part.ts";
 import {
   gpusOfPlacement,
+  type GpuMode,
+  type GpuPart,
   type Plan,
   type PlanNode,
   type PlanQueue,
@@ -15,52 +18,84 @@ import { defaultSchedulingPolicy, type SchedulingPolicy } from "../scheduling-po
 
 const hour = 3_600_000;
 const minute = 60_000;
-const owners = ["a/x", "a/x/eve", "a/y", "b/z"];
+const owners = ["a/x", "a/x/eve", "a/y", "b/z", "c/w"];
 const models = ["A100", "H100"];
 
-const arbitraryFleet: fc.Arbitrary<PlanNode[]> = fc
-  .array(
-    fc.record({
-      gpus: fc.integer({ min: 0, max: 8 }),
-      model: fc.constantFrom(...models),
-      rack: fc.constantFrom("r1", "r2"),
-      cores: fc.integer({ min: 3, max: 20 }),
-      accepts: fc.boolean(),
-    }),
-    { minLength: 1, maxLength: 5, size: "max" },
-  )
-  .map((nodes) =>
-    nodes.map(({ gpus, model, rack, cores, accepts }, at) =>
-      aNode(`n${at}`, gpus, {
-        model,
-        topology: { rack },
-        cpuMillis: cores * 1_000,
-        // At least the first one takes work.
-        acceptsWork: accepts || at === 0,
-      }),
-    ),
-  );
+const whole: GpuMode = { isolation: "exclusive" };
+const divided: GpuMode = { isolation: "mig", geometry: "h100-80" };
+const shared: GpuMode[] = (
+  ["timeslice", "timeslice", "mps", "dmem_timeslice", "dmem_mps"] as const
+).map((isolation) => ({ isolation }));
 
-const arbitraryWork: fc.Arbitrary<Omit<Work, "task"> & { of: Parameters<typeof aTask>[1] }> = fc
-  .record({
-    owner: fc.constantFrom(...owners),
-    gpuCount: fc.constantFrom(0, 1, 1, 2, 4),
-    gpuModels: fc.constantFrom<string[]>([], [], ["A100"], ["H100"], ["H100", "A100"]),
-    replicas: fc.constantFrom(1, 1, 1, 2, 3),
-    topology: fc.constantFrom({}, {}, { within: "rack" as const }, { spreadOver: "node" as const }),
-    preemptible: fc.boolean(),
-    priority: fc.integer({ min: 0, max: 2 }),
-    limitMs: fc.integer({ min: 1, max: 20 }),
-    part: fc.integer({ min: 1, max: 10 }),
-  })
-  .map(
-    ({ owner, gpuCount, gpuModels, replicas, topology, preemptible, priority, limitMs, part }) => {
+const fleetOf = (of: { modes: GpuMode[]; most: number }): fc.Arbitrary<PlanNode[]> =>
+  fc
+    .array(
+      fc.record({
+        gpus: fc.integer({ min: 0, max: of.most }),
+        model: fc.constantFrom(...models),
+        rack: fc.constantFrom("r1", "r2"),
+        cores: fc.integer({ min: 3, max: 20 }),
+        accepts: fc.boolean(),
+        mode: fc.constantFrom(...of.modes),
+        // Where not all GPUs of a node are in one mode, every second one is whole.
+        mixed: fc.boolean(),
+      }),
+      { minLength: 1, maxLength: 5, size: "max" },
+    )
+    .map((nodes) =>
+      nodes.map(({ gpus, model, rack, cores, accepts, mode, mixed }, at) =>
+        aNode(`n${at}`, gpus, {
+          model,
+          mode: (gpu) => (mixed && gpu % 2 === 1 ? whole : mode),
+          topology: { rack },
+          cpuMillis: cores * 1_000,
+          // At least the first one takes work.
+          acceptsWork: accepts || at === 0,
+        }),
+      ),
+    );
+
+const wholeGpus = fc.constant(undefined);
+const aShare: fc.Arbitrary<GpuPart> = fc.record({
+  kind: fc.constant("share" as const),
+  milli: fc.constantFrom(1, 100, 250, 300, 500, 501, 900, 999),
+  weakest: fc.constantFrom("dmem_mps", "mps", "timeslice", "timeslice", "timeslice"),
+});
+const anInstance: fc.Arbitrary<GpuPart> = fc.record({
+  kind: fc.constant("mig" as const),
+  profile: fc
+    .constantFrom("1g.10gb", "1g.10gb", "1g.20gb", "2g.20gb", "3g.40gb", "4g.40gb", "7g.80gb")
+    .map((name) => `h100-80/${name}`),
+});
+
+const workOf = (of: {
+  part: fc.Arbitrary<GpuPart | undefined>;
+}): fc.Arbitrary<Omit<Work, "task"> & { of: Parameters<typeof aTask>[1] }> =>
+  fc
+    .record({
+      owner: fc.constantFrom(...owners),
+      gpuCount: fc.constantFrom(0, 1, 1, 2, 4),
+      gpuModels: fc.constantFrom<string[]>([], [], ["A100"], ["H100"], ["H100", "A100"]),
+      part: of.part,
+      gpuMemoryMib: fc.constantFrom(0, 0, 0, 10_000, 30_000, 70_000),
+      replicas: fc.constantFrom(1, 1, 1, 2, 3),
+      topology: fc.constantFrom(
+        {},
+        {},
+        { within: "rack" as const },
+        { spreadOver: "node" as const },
+      ),
+      preemptible: fc.boolean(),
+      priority: fc.integer({ min: 0, max: 2 }),
+      limitMs: fc.integer({ min: 1, max: 20 }),
+      tenths: fc.integer({ min: 1, max: 10 }),
+    })
+    .map(({ owner, gpuCount, gpuModels, part, gpuMemoryMib, limitMs, tenths, ...shape }) => {
       const maxRuntimeMs = limitMs * hour;
-      const demand = { gpuCount, gpuModels };
-      const shape = { replicas, topology, preemptible, priority };
-      return { of: { owner, demand, maxRuntimeMs, ...shape }, runMs: (maxRuntimeMs * part) / 10 };
-    },
-  );
+      const gpus = { gpuCount, gpuModels, part, gpuMinMemoryMib: gpuMemoryMib };
+      const demand = gpuCount === 0 ? { gpuCount, gpuModels } : gpus;
+      return { of: { owner, demand, maxRuntimeMs, ...shape }, runMs: (maxRuntimeMs * tenths) / 10 };
+    });
 
 const arbitraryQueues: fc.Arbitrary<PlanQueue[]> = fc
   .array(
@@ -89,17 +124,42 @@ const arbitraryQueues: fc.Arbitrary<PlanQueue[]> = fc
     return [...byOwner.values()];
   });
 
-const arbitraryScene = fc.record({
-  fleet: arbitraryFleet,
-  works: fc.array(fc.tuple(arbitraryWork, fc.integer({ min: 0, max: 30 })), {
-    maxLength: 30,
-    size: "max",
-  }),
-  queues: arbitraryQueues,
-  preempt: fc.boolean(),
-  backfill: fc.boolean(),
+const sceneOf = (of: { fleet: fc.Arbitrary<PlanNode[]>; work: ReturnType<typeof workOf> }) =>
+  fc.record({
+    fleet: of.fleet,
+    works: fc.array(fc.tuple(of.work, fc.integer({ min: 0, max: 30 })), {
+      maxLength: 30,
+      size: "max",
+    }),
+    queues: arbitraryQueues,
+    preempt: fc.boolean(),
+    backfill: fc.boolean(),
+  });
+type Scene = ReturnType<typeof sceneOf> extends fc.Arbitrary<infer S> ? S : never;
+
+const wholeScene = sceneOf({
+  fleet: fleetOf({ modes: [whole], most: 8 }),
+  work: workOf({ part: wholeGpus }),
 });
-type Scene = typeof arbitraryScene extends fc.Arbitrary<infer S> ? S : never;
+const partsScene = fc.oneof(
+  sceneOf({
+    fleet: fleetOf({ modes: shared, most: 3 }),
+    work: workOf({ part: fc.oneof(wholeGpus, aShare, aShare, aShare) }),
+  }),
+  sceneOf({
+    fleet: fleetOf({ modes: [divided, divided, whole], most: 3 }),
+    work: workOf({ part: fc.oneof(wholeGpus, anInstance, anInstance, anInstance) }),
+  }),
+  sceneOf({
+    fleet: fleetOf({ modes: [...shared, divided, divided, whole], most: 4 }),
+    work: workOf({ part: fc.oneof(wholeGpus, aShare, anInstance) }),
+  }),
+);
+/** With how often at least something has to come up for a test to mean anything. */
+const scenes = [
+  ["whole GPUs", wholeScene, { placed: 1_000, preempted: 5, heads: 100, kept: 50 }],
+  ["parts of GPUs", partsScene, { placed: 300, preempted: 1, heads: 20, kept: 5 }],
+] as const;
 
 function policyOf({ preempt, backfill }: Pick<Scene, "preempt" | "backfill">): SchedulingPolicy {
   return {
@@ -147,7 +207,7 @@ function heldBy(
   { org, project, user }: PlanQueue,
   model: string | undefined,
 ): number {
-  let sum = 0;
+  let milli = 0;
   for (const { gpus, running } of world.nodes.values()) {
     for (const lease of running) {
       const counts =
@@ -155,15 +215,16 @@ function heldBy(
         (project ?? lease.project) === lease.project &&
         (user ?? lease.user) === lease.user;
       if (!counts) continue;
-      sum += gpus.filter(
+      const counted = gpus.filter(
         (gpu) => lease.gpus.includes(gpu.id) && (model ?? gpu.model) === gpu.model,
-      ).length;
+      );
+      milli += counted.length * milliOfPart(lease.part);
     }
   }
-  return sum;
+  return milli / 1000;
 }
 
-describe("over any fleet, queues and history", () => {
+describe.each(scenes)("over any fleet of %s, queues and history", (_, arbitraryScene, least) => {
   test("capacity is never exceeded, no GPU is given out twice, a gang is whole or absent", () => {
     let placed = 0;
     let preempted = 0;
@@ -175,8 +236,8 @@ describe("over any fleet, queues and history", () => {
       }),
       { numRuns: 150 },
     );
-    expect(placed).toBeGreaterThan(1_000);
-    expect(preempted).toBeGreaterThan(5);
+    expect(placed).toBeGreaterThan(least.placed);
+    expect(preempted).toBeGreaterThan(least.preempted);
   });
 
   test("a quota is never passed, in all or of a model", () => {
@@ -226,6 +287,38 @@ describe("over any fleet, queues and history", () => {
   });
 });
 
+test("organisations share a GPU in MIG instances only, each part within what the GPU has", () => {
+  const seen = { shares: 0, beside: 0, instances: 0, strangers: 0, stopped: 0 };
+  fc.assert(
+    fc.property(partsScene, (scene) => {
+      // The world checks each GPU whenever something is placed on it (scene-parts.ts); here is counted what came up.
+      play({ ...scene, preempt: true }, (world, { preemptions }) => {
+        const leases = [...world.nodes.values()].flatMap((node) => node.running);
+        const victims = new Set(preemptions.map(({ victim }) => victim));
+        for (const { attempt, part } of leases) {
+          if (part !== undefined && victims.has(attempt)) seen.stopped++;
+        }
+        for (const on of Map.groupBy(
+          leases.flatMap((lease) => lease.gpus.map((gpu) => ({ gpu, lease }))),
+          ({ gpu }) => gpu,
+        ).values()) {
+          const kind = on[0]!.lease.part?.kind;
+          if (kind === "share") seen.shares++;
+          if (kind === "mig") seen.instances++;
+          if (kind === "share" && on.length > 1) seen.beside++;
+          if (new Set(on.map(({ lease }) => lease.org)).size > 1) seen.strangers++;
+        }
+      });
+    }),
+    { numRuns: 150 },
+  );
+  expect(seen.shares).toBeGreaterThan(300);
+  expect(seen.beside).toBeGreaterThan(50);
+  expect(seen.instances).toBeGreaterThan(100);
+  expect(seen.strangers).toBeGreaterThan(5);
+  expect(seen.stopped).toBeGreaterThan(1);
+});
+
 /** The state of a scene after so many turns. */
 function stateAfter(scene: Scene, turns: number): { state: PlanState; nowMs: number } {
   let at: { state: PlanState; nowMs: number } | undefined;
@@ -240,7 +333,7 @@ const decisionsOf = ({ placements, preemptions, reasons, starts }: Plan) => ({
   starts,
 });
 
-describe("preemption", () => {
+describe.each(scenes)("preemption on %s", (_, arbitraryScene) => {
   test("a preemptor starts once its victims are gone, and every victim was needed", () => {
     let preemptions = 0;
     fc.assert(
@@ -300,7 +393,7 @@ function afterStops(world: World): World {
   return then;
 }
 
-test("backfill never delays the reserved start: without new arrivals a head starts by then", () => {
+test.each(scenes)("on %s backfill never delays a reserved start", (_, arbitraryScene, least) => {
   let heads = 0;
   let kept = 0;
   fc.assert(
@@ -329,8 +422,8 @@ test("backfill never delays the reserved start: without new arrivals a head star
     }),
     { numRuns: 200 },
   );
-  expect(heads).toBeGreaterThan(100);
-  expect(kept).toBeGreaterThan(50);
+  expect(heads).toBeGreaterThan(least.heads);
+  expect(kept).toBeGreaterThan(least.kept);
 });
 
 describe("fairness", () => {
