@@ -20,7 +20,7 @@ import { Ground } from "./planning/ground.ts";
 import { attemptsOf, createLine, type Line } from "./planning/line.ts";
 import {
   backoff,
-  capacityReason,
+  CapacityReasons,
   keptForReservation,
   makingRoom,
   parallelismReached,
@@ -58,24 +58,27 @@ export function createPlanner(options: {
 }): Planner {
   const { rng } = options;
   let { policy } = options;
-  const start = (learned: LearnedMix | undefined) =>
-    emptyFleet({ policy: policy.placement, rng, learned });
-  let fleet = start(options.learned?.mix);
+  const start = (learned: LearnedMix | undefined) => {
+    const fleet = emptyFleet({ policy: policy.placement, rng, learned });
+    return { fleet, capacity: new CapacityReasons(fleet) };
+  };
+  let memory = start(options.learned?.mix);
   const seen = new Set(options.learned?.seen);
   return {
     setPolicy(next) {
       const { placement } = policy;
       policy = next;
-      if (next.placement !== placement) fleet = start(fleet.free.mix.learned());
+      if (next.placement !== placement) memory = start(memory.fleet.free.mix.learned());
     },
-    learned: () => ({ mix: fleet.free.mix.learned(), seen: [...seen] }),
+    learned: () => ({ mix: memory.fleet.free.mix.learned(), seen: [...seen] }),
     plan(state, now) {
+      const { fleet } = memory;
       fleet.sync(state.nodes);
       observeArrivals(fleet, seen, state.tasks);
       // What a plan takes is a trial: the commit decides, and the next state tells.
       const ground = new Ground(fleet);
       try {
-        return planOn(ground, { state, policy, now });
+        return planOn(ground, { state, policy, capacity: memory.capacity, now });
       } finally {
         ground.undo();
       }
@@ -85,9 +88,9 @@ export function createPlanner(options: {
 
 function planOn(
   ground: Ground,
-  of: { state: PlanState; policy: SchedulingPolicy; now: number },
+  of: { state: PlanState; policy: SchedulingPolicy; capacity: CapacityReasons; now: number },
 ): Plan {
-  const { state, policy, now } = of;
+  const { state, policy, capacity, now } = of;
   const { fleet } = ground;
   const ready = state.tasks.filter((task) => mayStart(task, now));
   const attempts = attemptsOf(state.nodes, fleet);
@@ -120,7 +123,7 @@ function planOn(
   return {
     placements: placementsOf(room, ground),
     preemptions: decisions.flatMap((decision) => preemptionsOf(decision, { room, line })),
-    reasons: explainWaiting(state.tasks, { fleet, budget, line, room, now }),
+    reasons: explainWaiting(state.tasks, { fleet, capacity, budget, line, room, now }),
     starts,
     moves: enabled ? proposeMoves(ground, { attempts, maxMoves, minRunMs, now }) : [],
   };
@@ -227,9 +230,17 @@ function preemptionsOf(
 /** Why each task that is not leased waits: looked up once for all tasks of a kind. */
 function explainWaiting(
   tasks: readonly PlanTask[],
-  of: { fleet: Fleet; budget: Budget; line: Line; room: PlanRoom; now: number },
+  of: {
+    fleet: Fleet;
+    capacity: CapacityReasons;
+    budget: Budget;
+    line: Line;
+    room: PlanRoom;
+    now: number;
+  },
 ): Map<TaskId, WaitReason> {
-  const { fleet, budget, line, room, now } = of;
+  const { fleet, capacity, budget, line, room, now } = of;
+  capacity.begin();
   const reasons = new Map<TaskId, WaitReason>();
   const byKind = new Map<number, WaitReason>();
   for (const task of tasks) {
@@ -246,7 +257,7 @@ function explainWaiting(
     }
     const { kind, endMs } = line.jobs.get(slots[0]!)!;
     let reason = byKind.get(kind);
-    if (reason === undefined) byKind.set(kind, (reason = capacityReason(fleet, task)));
+    if (reason === undefined) byKind.set(kind, (reason = capacity.of(task)));
     const hit = reason.reason === "UNSATISFIABLE" ? undefined : budget.limit(task);
     if (hit !== undefined) reason = quotaReached(hit);
     else if (reason.reason !== "UNSATISFIABLE") {

@@ -64,6 +64,13 @@ export class Fleet {
   /** What keeps one GPU from being given out, and nothing else. */
   readonly oneGpu: Shape;
   private readonly byIndex: (Entry | undefined)[] = [];
+  /** Counts changes of what nodes are, whatever runs on them. */
+  hardware = 0;
+  private readonly shapes = new WeakMap<
+    PlanTask["demand"],
+    { readonly models: readonly string[]; readonly shape: Shape | undefined }[]
+  >();
+  private readonly runtimes = new Map<string, number>();
   /** Numbers of the nodes by their ids. */
   private ranked: readonly number[] | undefined;
   private sorted: readonly Entry[] | undefined;
@@ -124,8 +131,35 @@ export class Fleet {
     return this.byIndex[index]?.node.runtimes.includes(runtime) ?? false;
   }
 
+  /** How many nodes run tasks of this kind. */
+  running(runtime: string): number {
+    let count = this.runtimes.get(runtime);
+    if (count === undefined) {
+      count = 0;
+      for (const { node } of this.entries.values()) if (node.runtimes.includes(runtime)) count++;
+      this.runtimes.set(runtime, count);
+    }
+    return count;
+  }
+
   /** What a task demands as the engine's class; undefined where no engine takes such a request. */
   shapeOf(of: Pick<PlanTask, "demand" | "org">, models: readonly string[]): Shape | undefined {
+    const { demand } = of;
+    // Who else may be on its GPUs depends on the organisation.
+    if (demand.part !== undefined) return this.shapeAnew(of, models);
+    const known = this.shapes.get(demand);
+    const asked = known?.find((each) => each.models === models || isSameList(each.models, models));
+    if (asked !== undefined) return asked.shape;
+    const shape = this.shapeAnew(of, models);
+    if (known === undefined) this.shapes.set(demand, [{ models, shape }]);
+    else known.push({ models, shape });
+    return shape;
+  }
+
+  private shapeAnew(
+    of: Pick<PlanTask, "demand" | "org">,
+    models: readonly string[],
+  ): Shape | undefined {
     const request = requestOf(of, models);
     return checkRequest(request) === undefined ? this.free.shape(request) : undefined;
   }
@@ -136,7 +170,9 @@ export class Fleet {
     const index = known?.index ?? this.free.addNode(specOf(node, false));
     // Both engines get the same nodes in the same order, so an index means the same in both.
     if (known === undefined) this.empty.addNode(specOf(node, true));
-    else this.empty.replaceNode(index, specOf(node, true), []);
+    const same = known !== undefined && isSameHardware(known.node, node);
+    if (known !== undefined && !same) this.empty.replaceNode(index, specOf(node, true), []);
+    if (!same) this.hardwareChanged();
     const entry = this.enter(node, index);
     this.entries.set(node.id, entry);
     this.byIndex[index] = entry;
@@ -145,7 +181,13 @@ export class Fleet {
     for (const [at, { id }] of node.gpus.entries()) this.gpus.set(id, { index, at });
   }
 
+  private hardwareChanged(): void {
+    this.hardware++;
+    this.runtimes.clear();
+  }
+
   private remove(entry: Entry): void {
+    this.hardwareChanged();
     this.free.removeNode(entry.index);
     this.empty.removeNode(entry.index);
     this.forgetGpus(entry);
@@ -247,15 +289,29 @@ export function emptyFleet(of: {
   return new Fleet(free, new PlacementEngine(options));
 }
 
+const isSameList = (a: readonly string[], b: readonly string[]): boolean =>
+  a.length === b.length && a.every((each, at) => each === b[at]);
+
+/** Whether a node is still what it was, whatever runs on it. */
+const isSameHardware = (a: PlanNode, b: PlanNode): boolean =>
+  a.cpuMillis === b.cpuMillis &&
+  a.memoryMib === b.memoryMib &&
+  a.diskMib === b.diskMib &&
+  a.gpus.length === b.gpus.length &&
+  a.gpus.every((gpu, at) => isSameGpu(gpu, b.gpus[at]!)) &&
+  (a.runtimes === b.runtimes || a.runtimes.join() === b.runtimes.join()) &&
+  (a.topology === b.topology || JSON.stringify(a.topology) === JSON.stringify(b.topology));
+
+const isSameGpu = (a: PlanGpu, b: PlanGpu): boolean => a === b || (a.id === b.id && isAlike(a, b));
+
 /** Whether GPUs differ in nothing that a task could ask for. */
-const areAlike = (gpus: readonly PlanGpu[]): boolean =>
-  gpus.every(
-    ({ model, memoryMib, simulated, mode }) =>
-      model === gpus[0]!.model &&
-      memoryMib === gpus[0]!.memoryMib &&
-      simulated === gpus[0]!.simulated &&
-      mode === gpus[0]!.mode,
-  );
+const areAlike = (gpus: readonly PlanGpu[]): boolean => gpus.every((gpu) => isAlike(gpu, gpus[0]!));
+
+const isAlike = (a: PlanGpu, b: PlanGpu): boolean =>
+  a.model === b.model &&
+  a.memoryMib === b.memoryMib &&
+  a.simulated === b.simulated &&
+  (a.mode === b.mode || JSON.stringify(a.mode) === JSON.stringify(b.mode));
 
 const isWhole = ({ gpuMilli, mig }: Shape): boolean => gpuMilli >= 1000 && mig === undefined;
 

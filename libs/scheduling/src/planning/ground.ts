@@ -118,7 +118,7 @@ export class Ground {
     if (whole && wanted > fleet.free.cluster.supply.usableMilli(shape)) return undefined;
     const members = Array.from({ length: replicas }, () => shape);
     const allowed = (node: number): boolean => fleet.runs(node, demand.runtime);
-    const everywhere = [...fleet.entries.values()].every(({ index }) => allowed(index));
+    const everywhere = fleet.running(demand.runtime) === fleet.entries.size;
     return placeGang(fleet.free, draft, {
       members,
       topology,

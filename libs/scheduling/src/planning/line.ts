@@ -250,18 +250,17 @@ function addJobs(
 const runtimeClass = (ms: number): number =>
   Number.isFinite(ms) ? Math.ceil(Math.log2(Math.max(1, ms))) : -1;
 
+/** Demands in words: most tasks are in line for many plans. */
+const demandKeys = new WeakMap<PlanTask["demand"], string>();
+
 /** Numbers tasks by their needs: where one finds no place, none of the same number does. */
 class Kinds {
   private readonly byKey = new Map<string, number>();
-  private readonly byDemand = new Map<PlanTask["demand"], string>();
 
   of(task: PlanTask): number {
     const { demand, replicas, topology, excludedGpus } = task;
-    let key = this.byDemand.get(demand);
-    if (key === undefined) {
-      key = JSON.stringify(Object.values(demand));
-      this.byDemand.set(demand, key);
-    }
+    let key = demandKeys.get(demand);
+    if (key === undefined) demandKeys.set(demand, (key = JSON.stringify(Object.values(demand))));
     key += `${replicas} ${topology.within} ${topology.spreadOver} ${runtimeClass(task.maxRuntimeMs)}`;
     // Who may share a GPU with whom depends on the organisation.
     if (demand.part?.kind === "share") key += ` ${task.org}`;

@@ -1,5 +1,6 @@
 import { placeGang } from "../placement/gang.ts";
 import type { PlacementEngine } from "../placement/engine.ts";
+import type { Shape } from "../placement/shapes.ts";
 import type { FitReport } from "../placement/explain.ts";
 import { migProfiles } from "../placement/mig.ts";
 import type { PlanReservation, PlanTask, WaitReason } from "../plan.ts";
@@ -45,37 +46,83 @@ export function quotaReached({ of, model, limitGpus, heldGpus }: LimitHit): Wait
   };
 }
 
-/** Why a task finds no place on the fleet as it stands. */
-export function capacityReason(fleet: Fleet, task: PlanTask): WaitReason {
-  const { demand } = task;
-  if (fleet.entries.size === 0) {
-    return { reason: "NO_CAPACITY", message: "no worker has joined yet" };
+/**
+ * Why tasks find no place on the fleet as it stands: worked out once for all of a kind, and what the hardware alone
+ * decides once for as long as it is the same.
+ */
+export class CapacityReasons {
+  private readonly fleet: Fleet;
+  private readonly byKind = new Map<string, WaitReason>();
+  /** By kind: why it could never run; undefined where it could. */
+  private readonly never = new Map<string, WaitReason | undefined>();
+  private hardware = -1;
+
+  constructor(fleet: Fleet) {
+    this.fleet = fleet;
   }
-  const shape = fleet.shapeOf(task, demand.gpuModels);
-  if (shape === undefined) {
-    const message =
-      demand.part?.kind === "mig" && !migProfiles.has(demand.part.profile)
-        ? `no GPU is ever divided into ${demand.part.profile}`
-        : "no node is ever this large";
-    return { reason: "UNSATISFIABLE", message };
+
+  /** The fleet has changed since the last answer. */
+  begin(): void {
+    this.byKind.clear();
+    if (this.hardware !== this.fleet.hardware) this.never.clear();
+    this.hardware = this.fleet.hardware;
   }
-  const runs = [...fleet.entries.values()].filter(({ node }) =>
-    node.runtimes.includes(demand.runtime),
-  );
-  if (runs.length === 0) {
-    const message = `no worker runs tasks as a ${demand.runtime}`;
-    return { reason: "UNSATISFIABLE", message };
+
+  of(task: PlanTask): WaitReason {
+    const { fleet } = this;
+    if (fleet.entries.size === 0) return noWorker;
+    const shape = fleet.shapeOf(task, task.demand.gpuModels);
+    if (shape === undefined) return noSuchPlace(task);
+    const { replicas, topology, demand } = task;
+    const key = `${shape.id} ${demand.runtime} ${replicas} ${topology.within} ${topology.spreadOver}`;
+    let reason = this.byKind.get(key);
+    if (reason === undefined) {
+      this.byKind.set(key, (reason = this.neverOf(task, { shape, key }) ?? this.now(task, shape)));
+    }
+    return reason;
+  }
+
+  private neverOf(task: PlanTask, of: { shape: Shape; key: string }): WaitReason | undefined {
+    const { shape, key } = of;
+    const known = this.never.get(key);
+    if (known !== undefined || this.never.has(key)) return known;
+    const reason = neverReason(this.fleet, task, shape);
+    this.never.set(key, reason);
+    return reason;
+  }
+
+  private now(task: PlanTask, shape: Shape): WaitReason {
+    const { fleet } = this;
+    const report = describe(fleet.free.explain(shape));
+    if (task.replicas === 1) return { reason: "NO_CAPACITY", message: report };
+    const lacking = task.replicas - mostMembers(fleet, fleet.free, task);
+    const message = `${lacking} of ${task.replicas} members find no place${where(task)}; ${report}`;
+    return { reason: "NO_CAPACITY", message };
+  }
+}
+
+const noWorker: WaitReason = { reason: "NO_CAPACITY", message: "no worker has joined yet" };
+
+function noSuchPlace({ demand: { part } }: PlanTask): WaitReason {
+  const message =
+    part?.kind === "mig" && !migProfiles.has(part.profile)
+      ? `no GPU is ever divided into ${part.profile}`
+      : "no node is ever this large";
+  return { reason: "UNSATISFIABLE", message };
+}
+
+/** Why a task could not even run with nothing else on the fleet. */
+function neverReason(fleet: Fleet, task: PlanTask, shape: Shape): WaitReason | undefined {
+  const { runtime } = task.demand;
+  if (fleet.running(runtime) === 0) {
+    return { reason: "UNSATISFIABLE", message: `no worker runs tasks as a ${runtime}` };
   }
   const possible = fleet.empty.explain(fleet.empty.shape(shape));
   if (possible.fitting === 0) return { reason: "UNSATISFIABLE", message: describe(possible) };
-  if (task.replicas > 1) {
-    const most = mostMembers(fleet, fleet.empty, task);
-    if (most < task.replicas) return { reason: "UNSATISFIABLE", message: neverWhole(task, most) };
-    const now = mostMembers(fleet, fleet.free, task);
-    const message = `${task.replicas - now} of ${task.replicas} members find no place${where(task)}; ${describe(fleet.free.explain(shape))}`;
-    return { reason: "NO_CAPACITY", message };
-  }
-  return { reason: "NO_CAPACITY", message: describe(fleet.free.explain(shape)) };
+  if (task.replicas === 1) return undefined;
+  const most = mostMembers(fleet, fleet.empty, task);
+  if (most >= task.replicas) return undefined;
+  return { reason: "UNSATISFIABLE", message: neverWhole(task, most) };
 }
 
 /** The greatest gang of this kind that an engine has room for, up to the one asked for. */
@@ -92,24 +139,36 @@ function mostMembers(fleet: Fleet, engine: PlacementEngine, task: PlanTask): num
     const fits = (count: number): boolean => {
       const draft = engine.draft();
       const members = Array.from({ length: count }, () => shape);
-      const allowed = (node: number): boolean => fleet.runs(node, task.demand.runtime);
-      const everywhere = [...fleet.entries.values()].every(({ index }) => allowed(index));
-      const only = everywhere ? {} : { allowed };
+      const { runtime } = task.demand;
+      const allowed = (node: number): boolean => fleet.runs(node, runtime);
+      const only = fleet.running(runtime) === fleet.entries.size ? {} : { allowed };
       const places = placeGang(engine, draft, { members, topology: task.topology, ...only });
       draft.rollback();
       return places !== undefined;
     };
     let low = 0;
-    let high = task.replicas;
+    const whole = Math.min(task.replicas, mostWhole(engine, shape));
+    let high = whole;
     while (low < high) {
       // Where the whole gang fits there is nothing to search.
-      const middle = high === task.replicas && low === 0 ? high : (low + high + 1) >> 1;
+      const middle = high === whole && low === 0 ? high : (low + high + 1) >> 1;
       if (fits(middle)) low = middle;
       else high = middle - 1;
     }
     most = Math.max(most, low);
   }
   return most;
+}
+
+/** A bound on how many members could have their GPUs: no more than what is free would hold, wherever it lies. */
+function mostWhole({ cluster }: PlacementEngine, { gpus, gpuMilli, models }: Shape): number {
+  if (gpus === 0 || gpuMilli !== 1000) return Number.POSITIVE_INFINITY;
+  const { supply, kinds } = cluster;
+  let free = 0;
+  for (const [model, milli] of supply.freeByModel.entries()) {
+    if (models === null || models.includes(kinds.models[model]!)) free += milli;
+  }
+  return Math.floor(free / (gpus * gpuMilli));
 }
 
 const placeNames = { node: "node", nvlink: "NVLink domain", rack: "rack" } as const;
