@@ -8,6 +8,7 @@ import { addFleetCommands } from "./commands/fleet.ts";
 
 import { addPlatformCommands } from "./commands/platform.ts";
 import { addQueueCommands } from "./commands/queue.ts";
+import { addReservationCommands } from "./commands/reservation.ts";
 import { addSchedulerCommands } from "./commands/scheduler.ts";
 import { addTaskCommands } from "./commands/task.ts";
 import type { CliContext } from "./context.ts";
@@ -62,6 +63,7 @@ export function buildProgram(context: CliContext, outcome: Outcome): Command {
   addTaskCommands(runner);
   addFleetCommands(runner);
   addQueueCommands(runner);
+  addReservationCommands(runner);
   addSchedulerCommands(runner);
   addBillingCommands(runner);
   addDataCommands(runner);

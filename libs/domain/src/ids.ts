@@ -19,6 +19,7 @@ export const idPrefixes = [
   "evt",
   "join",
   "dom",
+  "resv",
 ] as const;
 export type IdPrefix = (typeof idPrefixes)[number];
 
@@ -32,6 +33,7 @@ export type NodeId = Id<"node">;
 export type GpuId = Id<"gpu">;
 export type ArtifactId = Id<"art">;
 export type EventId = Id<"evt">;
+export type ReservationId = Id<"resv">;
 
 const alphabet = "0123456789abcdefghjkmnpqrstvwxyz";
 /** Value of each ASCII character in the alphabet, 255 for those outside. */

@@ -24,6 +24,7 @@ const view = [
   "artifacts.get",
   "artifacts.list",
   "queues.read",
+  "reservations.read",
   "policy.read",
 ] as const;
 
@@ -38,6 +39,7 @@ const administer = [
   "keys.revoke",
   "audit.read",
   "queues.manage",
+  "reservations.manage",
 ] as const;
 
 const operate = [

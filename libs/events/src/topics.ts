@@ -8,6 +8,7 @@ import {
   ProjectCreatedSchema,
 } from "@fastgpu/contracts/fastgpu/events/v1/auth_events_pb";
 import {
+  ReservationChangedSchema,
   SchedulingPolicyChangedSchema,
   TaskStateChangedSchema,
   UsageCutSchema,
@@ -39,6 +40,7 @@ export const topics = {
   taskStateChanged: topic(TaskStateChangedSchema),
   usageCut: topic(UsageCutSchema),
   schedulingPolicyChanged: topic(SchedulingPolicyChangedSchema),
+  reservationChanged: topic(ReservationChangedSchema),
   /** By every service. */
   auditRecorded: topic(AuditRecordedSchema),
 } as const;

@@ -16,6 +16,7 @@ import { MonitorService } from "@fastgpu/contracts/fastgpu/monitor/v1/monitor_se
 import { NodeService } from "@fastgpu/contracts/fastgpu/scheduler/v1/node_service_pb";
 import { PolicyService } from "@fastgpu/contracts/fastgpu/scheduler/v1/policy_service_pb";
 import { QueueService } from "@fastgpu/contracts/fastgpu/scheduler/v1/queue_service_pb";
+import { ReservationService } from "@fastgpu/contracts/fastgpu/scheduler/v1/reservation_service_pb";
 import { TaskService } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
 import {
   ArtifactService,
@@ -39,6 +40,7 @@ export const publicServices: readonly (readonly [DescService, UpstreamName])[] =
   [NodeService, "scheduler"],
   [QueueService, "scheduler"],
   [PolicyService, "scheduler"],
+  [ReservationService, "scheduler"],
   [BillingService, "billing"],
   [MonitorService, "monitor"],
   [ArtifactService, "storage"],

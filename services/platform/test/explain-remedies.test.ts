@@ -1,8 +1,4 @@
-import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { chmod, mkdir, writeFile } from "node:fs/promises";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { fromJson, type JsonValue } from "@bufbuild/protobuf";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import type { ExplainTaskResponse } from "@fastgpu/contracts/fastgpu/scheduler/v1/explain_pb";
@@ -18,6 +14,7 @@ import { createChannel } from "@fastgpu/rpc/channel";
 import { createClient } from "@fastgpu/rpc/client";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { endOf, script, testPlatform, withSpec, type TestPlatform } from "./harness.ts";
+import { type } from "./typed-command.ts";
 
 let p: TestPlatform;
 beforeAll(async () => {
@@ -26,35 +23,6 @@ beforeAll(async () => {
 afterAll(async () => {
   await p[Symbol.asyncDispose]();
 });
-
-const program = fileURLToPath(new URL("../../../clients/cli/bin/fastgpu.mjs", import.meta.url));
-
-/** Types a command as explain printed it, in a shell with `fastgpu` on its path. */
-async function type(on: TestPlatform, command: string): Promise<string> {
-  const bin = join(on.directory, "bin");
-  await mkdir(bin, { recursive: true });
-  await writeFile(
-    join(bin, "fastgpu"),
-    `#!/bin/sh\nexec "${process.execPath}" "${program}" "$@"\n`,
-  );
-  await chmod(join(bin, "fastgpu"), 0o755);
-  const child = spawn("sh", ["-c", command], {
-    env: {
-      PATH: `${bin}:${process.env["PATH"]}`,
-      HOME: on.directory,
-      FASTGPU_ADDRESS: on.platform.address,
-      FASTGPU_API_KEY: on.key,
-    },
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  let out = "";
-  let err = "";
-  child.stdout.on("data", (bytes: Buffer) => (out += bytes.toString()));
-  child.stderr.on("data", (bytes: Buffer) => (err += bytes.toString()));
-  const code = await new Promise<number | null>((resolve) => child.once("close", resolve));
-  expect({ command, code, err: code === 0 ? "" : err }).toEqual({ command, code: 0, err: "" });
-  return out;
-}
 
 const run = (on: TestPlatform, task: Task) =>
   on.tasks.runTask({ parent: on.parent, requestId: randomUUID(), task }).then(({ name }) => name);

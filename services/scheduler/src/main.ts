@@ -31,6 +31,7 @@ import { lead } from "./cycle/lead.ts";
 import { createExplainDesk } from "./explain/desk.ts";
 import { recorderOf } from "./recording/recorder-of.ts";
 import type { Scheduler } from "./scheduler.ts";
+import { pruneReservations } from "./store/fleet-reservations.ts";
 import { schedulerServices, workerServices } from "./services.ts";
 import { createLogBroker } from "./session/log-broker.ts";
 import { createReportWriter } from "./session/reports.ts";
@@ -159,7 +160,10 @@ function dialler(
   };
 }
 
-/** Forgets request ids that are older than a week. */
+/** How long a reservation that is over is kept, in milliseconds. */
+const keepEndedMs = 30 * 86_400_000;
+
+/** Forgets request ids that are older than a week, and reservations that have long been over. */
 function startUpkeep(
   { clock, log, stop }: ServiceContext,
   core: Scheduler["core"],
@@ -168,8 +172,11 @@ function startUpkeep(
     name: "scheduler upkeep",
     ...{ stop, log, idleMs: 600_000 },
     step: async () => {
-      const pruned = await pruneRequests(core, { nowMs: clock.nowMs(), limit: 10_000 });
-      return pruned === 10_000 ? "again" : "idle";
+      const limit = 10_000;
+      const nowMs = clock.nowMs();
+      const pruned = await pruneRequests(core, { nowMs, limit });
+      const over = await pruneReservations(core, { endedBeforeMs: nowMs - keepEndedMs, limit });
+      return pruned === limit || over === limit ? "again" : "idle";
     },
   });
 }

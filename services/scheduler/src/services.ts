@@ -2,6 +2,7 @@ import { EventLogService } from "@fastgpu/contracts/fastgpu/events/v1/events_pb"
 import { NodeService } from "@fastgpu/contracts/fastgpu/scheduler/v1/node_service_pb";
 import { PolicyService } from "@fastgpu/contracts/fastgpu/scheduler/v1/policy_service_pb";
 import { QueueService } from "@fastgpu/contracts/fastgpu/scheduler/v1/queue_service_pb";
+import { ReservationService } from "@fastgpu/contracts/fastgpu/scheduler/v1/reservation_service_pb";
 import { TaskService } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
 import { WorkerSessionService } from "@fastgpu/contracts/fastgpu/worker/v1/worker_session_pb";
 import { answerListEvents } from "@fastgpu/events/event-log";
@@ -9,16 +10,20 @@ import { service, type BoundService } from "@fastgpu/rpc/handlers";
 import { batchRunTasks } from "./api/batch-run-tasks.ts";
 import { cancelTask } from "./api/cancel-task.ts";
 import { connect } from "./api/connect.ts";
+import { createReservation } from "./api/create-reservation.ts";
 import { createTask } from "./api/create-task.ts";
+import { deleteReservation } from "./api/delete-reservation.ts";
 import { explainTask } from "./api/explain-task.ts";
 import { getNode } from "./api/get-node.ts";
 import { getQueue } from "./api/get-queue.ts";
+import { getReservation } from "./api/get-reservation.ts";
 import { getSchedulingPolicy } from "./api/get-scheduling-policy.ts";
 import { getTask } from "./api/get-task.ts";
 import { listAttempts } from "./api/list-attempts.ts";
 import { listGpus } from "./api/list-gpus.ts";
 import { listNodes } from "./api/list-nodes.ts";
 import { listQueues } from "./api/list-queues.ts";
+import { listReservations } from "./api/list-reservations.ts";
 import { listTasks } from "./api/list-tasks.ts";
 import { quoteTask } from "./api/quote-task.ts";
 import { readLogs } from "./api/read-logs.ts";
@@ -26,6 +31,7 @@ import { serveLogs } from "./api/serve-logs.ts";
 import { setSchedulingPolicy } from "./api/set-scheduling-policy.ts";
 import { submitTask } from "./api/submit-task.ts";
 import { updateQueue } from "./api/update-queue.ts";
+import { updateReservation } from "./api/update-reservation.ts";
 import { watchTask } from "./api/watch-task.ts";
 import { whatIf } from "./api/what-if.ts";
 import type { ExplainDesk } from "./explain/desk.ts";
@@ -63,6 +69,13 @@ export function schedulerServices(s: Scheduler, desk: ExplainDesk): BoundService
       getSchedulingPolicy: () => getSchedulingPolicy(s),
       setSchedulingPolicy: (request, context) => setSchedulingPolicy(s, request, context),
       whatIf: (request, context) => whatIf(s, desk, { request, context }),
+    }),
+    service(ReservationService, {
+      createReservation: (request, context) => createReservation(s, request, context),
+      getReservation: (request, context) => getReservation(s, request, context),
+      listReservations: (request, context) => listReservations(s, request, context),
+      updateReservation: (request, context) => updateReservation(s, request, context),
+      deleteReservation: (request, context) => deleteReservation(s, request, context),
     }),
     service(EventLogService, {
       listEvents: (request, { principal }) => {

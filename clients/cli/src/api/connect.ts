@@ -8,6 +8,7 @@ import { BillingService } from "@fastgpu/contracts/fastgpu/billing/v1/billing_se
 import { NodeService } from "@fastgpu/contracts/fastgpu/scheduler/v1/node_service_pb";
 import { PolicyService } from "@fastgpu/contracts/fastgpu/scheduler/v1/policy_service_pb";
 import { QueueService } from "@fastgpu/contracts/fastgpu/scheduler/v1/queue_service_pb";
+import { ReservationService } from "@fastgpu/contracts/fastgpu/scheduler/v1/reservation_service_pb";
 import { TaskService } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
 import { ArtifactService } from "@fastgpu/contracts/fastgpu/storage/v1/storage_service_pb";
 import type { DescMethod, DescService } from "@bufbuild/protobuf";
@@ -26,6 +27,7 @@ export interface Api {
   readonly nodes: Client<typeof NodeService>;
   readonly policies: Client<typeof PolicyService>;
   readonly queues: Client<typeof QueueService>;
+  readonly reservations: Client<typeof ReservationService>;
   readonly artifacts: Client<typeof ArtifactService>;
   readonly billing: Client<typeof BillingService>;
   readonly organizations: Client<typeof OrganizationService>;
@@ -59,6 +61,7 @@ export async function withApi<T>(
       nodes: client(NodeService),
       policies: client(PolicyService),
       queues: client(QueueService),
+      reservations: client(ReservationService),
       artifacts: client(ArtifactService),
       billing: client(BillingService),
       organizations: client(OrganizationService),

@@ -2,7 +2,13 @@ import { parseId } from "@fastgpu/domain/ids";
 import { CliError } from "../errors/cli-error.ts";
 
 /** What people may name by a bare id. */
-const PREFIXES = { tasks: "task", artifacts: "art", nodes: "node", gpus: "gpu" } as const;
+const PREFIXES = {
+  tasks: "task",
+  artifacts: "art",
+  nodes: "node",
+  gpus: "gpu",
+  reservations: "resv",
+} as const;
 type Collection = keyof typeof PREFIXES;
 
 /**
@@ -41,6 +47,7 @@ const LISTS: Record<Collection, string> = {
   artifacts: "fastgpu data list",
   nodes: "fastgpu node list",
   gpus: "fastgpu gpu list",
+  reservations: "fastgpu reservation list",
 };
 
 function article(prefix: string): string {
@@ -49,6 +56,7 @@ function article(prefix: string): string {
     art: "an artifact",
     node: "a node",
     gpu: "a GPU",
+    resv: "a reservation",
   };
   return words[prefix] ?? prefix;
 }

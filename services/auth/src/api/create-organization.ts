@@ -12,7 +12,7 @@ import { callerOrg } from "../caller.ts";
 import { organizationName } from "../names.ts";
 import { freshId } from "../parts.ts";
 import type { AuthParts } from "../parts.ts";
-import { once } from "../requests.ts";
+import { once } from "@fastgpu/postgres/once";
 import { appendAudit } from "../store/audit-events.ts";
 import { addOrganization } from "../tenants.ts";
 

@@ -11,7 +11,7 @@ import { factOf } from "../audit/fact.ts";
 import { orgOfName, projectName } from "../names.ts";
 import { freshId } from "../parts.ts";
 import type { AuthParts } from "../parts.ts";
-import { once } from "../requests.ts";
+import { once } from "@fastgpu/postgres/once";
 import { appendAudit } from "../store/audit-events.ts";
 import { getOrganization } from "../store/organizations.ts";
 import { addProject } from "../tenants.ts";

@@ -30,24 +30,25 @@ export async function runCycle(c: CycleContext): Promise<LoopNext> {
   await foldEnded(c, tasks, nowMs, swept);
   for (const task of tasks) c.looked.note(task.id, task.revision);
   // 3. Time-driven work: lost nodes, money, usage.
-  let queuesChanged = false;
+  let rightsChanged = false;
   let policyChanged = false;
   if (swept) {
     c.timers.lastSweepMs = nowMs;
-    queuesChanged = await c.mirror.refreshQueues(c.core);
+    rightsChanged = await c.mirror.refreshRights(c.core);
     const policy = await c.policy.look();
     if (policy !== undefined) c.planner.setPolicy(policy);
     policyChanged = policy !== undefined;
     await timeDriven(c, nowMs);
   }
-  const news = queuesChanged || policyChanged || marked.tasks.length > 0 || marked.nodes.length > 0;
+  const news = rightsChanged || policyChanged || marked.tasks.length > 0 || marked.nodes.length > 0;
   if (c.mirror.waiting.size === 0) {
     if (news) c.planner.note(c.mirror.planState(), nowMs);
     return marked.more ? "again" : "idle";
   }
   if (!news && nowMs < c.timers.nextBackoffMs) return "idle";
   if (!timeIsKnown(c)) return "idle";
-  // 4. Decide, as data.
+  // 4. Decide, as data. A limit is counted again at the commit; nothing but the plan heeds a reservation.
+  if (!swept) await c.mirror.refreshReservations(c.core);
   const state = c.mirror.planState();
   const decided = c.planner.plan(state, nowMs);
   // 5. Set money aside, 6. commit by compare-and-set, 7. give back what was not used.
@@ -71,7 +72,8 @@ function timeIsKnown(c: CycleContext): boolean {
 
 /** Without news, the next moment at which a plan could come out otherwise. */
 function nextTry(c: CycleContext, nowMs: number): number {
-  return Math.min(nowMs + 5_000, c.mirror.waiting.nextStartMs(nowMs));
+  const { waiting } = c.mirror;
+  return Math.min(nowMs + 5_000, waiting.nextStartMs(nowMs), c.mirror.nextReservationMs(nowMs));
 }
 
 /** Marks what our own log tells: the changes of other replicas, and local signals that were lost. */

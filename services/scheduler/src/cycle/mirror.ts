@@ -7,6 +7,7 @@ import {
   type PlanLease,
   type PlanNode,
   type PlanQueue,
+  type PlanReservation,
   type PlanState,
   type PlanTask,
 } from "@fastgpu/scheduling/plan";
@@ -20,6 +21,7 @@ import {
 } from "../store/nodes.ts";
 import { readCouldWait } from "../store/fresh.ts";
 import { readPastUsage, type PastUsage } from "../store/past-usage.ts";
+import { readOpenReservations } from "../store/fleet-reservations.ts";
 import { readQueues } from "../store/queues.ts";
 import { readTasks, type StoredTask } from "../store/tasks.ts";
 import { createUsageBook, readPast } from "./past.ts";
@@ -47,8 +49,12 @@ export interface Mirror {
     db: Querier,
     marked: { tasks: readonly TaskId[]; nodes: readonly NodeId[] },
   ): Promise<readonly StoredTask[]>;
-  /** Reads the queues again; answers whether one has changed. */
-  refreshQueues(db: Querier): Promise<boolean>;
+  /** Reads the queues and reservations again; answers whether one has changed, or is over. */
+  refreshRights(db: Querier): Promise<boolean>;
+  /** Reads the reservations alone. */
+  refreshReservations(db: Querier): Promise<void>;
+  /** When the next reservation begins or ends after a time; Infinity: none does. */
+  nextReservationMs(afterMs: number): number;
   /** Takes in what was charged to users; what all have had is as of `nowMs` after it. */
   noteUsage(charged: readonly PastUsage[], at: { nowMs: number; halfLifeMs: number }): void;
   /** The planner's view of it. */
@@ -68,8 +74,9 @@ export function createMirror(clock: Clock, window?: WindowBounds): Mirror {
   const waiting = createWaitingTasks(window);
   const nodes = new Map<NodeId, MirroredNode>();
   let queues: readonly PlanQueue[] = [];
-  /** Tells a changed list of queues from the same one. */
-  let queuesRead = "";
+  let reservations: readonly PlanReservation[] = [];
+  /** Tells changed queues and reservations from the same ones. */
+  let rightsRead = "";
   const usage = createUsageBook();
 
   const put = async (db: Querier, tasks: readonly StoredTask[]): Promise<void> => {
@@ -79,11 +86,15 @@ export function createMirror(clock: Clock, window?: WindowBounds): Mirror {
       waiting.put(task, past(task));
     }
   };
-  const refreshQueues = async (db: Querier): Promise<boolean> => {
+  const refreshReservations = async (db: Querier): Promise<void> => {
+    reservations = (await readOpenReservations(db, clock.nowMs())).map(toPlanReservation);
+  };
+  const refreshRights = async (db: Querier): Promise<boolean> => {
     queues = await readQueues(db);
-    const read = JSON.stringify(queues);
-    const changed = read !== queuesRead;
-    queuesRead = read;
+    await refreshReservations(db);
+    const read = JSON.stringify([queues, reservations]);
+    const changed = read !== rightsRead;
+    rightsRead = read;
     return changed;
   };
   const putNodes = (
@@ -114,7 +125,7 @@ export function createMirror(clock: Clock, window?: WindowBounds): Mirror {
           if (task.array !== undefined && task.cancelRequested) cancelled.push(task.id);
         }
       }
-      await refreshQueues(tx);
+      await refreshRights(tx);
       usage.restart(await readPastUsage(tx), clock.nowMs());
       const stored = await readAllNodes(tx);
       const ids = stored.map((node) => node.id);
@@ -131,7 +142,14 @@ export function createMirror(clock: Clock, window?: WindowBounds): Mirror {
       }
       return tasks;
     },
-    refreshQueues,
+    refreshRights,
+    refreshReservations,
+    nextReservationMs: (afterMs) =>
+      Math.min(
+        ...reservations
+          .flatMap(({ startMs, endMs }) => [startMs, endMs])
+          .filter((ms) => ms > afterMs),
+      ),
     noteUsage: (charged, at) => usage.note(charged, at),
     planState() {
       const running = leasesByTask(nodes.values());
@@ -141,7 +159,7 @@ export function createMirror(clock: Clock, window?: WindowBounds): Mirror {
         behind: waiting.behind(),
         queues,
         usage: usage.plan(),
-        reservations: [],
+        reservations,
       };
     },
     noteLeased(ids) {
@@ -149,6 +167,12 @@ export function createMirror(clock: Clock, window?: WindowBounds): Mirror {
     },
   };
 }
+
+/** What the plan needs of it, and the recording keeps: no names. */
+const toPlanReservation = (of: PlanReservation): PlanReservation => {
+  const { id, org, project, gpus, models, startMs, endMs } = of;
+  return { id, org, project, gpus, models, startMs, endMs };
+};
 
 /** Leases run their elements one after the other, so an array's parallelism bounds its leases. */
 function limitLeases(task: PlanTask, running: number): PlanTask {

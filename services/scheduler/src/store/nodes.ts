@@ -198,6 +198,18 @@ export async function readModels(db: Querier): Promise<string[]> {
   return (await db.query(selectModels)).map(({ model }) => model);
 }
 
+const countByModel = statement<{ model: string; gpus: bigint }>(
+  "gpus_by_model",
+  `select g.model, count(*) as gpus from gpus g join nodes n on n.id = g.node_id
+   where g.present and g.state <> 'QUARANTINED' and n.state <> 'LOST' group by g.model`,
+);
+
+/** How many GPUs of each model the fleet has, whatever they do: without lost nodes and what is out of use. */
+export async function countGpusByModel(db: Querier): Promise<ReadonlyMap<string, number>> {
+  const rows = await db.query(countByModel);
+  return new Map(rows.map(({ model, gpus }) => [model, Number(gpus)]));
+}
+
 /** What a worker says of its machine. */
 export interface NodeInventory {
   readonly id: NodeId;

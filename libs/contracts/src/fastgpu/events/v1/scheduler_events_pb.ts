@@ -4,21 +4,23 @@
 
 // What happened, told by the service that owns it: one envelope for all, one payload message for each type.
 
-import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { UsageKind } from "../../billing/v1/billing_service_pb.ts";
 import { file_fastgpu_billing_v1_billing_service } from "../../billing/v1/billing_service_pb.ts";
 import type { PolicyOrigin } from "../../scheduler/v1/policy_service_pb.ts";
 import { file_fastgpu_scheduler_v1_policy_service } from "../../scheduler/v1/policy_service_pb.ts";
+import type { Reservation } from "../../scheduler/v1/reservation_service_pb.ts";
+import { file_fastgpu_scheduler_v1_reservation_service } from "../../scheduler/v1/reservation_service_pb.ts";
 import type { ExitClass, TaskState } from "../../scheduler/v1/task_pb.ts";
 import { file_fastgpu_scheduler_v1_task } from "../../scheduler/v1/task_pb.ts";
-import type { Message } from "@bufbuild/protobuf";
+import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file fastgpu/events/v1/scheduler_events.proto.
  */
 export const file_fastgpu_events_v1_scheduler_events: GenFile = /*@__PURE__*/
-  fileDesc("CihmYXN0Z3B1L2V2ZW50cy92MS9zY2hlZHVsZXJfZXZlbnRzLnByb3RvEhFmYXN0Z3B1LmV2ZW50cy52MSKxAQoQVGFza1N0YXRlQ2hhbmdlZBIMCgR0YXNrGAEgASgJEi0KBGZyb20YAiABKA4yHy5mYXN0Z3B1LnNjaGVkdWxlci52MS5UYXNrU3RhdGUSKwoCdG8YAyABKA4yHy5mYXN0Z3B1LnNjaGVkdWxlci52MS5UYXNrU3RhdGUSMwoKZXhpdF9jbGFzcxgEIAEoDjIfLmZhc3RncHUuc2NoZWR1bGVyLnYxLkV4aXRDbGFzcyJrCghVc2FnZUN1dBIPCgdhdHRlbXB0GAEgASgJEgwKBHRhc2sYAiABKAkSMQoIc2VnbWVudHMYAyADKAsyHy5mYXN0Z3B1LmV2ZW50cy52MS5Vc2FnZVNlZ21lbnQSDQoFZmluYWwYBCABKAgicwoXU2NoZWR1bGluZ1BvbGljeUNoYW5nZWQSEAoIcmV2aXNpb24YASABKAMSMgoGb3JpZ2luGAIgASgOMiIuZmFzdGdwdS5zY2hlZHVsZXIudjEuUG9saWN5T3JpZ2luEhIKCnVwZGF0ZWRfYnkYAyABKAki8AEKDFVzYWdlU2VnbWVudBIOCgZtZW1iZXIYASABKAUSCwoDZ3B1GAIgASgJEgsKA3NlcRgDIAEoBRIrCgRraW5kGAQgASgOMh0uZmFzdGdwdS5iaWxsaW5nLnYxLlVzYWdlS2luZBILCgNza3UYBSABKAkSFQoNcHJpY2VfdmVyc2lvbhgGIAEoBRIQCghzdGFydF9tcxgHIAEoAxIOCgZlbmRfbXMYCCABKAMSGAoQYmlsbGluZ19zdGFydF9tcxgJIAEoAxIWCg5iaWxsaW5nX2VuZF9tcxgKIAEoAxIRCglzaW11bGF0ZWQYCyABKAhiBnByb3RvMw", [file_fastgpu_billing_v1_billing_service, file_fastgpu_scheduler_v1_policy_service, file_fastgpu_scheduler_v1_task]);
+  fileDesc("CihmYXN0Z3B1L2V2ZW50cy92MS9zY2hlZHVsZXJfZXZlbnRzLnByb3RvEhFmYXN0Z3B1LmV2ZW50cy52MSKxAQoQVGFza1N0YXRlQ2hhbmdlZBIMCgR0YXNrGAEgASgJEi0KBGZyb20YAiABKA4yHy5mYXN0Z3B1LnNjaGVkdWxlci52MS5UYXNrU3RhdGUSKwoCdG8YAyABKA4yHy5mYXN0Z3B1LnNjaGVkdWxlci52MS5UYXNrU3RhdGUSMwoKZXhpdF9jbGFzcxgEIAEoDjIfLmZhc3RncHUuc2NoZWR1bGVyLnYxLkV4aXRDbGFzcyJrCghVc2FnZUN1dBIPCgdhdHRlbXB0GAEgASgJEgwKBHRhc2sYAiABKAkSMQoIc2VnbWVudHMYAyADKAsyHy5mYXN0Z3B1LmV2ZW50cy52MS5Vc2FnZVNlZ21lbnQSDQoFZmluYWwYBCABKAgicwoXU2NoZWR1bGluZ1BvbGljeUNoYW5nZWQSEAoIcmV2aXNpb24YASABKAMSMgoGb3JpZ2luGAIgASgOMiIuZmFzdGdwdS5zY2hlZHVsZXIudjEuUG9saWN5T3JpZ2luEhIKCnVwZGF0ZWRfYnkYAyABKAkiggEKElJlc2VydmF0aW9uQ2hhbmdlZBI2CgtyZXNlcnZhdGlvbhgBIAEoCzIhLmZhc3RncHUuc2NoZWR1bGVyLnYxLlJlc2VydmF0aW9uEjQKBmNoYW5nZRgCIAEoDjIkLmZhc3RncHUuZXZlbnRzLnYxLlJlc2VydmF0aW9uQ2hhbmdlIvABCgxVc2FnZVNlZ21lbnQSDgoGbWVtYmVyGAEgASgFEgsKA2dwdRgCIAEoCRILCgNzZXEYAyABKAUSKwoEa2luZBgEIAEoDjIdLmZhc3RncHUuYmlsbGluZy52MS5Vc2FnZUtpbmQSCwoDc2t1GAUgASgJEhUKDXByaWNlX3ZlcnNpb24YBiABKAUSEAoIc3RhcnRfbXMYByABKAMSDgoGZW5kX21zGAggASgDEhgKEGJpbGxpbmdfc3RhcnRfbXMYCSABKAMSFgoOYmlsbGluZ19lbmRfbXMYCiABKAMSEQoJc2ltdWxhdGVkGAsgASgIKpcBChFSZXNlcnZhdGlvbkNoYW5nZRIiCh5SRVNFUlZBVElPTl9DSEFOR0VfVU5TUEVDSUZJRUQQABIeChpSRVNFUlZBVElPTl9DSEFOR0VfQ1JFQVRFRBABEh4KGlJFU0VSVkFUSU9OX0NIQU5HRV9VUERBVEVEEAISHgoaUkVTRVJWQVRJT05fQ0hBTkdFX0RFTEVURUQQA2IGcHJvdG8z", [file_fastgpu_billing_v1_billing_service, file_fastgpu_scheduler_v1_policy_service, file_fastgpu_scheduler_v1_reservation_service, file_fastgpu_scheduler_v1_task]);
 
 /**
  * A task's state changed. Aggregate: the task.
@@ -140,6 +142,35 @@ export const SchedulingPolicyChangedSchema: GenMessage<SchedulingPolicyChanged> 
   messageDesc(file_fastgpu_events_v1_scheduler_events, 2);
 
 /**
+ * A reservation was made, changed or given up; that it begins and ends by itself is no event. Aggregate: the
+ * reservation, its revision.
+ *
+ * @generated from message fastgpu.events.v1.ReservationChanged
+ */
+export type ReservationChanged = Message<"fastgpu.events.v1.ReservationChanged"> & {
+  /**
+   * The reservation after it; of one that was given up, as it was. Without `held_gpus` and `state`.
+   *
+   * @generated from field: fastgpu.scheduler.v1.Reservation reservation = 1;
+   */
+  reservation?: Reservation | undefined;
+
+  /**
+   * What became of it.
+   *
+   * @generated from field: fastgpu.events.v1.ReservationChange change = 2;
+   */
+  change: ReservationChange;
+};
+
+/**
+ * Describes the message fastgpu.events.v1.ReservationChanged.
+ * Use `create(ReservationChangedSchema)` to create a new message.
+ */
+export const ReservationChangedSchema: GenMessage<ReservationChanged> = /*@__PURE__*/
+  messageDesc(file_fastgpu_events_v1_scheduler_events, 3);
+
+/**
  * A stretch of one GPU's time in one attempt. Keyed by (attempt, member, gpu, seq); starts where the one before ended.
  *
  * @generated from message fastgpu.events.v1.UsageSegment
@@ -228,5 +259,53 @@ export type UsageSegment = Message<"fastgpu.events.v1.UsageSegment"> & {
  * Use `create(UsageSegmentSchema)` to create a new message.
  */
 export const UsageSegmentSchema: GenMessage<UsageSegment> = /*@__PURE__*/
-  messageDesc(file_fastgpu_events_v1_scheduler_events, 3);
+  messageDesc(file_fastgpu_events_v1_scheduler_events, 4);
+
+/**
+ * What became of a reservation.
+ *
+ * @generated from enum fastgpu.events.v1.ReservationChange
+ */
+export const ReservationChange = {
+  /**
+   * Not known to this client.
+   *
+   * @generated from enum value: RESERVATION_CHANGE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * It was made.
+   *
+   * @generated from enum value: RESERVATION_CHANGE_CREATED = 1;
+   */
+  CREATED: 1,
+
+  /**
+   * It was changed.
+   *
+   * @generated from enum value: RESERVATION_CHANGE_UPDATED = 2;
+   */
+  UPDATED: 2,
+
+  /**
+   * It was given up.
+   *
+   * @generated from enum value: RESERVATION_CHANGE_DELETED = 3;
+   */
+  DELETED: 3,
+} as const;
+
+/**
+ * What became of a reservation.
+ *
+ * @generated from enum fastgpu.events.v1.ReservationChange
+ */
+export type ReservationChange = (typeof ReservationChange)[keyof typeof ReservationChange] | UnknownEnum;
+
+/**
+ * Describes the enum fastgpu.events.v1.ReservationChange.
+ */
+export const ReservationChangeSchema: GenEnum<ReservationChange> = /*@__PURE__*/
+  enumDesc(file_fastgpu_events_v1_scheduler_events, 0);
 

@@ -1,9 +1,9 @@
 import { create, fromBinary, toBinary, toJson } from "@bufbuild/protobuf";
 import type { DescMessage, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import type { OrgId, ProjectId } from "@fastgpu/domain/ids";
-import { claimRequest, requestBody, requestReused } from "@fastgpu/postgres/requests";
-import type { Json, RequestKey } from "@fastgpu/postgres/requests";
-import type { Tx } from "@fastgpu/postgres/transaction";
+import { claimRequest, requestBody, requestReused } from "./requests.ts";
+import type { Json, RequestKey } from "./requests.ts";
+import type { Tx } from "./transaction.ts";
 
 /** One call that creates something, with the answer that it will get. */
 export interface OnceRequest<I extends DescMessage, O extends DescMessage> {

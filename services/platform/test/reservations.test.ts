@@ -1,0 +1,326 @@
+import { randomUUID } from "node:crypto";
+import { fromJson, type JsonValue } from "@bufbuild/protobuf";
+import { durationFromMs, timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
+import {
+  ApiKeyService,
+  AuditService,
+  OrganizationService,
+  ProjectService,
+} from "@fastgpu/contracts/fastgpu/auth/v1/auth_service_pb";
+import { QueueService } from "@fastgpu/contracts/fastgpu/scheduler/v1/queue_service_pb";
+import {
+  ReservationSchema,
+  ReservationService,
+  ReservationState,
+} from "@fastgpu/contracts/fastgpu/scheduler/v1/reservation_service_pb";
+import { QueueReason, TaskState, type Task } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
+import { TaskService } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
+import { createChannel } from "@fastgpu/rpc/channel";
+import { createClient } from "@fastgpu/rpc/client";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { startKillable } from "./composed-child.ts";
+import {
+  endOf,
+  script,
+  testPlatform,
+  withSpec,
+  type Clients,
+  type TestPlatform,
+} from "./harness.ts";
+import { type } from "./typed-command.ts";
+
+const minute = 60_000;
+
+/** A platform under these tests, wherever it runs. */
+interface Fleet extends Clients {
+  readonly platform: { readonly address: string; readonly org: string };
+}
+
+/** Clients with the first key, or another one; they outlive restarts. */
+function clientsOf(p: Fleet, key = p.key) {
+  const { address } = p.platform;
+  const channel = createChannel({ address, token: () => Promise.resolve(key) });
+  return {
+    reservations: createClient(ReservationService, channel),
+    organizations: createClient(OrganizationService, channel),
+    projects: createClient(ProjectService, channel),
+    keys: createClient(ApiKeyService, channel),
+    queues: createClient(QueueService, channel),
+    audit: createClient(AuditService, channel),
+    tasks: createClient(TaskService, channel),
+    [Symbol.dispose]: () => channel.close(),
+  };
+}
+
+const orgOf = (p: Fleet): string => `organizations/${p.platform.org}`;
+
+async function newProject(p: Fleet, parent = orgOf(p)): Promise<string> {
+  using clients = clientsOf(p);
+  const project = { displayName: "another" };
+  return (await clients.projects.createProject({ parent, project })).name;
+}
+
+async function keyFor(p: Fleet, of: { role: string; project?: string; org?: string }) {
+  using clients = clientsOf(p);
+  const { role, project = "", org = orgOf(p) } = of;
+  const apiKey = { displayName: role, role, project };
+  return (await clients.keys.createApiKey({ parent: org, apiKey })).secret;
+}
+
+const span = (startsInMs: number, lengthMs: number) => {
+  const startMs = Date.now() + startsInMs;
+  return { startTime: timestampFromMs(startMs), endTime: timestampFromMs(startMs + lengthMs) };
+};
+
+/** Follows a task until it is so. */
+async function reaches(p: Clients, name: string, here: (task: Task) => boolean): Promise<Task> {
+  for await (const { task } of p.tasks.watchTask({ name }, { timeoutMs: 60_000 })) {
+    if (task !== undefined && here(task)) return task;
+  }
+  throw new Error(`${name} ended before`);
+}
+const runs = (p: Clients, name: string): Promise<Task> =>
+  reaches(p, name, ({ state }) => state === TaskState.RUNNING);
+
+describe("a reservation by call", () => {
+  let p: TestPlatform;
+  let operator: ReturnType<typeof clientsOf>;
+  beforeAll(async () => {
+    p = await testPlatform();
+    operator = clientsOf(p);
+  });
+  afterAll(async () => {
+    operator[Symbol.dispose]();
+    await p[Symbol.asyncDispose]();
+  });
+
+  test("is made once for a request id, listed by start, changed, given up, and in the audit log", async () => {
+    const { reservations, audit } = operator;
+    const parent = p.parent;
+    const wanted = { displayName: "training", gpus: 2, ...span(60 * minute, 60 * minute) };
+    const request = { parent, reservation: wanted, requestId: randomUUID() };
+    const made = await reservations.createReservation(request);
+    expect(made).toMatchObject({ ...wanted, models: [], heldGpus: 0 });
+    expect(made.name).toMatch(new RegExp(`^${parent}/reservations/resv-[0-9a-z]{26}$`));
+    expect(made.state).toBe(ReservationState.UPCOMING);
+    expect(await reservations.createReservation(request)).toEqual(made);
+    await expect(
+      reservations.createReservation({ ...request, reservation: { ...wanted, gpus: 1 } }),
+    ).rejects.toMatchObject({ reason: "REQUEST_ID_REUSED" });
+
+    const early = await reservations.createReservation({
+      parent: orgOf(p),
+      reservation: { gpus: 1, endTime: timestampFromMs(Date.now() + minute) },
+    });
+    expect(early.state).toBe(ReservationState.ACTIVE);
+    const list = async (of: string) => {
+      const names: string[] = [];
+      for (let pageToken = ""; ;) {
+        const page = await reservations.listReservations({ parent: of, pageSize: 1, pageToken });
+        names.push(...page.reservations.map(({ name }) => name));
+        if ((pageToken = page.nextPageToken) === "") return names;
+      }
+    };
+    expect(await list(orgOf(p))).toEqual([early.name, made.name]);
+    expect(await list(parent)).toEqual([made.name]);
+
+    const id = made.name.split("/").at(-1)!;
+    const byOrg = `${orgOf(p)}/reservations/${id}`;
+    const shorter = timestampFromMs(timestampMs(made.endTime!) - 30 * minute);
+    const changed = await reservations.updateReservation({
+      reservation: { name: byOrg, gpus: 1, endTime: shorter },
+      updateMask: { paths: ["gpus", "end_time"] },
+    });
+    expect(changed).toMatchObject({ ...{ name: made.name, gpus: 1, endTime: shorter } });
+    expect(await reservations.getReservation({ name: made.name })).toEqual(changed);
+    for (const name of [made.name, early.name]) await reservations.deleteReservation({ name });
+    await expect(reservations.getReservation({ name: made.name })).rejects.toMatchObject({
+      reason: "NOT_FOUND",
+    });
+    expect(await list(orgOf(p))).toEqual([]);
+    const methods = async (): Promise<string[]> => {
+      const { auditEvents } = await audit.listAuditEvents({ parent: orgOf(p), pageSize: 1_000 });
+      const of = auditEvents.filter(({ resource }) => resource === made.name);
+      return of.map(({ method }) => method.split("/")[1]!.replace("Reservation", ""));
+    };
+    await expect.poll(methods, { timeout: 20_000 }).toEqual(["Create", "Update", "Delete"]);
+  });
+
+  test("is refused with the field, the reason and what to do", async () => {
+    const { reservations } = operator;
+    const create = (reservation: object) =>
+      reservations.createReservation({
+        parent: p.parent,
+        reservation: { gpus: 1, ...reservation },
+      });
+    const hour = span(60 * minute, 60 * minute);
+    const wrong = async (reservation: object, field: string, text: RegExp | string) => {
+      const told = expect(create(reservation), JSON.stringify(Object.keys(reservation))).rejects;
+      await told.toMatchObject({
+        violations: [{ field: `reservation.${field}`, description: expect.stringMatching(text) }],
+      });
+    };
+    await wrong({ ...hour, gpus: 0 }, "gpus", "must be 1 to 1,000,000");
+    await wrong({ ...hour, gpus: 3 }, "gpus", "is 3, and the fleet has 2");
+    await wrong({ startTime: hour.startTime }, "end_time", "is required");
+    await wrong({ ...hour, endTime: timestampFromMs(1) }, "end_time", "must be after now");
+    await wrong(span(60 * minute, -1), "end_time", "must be after start_time");
+    await wrong(span(-5 * minute, 60 * minute), "start_time", "must not be in the past");
+    await wrong(span(367 * 24 * 60 * minute, minute), "start_time", "within 366 days from now");
+    await wrong(span(minute, 367 * 24 * 60 * minute), "end_time", "within 366 days from start");
+    await wrong({ ...hour, models: ["Simulated GPUs"] }, "models[0]", "no GPU of the fleet");
+    await expect(create({ ...hour, models: ["Simulated GPUs"] })).rejects.toMatchObject({
+      hint: expect.stringContaining("Simulated GPU"),
+    });
+    const { name } = await create({ ...hour, gpus: 2 });
+    await expect(create(span(90 * minute, 60 * minute))).rejects.toMatchObject({
+      reason: "QUOTA_EXCEEDED",
+      hint: expect.stringContaining("another time"),
+    });
+    const after = await create(span(125 * minute, 60 * minute));
+    // Together they would be too many.
+    await expect(
+      reservations.updateReservation({
+        reservation: { name, endTime: after.endTime! },
+        updateMask: { paths: ["end_time"] },
+      }),
+    ).rejects.toMatchObject({ reason: "QUOTA_EXCEEDED" });
+    await expect(
+      reservations.updateReservation({ reservation: { name }, updateMask: { paths: ["name"] } }),
+    ).rejects.toMatchObject({ violations: [{ field: "update_mask" }] });
+    for (const each of [name, after.name]) await reservations.deleteReservation({ name: each });
+  });
+
+  test("of an organisation's own administrator keeps within its guarantee; of a stranger is refused", async () => {
+    using admin = clientsOf(p, await keyFor(p, { role: "org_admin" }));
+    using editor = clientsOf(p, await keyFor(p, { role: "project_editor" }));
+    const bound = { role: "project_viewer", project: p.parent };
+    using viewer = clientsOf(p, await keyFor(p, bound));
+    const other = await operator.organizations.createOrganization({
+      organization: { displayName: "other" },
+    });
+    using stranger = clientsOf(p, await keyFor(p, { role: "org_admin", org: other.name }));
+    const request = { parent: p.parent, reservation: { gpus: 1, ...span(minute, minute) } };
+    await expect(admin.reservations.createReservation(request)).rejects.toMatchObject({
+      reason: "QUOTA_EXCEEDED",
+      message: expect.stringContaining("guaranteed"),
+    });
+    await operator.queues.updateQueue({
+      queue: { name: `${orgOf(p)}/queue`, guaranteedGpus: 1 },
+      updateMask: { paths: ["guaranteed_gpus"] },
+    });
+    const { name } = await admin.reservations.createReservation(request);
+    await expect(admin.reservations.createReservation(request)).rejects.toMatchObject({
+      reason: "QUOTA_EXCEEDED",
+    });
+    expect(await viewer.reservations.getReservation({ name })).toMatchObject({ name });
+    const denied = { code: "PERMISSION_DENIED" };
+    await expect(editor.reservations.createReservation(request)).rejects.toMatchObject(denied);
+    await expect(viewer.reservations.deleteReservation({ name })).rejects.toMatchObject(denied);
+    for (const call of [
+      () => stranger.reservations.getReservation({ name }),
+      () => stranger.reservations.deleteReservation({ name }),
+      () => stranger.reservations.createReservation(request),
+      () => stranger.reservations.listReservations({ parent: orgOf(p) }),
+      () =>
+        stranger.reservations.updateReservation({
+          reservation: { name, gpus: 1 },
+          updateMask: { paths: ["gpus"] },
+        }),
+    ]) {
+      await expect(call()).rejects.toMatchObject(denied);
+    }
+    // Under a name of the stranger's own it is not there.
+    const posing = `${other.name}/reservations/${name.split("/").at(-1)}`;
+    await expect(stranger.reservations.getReservation({ name: posing })).rejects.toMatchObject({
+      reason: "NOT_FOUND",
+    });
+    await admin.reservations.deleteReservation({ name });
+  });
+
+  test("is typed, shown as a table, made smaller and given up", async () => {
+    const made = await type(
+      p,
+      "fastgpu reservation create --gpus 2 --start 2h --duration 90m --name night -o json",
+    );
+    const { name } = fromJson(ReservationSchema, JSON.parse(made) as JsonValue);
+    const id = name.split("/").at(-1)!;
+    expect(await type(p, "fastgpu reservation list -o table")).toMatch(
+      new RegExp(`${id} +night +projects/\\S+ +2 +any +\\S+Z +1h 30m +UPCOMING +0`),
+    );
+    const smaller = await type(p, `fastgpu reservation set ${id} --gpus 1 --duration 1h -o table`);
+    expect(smaller).toMatch(/night +projects\/\S+ +1 +any +\S+Z +1h +UPCOMING/);
+    expect(await type(p, `fastgpu reservation get ${name} --quiet`)).toBe(`${id}\n`);
+    await type(p, `fastgpu reservation delete ${id}`);
+    expect(await type(p, "fastgpu reservation list -o json")).toBe("[]\n");
+    expect(await type(p, "fastgpu reservation create --help")).toContain("--duration <duration>");
+  });
+
+  test("stops what can be stopped when it begins, however short that has run, and not what cannot", async () => {
+    const [other, owner] = [await newProject(p), p.parent];
+    const submit = async (parent: string, task: Task): Promise<string> =>
+      (await p.tasks.runTask({ parent, task, requestId: randomUUID() })).name;
+    const holder = script("sleep 600", { gpus: 1 });
+    const stoppable = await submit(other, withSpec(holder, { preemptible: true }));
+    const lasting = await submit(other, holder);
+    await Promise.all([runs(p, stoppable), runs(p, lasting)]);
+    const name = await submit(owner, script("sleep 600", { gpus: 1 }));
+    const { name: reservation } = await operator.reservations.createReservation({
+      parent: owner,
+      reservation: { gpus: 2, endTime: timestampFromMs(Date.now() + 60 * minute) },
+    });
+    await runs(p, name);
+    const second = await submit(owner, script("true", { gpus: 1 }));
+    await reaches(p, stoppable, ({ state }) => state === TaskState.QUEUED);
+    expect((await p.tasks.getTask({ name: lasting })).state).toBe(TaskState.RUNNING);
+    expect((await p.tasks.getTask({ name: second })).state).toBe(TaskState.QUEUED);
+    const { heldGpus } = await operator.reservations.getReservation({ name: reservation });
+    expect(heldGpus).toBe(1);
+    // What is over or given up is in nobody's way.
+    await p.tasks.cancelTask({ name: second });
+    await p.tasks.cancelTask({ name });
+    await operator.reservations.deleteReservation({ name: reservation });
+    await runs(p, stoppable);
+    for (const each of [stoppable, lasting]) await p.tasks.cancelTask({ name: each });
+  }, 120_000);
+});
+
+test("a reservation ahead keeps a long task of another project from starting, lets a short one go, and its owner starts at its time, through a SIGKILL", async () => {
+  await using p = await startKillable("fastgpu-reserve-", { workers: 1, simulatedGpus: 2 });
+  using clients = clientsOf(p);
+  const other = await newProject(p);
+  const startMs = Date.now() + 45_000;
+  const startTime = timestampFromMs(startMs);
+  const reservation = { gpus: 2, startTime, endTime: timestampFromMs(startMs + 30 * minute) };
+  const made = await clients.reservations.createReservation({ parent: p.parent, reservation });
+  const submit = async (parent: string, task: Task): Promise<string> =>
+    (await p.tasks.runTask({ parent, task, requestId: randomUUID() })).name;
+  const long = await submit(other, script("sleep 600", { gpus: 1 }));
+  const { statusMessage } = await reaches(
+    p,
+    long,
+    ({ queueReason }) => queueReason === QueueReason.NO_CAPACITY,
+  );
+  expect(statusMessage).toContain(made.name.split("/").at(-1));
+  const second = durationFromMs(1_000);
+  const short = withSpec(script("true", { gpus: 1 }), { maxRuntime: second, stopGrace: second });
+  expect((await endOf(p, await submit(other, short))).state).toBe(TaskState.SUCCEEDED);
+  const own = await submit(
+    p.parent,
+    withSpec(script("true", { gpus: 2 }), { startAfter: startTime }),
+  );
+
+  await p.killAndRestart();
+  const { reservations } = await clients.reservations.listReservations({ parent: orgOf(p) });
+  expect(reservations).toMatchObject([{ name: made.name, gpus: 2, startTime }]);
+  const ended = await endOf(p, own, 120_000);
+  expect(ended.state).toBe(TaskState.SUCCEEDED);
+  expect(timestampMs(ended.startTime!)).toBeGreaterThanOrEqual(startMs);
+  expect(await p.tasks.getTask({ name: long })).toMatchObject({
+    ...{ state: TaskState.QUEUED, attemptCount: 0 },
+  });
+  await clients.reservations.deleteReservation({ name: made.name });
+  await runs(p, long);
+  await p.tasks.cancelTask({ name: long });
+  await endOf(p, long);
+}, 240_000);

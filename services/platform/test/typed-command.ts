@@ -1,0 +1,38 @@
+import { spawn } from "node:child_process";
+import { chmod, mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { expect } from "vitest";
+import type { TestPlatform } from "./harness.ts";
+
+const program = fileURLToPath(new URL("../../../clients/cli/bin/fastgpu.mjs", import.meta.url));
+
+/** Types a command as it was printed, in a shell with `fastgpu` on its path; another key than the first may type it. */
+export async function type(
+  on: Pick<TestPlatform, "directory" | "key"> & { readonly platform: { readonly address: string } },
+  command: string,
+): Promise<string> {
+  const bin = join(on.directory, "bin");
+  await mkdir(bin, { recursive: true });
+  await writeFile(
+    join(bin, "fastgpu"),
+    `#!/bin/sh\nexec "${process.execPath}" "${program}" "$@"\n`,
+  );
+  await chmod(join(bin, "fastgpu"), 0o755);
+  const child = spawn("sh", ["-c", command], {
+    env: {
+      PATH: `${bin}:${process.env["PATH"]}`,
+      HOME: on.directory,
+      FASTGPU_ADDRESS: on.platform.address,
+      FASTGPU_API_KEY: on.key,
+    },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  let out = "";
+  let err = "";
+  child.stdout.on("data", (bytes: Buffer) => (out += bytes.toString()));
+  child.stderr.on("data", (bytes: Buffer) => (err += bytes.toString()));
+  const code = await new Promise<number | null>((resolve) => child.once("close", resolve));
+  expect({ command, code, err: code === 0 ? "" : err }).toEqual({ command, code: 0, err: "" });
+  return out;
+}

@@ -1,0 +1,33 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type {
+  GetReservationRequest,
+  ReservationSchema,
+} from "@fastgpu/contracts/fastgpu/scheduler/v1/reservation_service_pb";
+import { transaction, withTenant } from "@fastgpu/postgres/transaction";
+import type { CallContext } from "@fastgpu/rpc/context";
+import type { Scheduler } from "../scheduler.ts";
+import { readReservation } from "../store/fleet-reservations.ts";
+import { countHeldGpus } from "../store/queues.ts";
+import {
+  noReservation,
+  reservationIdOf,
+  reservationMessage,
+  reservationOwnerOf,
+} from "./reservations.ts";
+
+/** Reads a reservation. */
+export async function getReservation(
+  s: Scheduler,
+  { name }: GetReservationRequest,
+  context: CallContext,
+): Promise<MessageInitShape<typeof ReservationSchema>> {
+  const owner = reservationOwnerOf(name, context);
+  const id = reservationIdOf(name);
+  return transaction(s.api, async (tx) => {
+    await withTenant(tx, { org: owner.org, project: owner.project ?? "all" });
+    const found = await readReservation(tx, owner, id);
+    if (found === undefined) throw noReservation(name);
+    const [held] = await countHeldGpus(tx, [{ ...found, user: undefined }]);
+    return reservationMessage(found, { nowMs: s.clock.nowMs(), held });
+  });
+}
