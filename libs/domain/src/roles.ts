@@ -50,6 +50,7 @@ const operate = [
   "policy.manage",
   "billing.credit",
   "events.read",
+  "scheduler.status",
 ] as const;
 
 const work = ["worker.session", "worker.logs", "artifacts.store"] as const;
@@ -58,6 +59,7 @@ const serve = [
   "metrics.read",
   "holds.write",
   "events.read",
+  "scheduler.status",
   "directory.read",
   "organizations.get",
   "artifacts.store",

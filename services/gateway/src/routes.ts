@@ -17,6 +17,7 @@ import { NodeService } from "@fastgpu/contracts/fastgpu/scheduler/v1/node_servic
 import { PolicyService } from "@fastgpu/contracts/fastgpu/scheduler/v1/policy_service_pb";
 import { QueueService } from "@fastgpu/contracts/fastgpu/scheduler/v1/queue_service_pb";
 import { ReservationService } from "@fastgpu/contracts/fastgpu/scheduler/v1/reservation_service_pb";
+import { StatusService } from "@fastgpu/contracts/fastgpu/scheduler/v1/status_service_pb";
 import { TaskService } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
 import {
   ArtifactService,
@@ -41,6 +42,7 @@ export const publicServices: readonly (readonly [DescService, UpstreamName])[] =
   [QueueService, "scheduler"],
   [PolicyService, "scheduler"],
   [ReservationService, "scheduler"],
+  [StatusService, "scheduler"],
   [BillingService, "billing"],
   [MonitorService, "monitor"],
   [ArtifactService, "storage"],

@@ -19,6 +19,7 @@ import { queryMetrics } from "./api/query-metrics.ts";
 import type { MonitorConfig } from "./config.ts";
 import { createExposition } from "./metrics/exposition.ts";
 import { startMetricsServer } from "./metrics/metrics-server.ts";
+import { addSchedulerMetrics } from "./metrics/scheduler-metrics.ts";
 import { openNodeNames } from "./names/node-names.ts";
 import { createFleet } from "./samples/fleet.ts";
 import type { Fleet } from "./samples/fleet.ts";
@@ -72,9 +73,11 @@ export async function main(
   const scheduler = dial("scheduler", config.scheduler);
   await using names = openNodeNames({ scheduler, log, stop, everyMs: 60_000 });
   const nameOf = names.nameOf;
+  const exposition = createExposition({ ...monitor, refused, nameOf });
+  addSchedulerMetrics(exposition, { scheduler, clock });
   await using metrics = await startMetricsServer({
     ...{ ...config.metrics, insecure, log },
-    metrics: createExposition({ ...monitor, refused, nameOf }),
+    metrics: exposition,
   });
   const tokens = createClient(TokenService, dial("auth", config.auth));
   const auth = createAuthenticator({

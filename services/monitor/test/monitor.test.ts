@@ -9,6 +9,8 @@ import {
 } from "@fastgpu/contracts/fastgpu/monitor/v1/monitor_service_pb";
 import type { NodeSampleSchema } from "@fastgpu/contracts/fastgpu/monitor/v1/monitor_service_pb";
 import { NodeService } from "@fastgpu/contracts/fastgpu/scheduler/v1/node_service_pb";
+import { StatusService } from "@fastgpu/contracts/fastgpu/scheduler/v1/status_service_pb";
+import { Fault } from "@fastgpu/domain/fault";
 import type { NodeId } from "@fastgpu/domain/ids";
 import { openNatsBus } from "@fastgpu/events/nats-bus";
 import { signals } from "@fastgpu/events/topics";
@@ -53,6 +55,7 @@ async function startMonitor(displayNames: ReadonlyMap<NodeId, string> = new Map(
     starting.defer(() => server.close(0));
     return server.address;
   };
+  const status = { away: false };
   const jwksJson = JSON.stringify({ keys: [key.jwk] });
   const auth = await peer("auth", [
     service(TokenService, { getJwks: () => Promise.resolve({ jwksJson }), exchangeToken: absent }),
@@ -65,6 +68,18 @@ async function startMonitor(displayNames: ReadonlyMap<NodeId, string> = new Map(
     service(NodeService, {
       ...{ getNode: absent, listGpus: absent },
       listNodes: () => Promise.resolve({ nodes }),
+    }),
+    service(StatusService, {
+      getSchedulerStatus() {
+        if (status.away) throw new Fault("UNAVAILABLE", "nobody has led yet");
+        return Promise.resolve({
+          ...{ leader: "one", leaderEpoch: 3n, waitingTasks: 7n, liveAttempts: 2n, plans: 40n },
+          ...{ nodes: 5n, readyNodes: 4n, leases: 11n, leasesRejected: 1n, preemptions: 6n },
+          updateTime: timestampFromMs(clock.nowMs() - 4_000),
+          planDurationP50: { nanos: 1_500_000 },
+          planDurationP99: { seconds: 1n, nanos: 250_000_000 },
+        });
+      },
     }),
   ]);
   const config = monitorConfig.parse({
@@ -91,7 +106,7 @@ async function startMonitor(displayNames: ReadonlyMap<NodeId, string> = new Map(
   starting.defer(() => channel.close());
   const stack = starting.move();
   return {
-    ...{ clock, worker, client: createClient(MonitorService, channel) },
+    ...{ status, clock, worker, client: createClient(MonitorService, channel) },
     /** The lines of /metrics that are no comments. */
     async scrape(): Promise<string[]> {
       const response = await fetch(`http://127.0.0.1:${at.metricsPort}/metrics`);
@@ -200,7 +215,8 @@ test("Prometheus reads DCGM's names with the node's name, and nothing stale", as
     `DCGM_FI_DEV_GPU_UTIL{gpu="0",UUID="${aNode.gpus[0]}",device="",modelName="Simulated H100",Hostname="rack-7",node="${aNode.node}",simulated="true"} 77`,
   );
   const nameOf = (text: string) => text.split("{")[0];
-  expect(new Set(lines.map(nameOf))).toEqual(
+  const ofFleet = lines.filter((text) => !text.startsWith("fastgpu_scheduler"));
+  expect(new Set(ofFleet.map(nameOf))).toEqual(
     new Set([
       ...["GPU_TEMP", "GPU_UTIL", "FB_USED", "FB_FREE", "XID_ERRORS"].map(
         (n) => `DCGM_FI_DEV_${n}`,
@@ -247,4 +263,39 @@ test("samples of a foreign node, malformed ones and wrong requests change nothin
   ] as const) {
     await expect(call()).rejects.toMatchObject({ reason });
   }
+});
+
+test("the scheduler's own figures are there while it answers, and none are made up while it does not", async () => {
+  await using monitor = await startMonitor();
+  const ofScheduler = async () =>
+    (await monitor.scrape()).filter((line) => line.startsWith("fastgpu_scheduler"));
+  const lines = [
+    "fastgpu_scheduler_up 1",
+    "fastgpu_scheduler_status_age_seconds 4",
+    "fastgpu_scheduler_leader_epoch 3",
+    "fastgpu_scheduler_waiting_tasks 7",
+    "fastgpu_scheduler_live_attempts 2",
+    'fastgpu_scheduler_nodes{takes_work="true"} 4',
+    'fastgpu_scheduler_nodes{takes_work="false"} 1',
+    'fastgpu_scheduler_plan_duration_seconds{quantile="0.5"} 0.0015',
+    'fastgpu_scheduler_plan_duration_seconds{quantile="0.99"} 1.25',
+    "fastgpu_scheduler_rebuild_seconds 0",
+    "fastgpu_scheduler_plans_total 40",
+    'fastgpu_scheduler_placements_total{result="leased"} 11',
+    'fastgpu_scheduler_placements_total{result="rejected"} 1',
+    'fastgpu_scheduler_placements_total{result="unfunded"} 0',
+    'fastgpu_scheduler_preemptions_total{result="stopped"} 6',
+    'fastgpu_scheduler_preemptions_total{result="rejected"} 0',
+  ];
+  expect(await ofScheduler()).toEqual(lines);
+  monitor.status.away = true;
+  await eventually("the last answer is too old", async () =>
+    (await ofScheduler()).length === 1 ? true : undefined,
+  );
+  expect(await ofScheduler()).toEqual(["fastgpu_scheduler_up 0"]);
+  monitor.status.away = false;
+  await eventually("it answers again", async () =>
+    (await ofScheduler()).length === lines.length ? true : undefined,
+  );
+  expect(await ofScheduler()).toEqual(lines);
 });

@@ -19,6 +19,7 @@ import {
   type Attempt,
   type Task,
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
+import { StatusService } from "@fastgpu/contracts/fastgpu/scheduler/v1/status_service_pb";
 import { TaskService } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
 import { describeFailures, openAuditor } from "@fastgpu/auditor/audit";
 import { idToUuid, parseId } from "@fastgpu/domain/ids";
@@ -58,6 +59,7 @@ function clientsOf(p: Fleet, key = p.key) {
     keys: createClient(ApiKeyService, channel),
     queues: createClient(QueueService, channel),
     policies: createClient(PolicyService, channel),
+    status: createClient(StatusService, channel),
     [Symbol.dispose]: () => channel.close(),
   };
 }
@@ -292,6 +294,16 @@ test("nobody is stopped for a task that cannot pay; with money for it the same t
   expect(await endOf(theirs, loan, 90_000)).toMatchObject({
     state: TaskState.SUCCEEDED,
     preemptions: 1,
+  });
+  // The leader says so too, to operators only.
+  const status = await until("the leader's figures of it", async () => {
+    const figures = await operator.status.getSchedulerStatus({});
+    return figures.preemptions === 1n && figures.liveAttempts === 0n ? figures : undefined;
+  });
+  expect(status).toMatchObject({ leases: 3n, waitingTasks: 0n, nodes: 1n, readyNodes: 1n });
+  expect(Number(status.plans)).toBeGreaterThanOrEqual(3);
+  await expect(theirs.status.getSchedulerStatus({})).rejects.toMatchObject({
+    reason: "PERMISSION_DENIED",
   });
   expect(describeFailures(await settledAudit(p))).toBe("");
 }, 180_000);

@@ -133,6 +133,7 @@ export async function main(config: SchedulerConfig, context: ServiceContext): Pr
       lead(
         {
           ...{ core: db.core, clock, log, tracing, dirty, holds, times, changed: told },
+          replica: config.replica,
           policyFile: config.policyFile,
           recorder: (epoch) => recorderOf(config, { clock, log, term: Number(epoch) }),
         },

@@ -3,6 +3,7 @@ import { NodeService } from "@fastgpu/contracts/fastgpu/scheduler/v1/node_servic
 import { PolicyService } from "@fastgpu/contracts/fastgpu/scheduler/v1/policy_service_pb";
 import { QueueService } from "@fastgpu/contracts/fastgpu/scheduler/v1/queue_service_pb";
 import { ReservationService } from "@fastgpu/contracts/fastgpu/scheduler/v1/reservation_service_pb";
+import { StatusService } from "@fastgpu/contracts/fastgpu/scheduler/v1/status_service_pb";
 import { TaskService } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
 import { WorkerSessionService } from "@fastgpu/contracts/fastgpu/worker/v1/worker_session_pb";
 import { answerListEvents } from "@fastgpu/events/event-log";
@@ -17,6 +18,7 @@ import { explainTask } from "./api/explain-task.ts";
 import { getNode } from "./api/get-node.ts";
 import { getQueue } from "./api/get-queue.ts";
 import { getReservation } from "./api/get-reservation.ts";
+import { getSchedulerStatus } from "./api/get-scheduler-status.ts";
 import { getSchedulingPolicy } from "./api/get-scheduling-policy.ts";
 import { getTask } from "./api/get-task.ts";
 import { listAttempts } from "./api/list-attempts.ts";
@@ -77,6 +79,7 @@ export function schedulerServices(s: Scheduler, desk: ExplainDesk): BoundService
       updateReservation: (request, context) => updateReservation(s, request, context),
       deleteReservation: (request, context) => deleteReservation(s, request, context),
     }),
+    service(StatusService, { getSchedulerStatus: () => getSchedulerStatus(s) }),
     service(EventLogService, {
       listEvents: (request, { principal }) => {
         const consumer =

@@ -7,6 +7,7 @@ import {
 import { BillingService } from "@fastgpu/contracts/fastgpu/billing/v1/billing_service_pb";
 import { NodeService } from "@fastgpu/contracts/fastgpu/scheduler/v1/node_service_pb";
 import { PolicyService } from "@fastgpu/contracts/fastgpu/scheduler/v1/policy_service_pb";
+import { StatusService } from "@fastgpu/contracts/fastgpu/scheduler/v1/status_service_pb";
 import { QueueService } from "@fastgpu/contracts/fastgpu/scheduler/v1/queue_service_pb";
 import { ReservationService } from "@fastgpu/contracts/fastgpu/scheduler/v1/reservation_service_pb";
 import { TaskService } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
@@ -26,6 +27,7 @@ export interface Api {
   readonly tasks: Client<typeof TaskService>;
   readonly nodes: Client<typeof NodeService>;
   readonly policies: Client<typeof PolicyService>;
+  readonly status: Client<typeof StatusService>;
   readonly queues: Client<typeof QueueService>;
   readonly reservations: Client<typeof ReservationService>;
   readonly artifacts: Client<typeof ArtifactService>;
@@ -60,6 +62,7 @@ export async function withApi<T>(
       tasks: client(TaskService),
       nodes: client(NodeService),
       policies: client(PolicyService),
+      status: client(StatusService),
       queues: client(QueueService),
       reservations: client(ReservationService),
       artifacts: client(ArtifactService),

@@ -37,8 +37,13 @@ Examples:
 export function addSchedulerCommands(runner: Runner): void {
   const scheduler = runner.group(
     "scheduler",
-    "how the fleet is planned: policy, replay, simulation",
+    "how the fleet is planned: status, policy, replay, simulation",
   );
+  const status = scheduler.remote(
+    "status",
+    "say how the scheduler is doing: who leads, plans, leases",
+  );
+  status.run(async () => ({ run: (await import("../run/scheduler-status.ts")).showStatus }));
   const policy = scheduler.group("policy", "the policy by which the fleet is planned");
   const show = policy.remote("show", "show the policy that is in force, and where it came from");
   show.run(async () => ({ run: (await import("../run/policy.ts")).showPolicy }));

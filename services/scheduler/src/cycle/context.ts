@@ -5,6 +5,7 @@ import type { Logger } from "@fastgpu/telemetry/log";
 import type { PolicyFollower } from "../policy/follow.ts";
 import type { StartLeaseSpan } from "./commit.ts";
 import type { Dirty } from "./dirty.ts";
+import type { TermFigures } from "./figures.ts";
 import type { Looked } from "./looked.ts";
 import type { Mirror } from "./mirror.ts";
 import type { FundingTimes, HoldAnswer, HoldRequest } from "./money.ts";
@@ -27,7 +28,11 @@ export interface CycleContext {
   readonly core: Pool;
   readonly clock: Clock;
   readonly log: Logger;
+  /** The replica that leads. */
+  readonly replica: string;
   readonly leaderEpoch: bigint;
+  /** When the term began. */
+  readonly sinceMs: number;
   readonly mirror: Mirror;
   readonly dirty: Dirty;
   readonly holds: Holds;
@@ -46,11 +51,12 @@ export interface CycleContext {
     nextBackoffMs: number;
     nextMissedMs: number;
     nextChargeMs: number;
+    nextStatusMs: number;
     /** Checkpoints saved until then are in the mirror. */
     savedMs: number;
   };
-  /** Preemptions of this term: done, and refused by what the database had become. */
-  readonly counts: { preempted: number; preemptionsRejected: number };
+  /** What this term counts of itself. */
+  readonly figures: TermFigures;
   /** The last event of our own log that was looked at. */
   readonly position: { seq: bigint };
   /** Why tasks wait as it was written last; those that wait no more are forgotten now and then. */

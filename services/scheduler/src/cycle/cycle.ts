@@ -2,6 +2,7 @@ import { parseId } from "@fastgpu/domain/ids";
 import { MAX_UNCERTAINTY_MS } from "@fastgpu/lifecycle/clock";
 import type { LoopNext } from "@fastgpu/lifecycle/loop";
 import { listEvents } from "@fastgpu/postgres/outbox";
+import { storeStatus } from "../store/status.ts";
 import type { CycleContext } from "./context.ts";
 import { foldEnded, noteCancelled } from "./fold-ended.ts";
 import { lease } from "./lease.ts";
@@ -13,6 +14,9 @@ import { timeDriven } from "./time-driven.ts";
 const drainLimit = 2_000;
 /** How often time-driven work is looked at: lost nodes, holds, segments. */
 const sweepMs = 1_000;
+
+/** How often the leader writes its figures. */
+const statusMs = 5_000;
 
 /**
  * One turn of the scheduler. Ideally it plans over the whole present state at once; it works on a mirror that lags
@@ -39,6 +43,7 @@ export async function runCycle(c: CycleContext): Promise<LoopNext> {
     if (policy !== undefined) c.planner.setPolicy(policy);
     policyChanged = policy !== undefined;
     await timeDriven(c, nowMs);
+    await tellStatus(c, nowMs);
   }
   const news = rightsChanged || policyChanged || marked.tasks.length > 0 || marked.nodes.length > 0;
   if (c.mirror.waiting.size === 0) {
@@ -50,7 +55,9 @@ export async function runCycle(c: CycleContext): Promise<LoopNext> {
   // 4. Decide, as data. A limit is counted again at the commit; nothing but the plan heeds a reservation.
   if (!swept) await c.mirror.refreshReservations(c.core);
   const state = c.mirror.planState();
+  const plannedAt = performance.now();
   const decided = c.planner.plan(state, nowMs);
+  c.figures.planned(performance.now() - plannedAt);
   // 5. Set money aside, 6. commit by compare-and-set, 7. give back what was not used.
   const unfunded = await lease(c, decided.placements, nowMs);
   // 8. Make room for those that others have to give way to.
@@ -60,6 +67,15 @@ export async function runCycle(c: CycleContext): Promise<LoopNext> {
   await writeReasons(c, { tasks: state.tasks, decided, blocked });
   c.timers.nextBackoffMs = nextTry(c, nowMs);
   return marked.more ? "again" : "idle";
+}
+
+/** Figures for whoever asks any replica; who leads and has nothing to do says so too. */
+async function tellStatus(c: CycleContext, nowMs: number): Promise<void> {
+  if (nowMs < c.timers.nextStatusMs) return;
+  c.timers.nextStatusMs = nowMs + statusMs;
+  const { replica: leader, leaderEpoch, sinceMs } = c;
+  const figures = c.figures.read(c.mirror);
+  await storeStatus(c.core, { leader, leaderEpoch, sinceMs, atMs: nowMs, figures });
 }
 
 /** A leader that does not know the time well must not promise any: its leases would end when nobody expects it. */

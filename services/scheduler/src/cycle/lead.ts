@@ -15,6 +15,7 @@ import { readAttempts } from "../store/attempts.ts";
 import type { CycleContext, Holds } from "./context.ts";
 import { runCycle } from "./cycle.ts";
 import type { Dirty } from "./dirty.ts";
+import { TermFigures } from "./figures.ts";
 import { createLooked } from "./looked.ts";
 import { createMirror, oneMoment } from "./mirror.ts";
 import type { FundingTimes } from "./money.ts";
@@ -22,6 +23,8 @@ import { createPlanning } from "./planning.ts";
 
 /** What a term of leadership needs. */
 export interface LeadOptions {
+  /** This replica's name. */
+  readonly replica: string;
   readonly core: Pool;
   readonly clock: Clock;
   readonly log: Logger;
@@ -45,7 +48,10 @@ export async function lead(options: LeadOptions, term: Term): Promise<void> {
   const mirror = createMirror(options.clock);
   dirty.clear();
   const head = await readEventHead(core);
+  const sinceMs = options.clock.nowMs();
+  const startedAt = performance.now();
   const cancelled = await transaction(core, (tx) => mirror.rebuild(tx), oneMoment);
+  const figures = new TermFigures(performance.now() - startedAt);
   await voidOrphanedHolds(options, term.epoch);
   log.info({ waiting: mirror.waiting.size, nodes: mirror.nodes.size }, "picture rebuilt");
   const policy = await followPolicy({
@@ -57,7 +63,9 @@ export async function lead(options: LeadOptions, term: Term): Promise<void> {
     core,
     clock: options.clock,
     log,
+    replica: options.replica,
     leaderEpoch: term.epoch,
+    sinceMs,
     mirror,
     dirty,
     holds: options.holds,
@@ -68,8 +76,11 @@ export async function lead(options: LeadOptions, term: Term): Promise<void> {
       leaseSpan(options.tracing, traceparent, attributes),
     changed: options.changed,
     cancelledArrays: new Set(cancelled),
-    timers: { lastSweepMs: 0, nextBackoffMs: 0, nextMissedMs: 0, nextChargeMs: 0, savedMs: 0 },
-    counts: { preempted: 0, preemptionsRejected: 0 },
+    timers: {
+      ...{ lastSweepMs: 0, nextBackoffMs: 0, nextMissedMs: 0 },
+      ...{ nextChargeMs: 0, nextStatusMs: 0, savedMs: 0 },
+    },
+    figures,
     position: { seq: head.headSeq },
     told: new Map(),
     looked: createLooked(),

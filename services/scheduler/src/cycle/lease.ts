@@ -46,6 +46,7 @@ export async function lease(
       members: pricedMembers(placement, gpus, open?.priceVersions ?? new Map()),
     });
   }
+  c.figures.counts.leasesUnfunded += asked.length - funded.length;
   if (funded.length > 0) await commit(c, funded);
   return blocked;
 }
@@ -54,6 +55,8 @@ async function commit(c: CycleContext, funded: readonly FundedPlacement[]): Prom
   const { leaderEpoch, startLeaseSpan } = c;
   const at = { leaderEpoch, nowMs: c.clock.nowMs(), startLeaseSpan };
   const committed = await transaction(c.core, (tx) => commitLeases(tx, funded, at));
+  c.figures.counts.leases += committed.leased.length;
+  c.figures.counts.leasesRejected += committed.rejected.length;
   const unused = committed.rejected.filter((each) => each.fundedMs !== undefined);
   if (unused.length > 0)
     await c.holds.void(

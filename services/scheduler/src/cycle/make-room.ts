@@ -28,9 +28,9 @@ export async function makeRoom(
   const epochs = new Map([...preemptors].map(([id, { epoch }]) => [id, epoch]));
   const at = { leaderEpoch: c.leaderEpoch, nowMs: c.clock.nowMs(), epochs };
   const done = await transaction(c.core, (tx) => commitPreemptions(tx, wanted, at));
-  c.counts.preempted += wanted.length - done.rejected.length;
-  c.counts.preemptionsRejected += done.rejected.length;
-  const counts = { stopped: done.stopped.length, rejected: done.rejected.length, ...c.counts };
+  c.figures.counts.preemptions += wanted.length - done.rejected.length;
+  c.figures.counts.preemptionsRejected += done.rejected.length;
+  const counts = { stopped: done.stopped.length, rejected: done.rejected.length };
   c.log.info(counts, "attempts stopped in favour of others");
   // What was rejected is read again too: the plan saw something that is no longer so.
   await apply(c, {
