@@ -27,6 +27,16 @@ export interface CoverOptions<T> {
   readonly total: "sum" | "greatest";
   /** Nodes to leave alone. */
   readonly avoid?: (index: number) => boolean;
+  /** What is known of nodes beforehand; default: nothing. Decides how much is looked at, and never what is found. */
+  readonly bounds?: CoverBounds;
+}
+
+/** Bounds on what all holders of a node could give, by its number. */
+export interface CoverBounds {
+  /** GPUs that they hold there, at least. */
+  readonly gpus: ArrayLike<number>;
+  /** What each of these GPUs costs, at the least, of the holder that costs least for one. */
+  readonly rate: ArrayLike<number>;
 }
 
 /** Who is given up, and how many members go to each node then. */
@@ -65,8 +75,11 @@ export function findCover<T extends object>(
   options: CoverOptions<T>,
 ): Cover<T> | undefined {
   const { task } = options;
+  const { within, spreadOver } = task.topology;
+  if (task.replicas === 1 && within === undefined && spreadOver === undefined) {
+    return coverOne(ground, options);
+  }
   const spots = spotsOf(ground, options);
-  const { within } = task.topology;
   const groups =
     within === undefined
       ? [spots]
@@ -87,9 +100,12 @@ function placeOf({ node }: Entry, kind: string): string | undefined {
   return kind === "node" ? node.id : node.topology[kind];
 }
 
-/** The nodes that could take a member once enough is given up there, by id. */
-function spotsOf<T>(ground: Ground, options: CoverOptions<T>): Spot<T>[] {
-  const { task, models, holdings, avoid } = options;
+/** A node on which a member could be, as far as its GPUs tell. */
+type Sight<T> = Pick<Spot<T>, "entry" | "fits" | "gpus" | "parts">;
+
+/** The nodes that may take a member once enough is given up there, by id. */
+function sightsOf<T>(ground: Ground, options: CoverOptions<T>): Sight<T>[] {
+  const { task, models, avoid, bounds } = options;
   const { demand, excludedGpus } = task;
   const shape = ground.fleet.shapeOf(task, models);
   if (shape === undefined) return [];
@@ -99,37 +115,87 @@ function spotsOf<T>(ground: Ground, options: CoverOptions<T>): Spot<T>[] {
     gpu.memoryMib >= demand.gpuMinMemoryMib &&
     (demand.simulatedOk || !gpu.simulated) &&
     !excludedGpus.includes(gpu.id);
-  const spots: Spot<T>[] = [];
+  const sights: Sight<T>[] = [];
   for (const entry of ground.fleet.inOrder) {
     const { node, index, held, alike, shared } = entry;
     if (!node.acceptsWork || held === undefined || !node.runtimes.includes(demand.runtime))
       continue;
     const count = node.gpus.length;
-    if (count < demand.gpuCount || avoid?.(index) === true) continue;
+    if (count < demand.gpuCount) continue;
     if (demand.part !== undefined && !shared) continue;
-    let fits: readonly boolean[];
-    let gpus: number;
-    let parts: Spot<T>["parts"];
-    if (shared) ({ fits, gpus, parts } = partsOf(ground, entry, { task, shape }));
+    const most = ground.freeCount(index) + (bounds === undefined ? count : bounds.gpus[index]!);
+    if (!shared && most < demand.gpuCount) continue;
+    if (avoid?.(index) === true) continue;
+    if (shared) sights.push({ entry, ...partsOf(ground, entry, { task, shape }) });
     else if (alike && excludedGpus.length === 0 && count > 0) {
       // Looked at once for all of them.
       const good = willDo(node.gpus[0]!);
       if (!good && demand.gpuCount > 0) continue;
-      fits = sameForAll(count, good);
-      gpus = good ? ground.freeCount(index) : 0;
+      const gpus = good ? ground.freeCount(index) : 0;
+      sights.push({ entry, fits: sameForAll(count, good), gpus, parts: undefined });
     } else {
-      fits = node.gpus.map(willDo);
-      gpus = ground.freeGpus(index).filter((at) => fits[at]).length;
+      const fits = node.gpus.map(willDo);
+      const gpus = ground.freeGpus(index).filter((at) => fits[at]).length;
+      sights.push({ entry, fits, gpus, parts: undefined });
     }
-    const spot: Spot<T> = {
-      ...{ entry, holdings: holdings(index), fits, parts, gpus },
-      ...{ cpuMillis: 0, memoryMib: 0, diskMib: 0, members: 0, next: undefined },
-    };
-    ground.readHost(index, spot);
-    if (mayEver(spot, task)) spots.push(spot);
   }
-  return spots;
+  return sights;
 }
+
+function toSpot<T>(ground: Ground, sight: Sight<T>, options: CoverOptions<T>): Spot<T> {
+  const { entry, fits, parts, gpus } = sight;
+  const spot: Spot<T> = {
+    ...{ entry, holdings: options.holdings(entry.index), fits, parts, gpus },
+    ...{ cpuMillis: 0, memoryMib: 0, diskMib: 0, members: 0, next: undefined },
+  };
+  ground.readHost(entry.index, spot);
+  return spot;
+}
+
+/** The nodes that could take a member once enough is given up there, by id. */
+const spotsOf = <T>(ground: Ground, options: CoverOptions<T>): Spot<T>[] =>
+  sightsOf(ground, options)
+    .map((sight) => toSpot(ground, sight, options))
+    .filter((spot) => mayEver(spot, options.task));
+
+/**
+ * The cover of a plain task: the cheapest node, of several the first. A node is worked out only where its bound does
+ * not tell that it is dearer: dearer than the one whose bound is least, or not cheaper than one before it.
+ */
+function coverOne<T extends object>(
+  ground: Ground,
+  options: CoverOptions<T>,
+): Cover<T> | undefined {
+  const { task, bounds, total } = options;
+  const none: ReadonlySet<T> = new Set();
+  const sights = sightsOf(ground, options);
+  const floors = sights.map(({ entry, gpus, parts }) => {
+    const lacking = task.demand.gpuCount - gpus;
+    if (lacking <= 0 || parts !== undefined || total !== "sum" || bounds === undefined) return 0;
+    return lacking * bounds.rate[entry.index]! * roundedDown;
+  });
+  const workOut = (at: number) => nextOf(toSpot(ground, sights[at]!, options), options, none);
+  let first = 0;
+  for (let at = 1; at < floors.length; at++) if (floors[at]! < floors[first]!) first = at;
+  const next = sights.length === 0 ? null : workOut(first);
+  let ceiling = next?.cost ?? Number.POSITIVE_INFINITY;
+  let best: { readonly next: NonNullable<typeof next>; readonly index: number } | undefined;
+  for (const [at, { entry }] of sights.entries()) {
+    const floor = floors[at]!;
+    if (floor > ceiling || (best !== undefined && floor >= best.next.cost)) continue;
+    const found = at === first ? next : workOut(at);
+    if (found === null || (best !== undefined && found.cost >= best.next.cost)) continue;
+    best = { next: found, index: entry.index };
+    ceiling = Math.min(ceiling, found.cost);
+    if (found.cost === 0) break;
+  }
+  if (best === undefined) return undefined;
+  const { holders, cost } = best.next;
+  return { holders: new Set(holders), cost, members: new Map([[best.index, 1]]) };
+}
+
+/** A little less than one, for what rounding may add. */
+const roundedDown = 1 - 1e-9;
 
 const lists = [true, false].map((value) =>
   Array.from({ length: 65 }, (_, count) => Array.from({ length: count }, () => value)),
@@ -293,8 +359,7 @@ function leastCost<T>(spot: Spot<T>, options: CoverOptions<T>, gone: ReadonlySet
     const rated = total === "sum" && spot.parts === undefined;
     if (gpus > 0) least = Math.min(least, rated ? cost(holder) / gpus : cost(holder));
   }
-  // A little less, for what rounding may add.
-  return total === "sum" && spot.parts === undefined ? least * lacking * (1 - 1e-9) : least;
+  return total === "sum" && spot.parts === undefined ? least * lacking * roundedDown : least;
 }
 
 function mayTake<T>({ entry }: Spot<T>, spreadOver: string, used: ReadonlySet<string>): boolean {

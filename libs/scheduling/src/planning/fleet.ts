@@ -119,6 +119,11 @@ export class Fleet {
     return (this.sorted ??= this.ranked.map((index) => this.at(index)));
   }
 
+  /** The numbers of all nodes are below this. */
+  get numbers(): number {
+    return this.byIndex.length;
+  }
+
   /** A node by its number in the engines. */
   at(index: number): Entry {
     const entry = this.byIndex[index];

@@ -5,6 +5,7 @@ import type { Budget } from "./budget.ts";
 import { findCover, type Cover, type Holding } from "./cover.ts";
 import type { Ground, Taken } from "./ground.ts";
 import { Heads, type Ender } from "./heads.ts";
+import { Stoppable } from "./stoppable.ts";
 import { endOf, type Attempt, type Job, type Line } from "./line.ts";
 
 /** Where a job goes in this plan. */
@@ -46,7 +47,7 @@ export class PlanRoom implements Room {
   /** What runs by node; worked out when first needed. */
   private running: Map<number, Holding<Ender & { readonly attempt: Attempt }>[]> | undefined;
   /** Who might be stopped by node; worked out when first needed. */
-  private stoppable: readonly (readonly StoppableOn[])[] | undefined;
+  private stoppable: Stoppable | undefined;
   /** What starts in this plan by node. */
   private readonly starting = new Map<number, Map<string, Holding<Ender>>>();
   private searches = 0;
@@ -210,37 +211,26 @@ export class PlanRoom implements Room {
     const preferences = this.preferencesOf(job);
     this.searches++;
     this.heads.hide(job.endMs);
-    const chosen: (Candidate | undefined)[] = [];
-    for (const candidate of candidates) chosen[candidate.slot] = candidate;
+    const { line, now } = this;
+    const nodes = this.ground.fleet.numbers;
+    const stoppable = (this.stoppable ??= new Stoppable(line, { nodes, now }));
+    stoppable.choose(candidates);
     let best: Cover<Candidate> | undefined;
     for (const models of preferences) {
       const found = findCover(this.ground, {
         task: job.task,
         models,
-        holdings: (index) => this.candidatesOn(index, chosen),
+        holdings: (index) => stoppable.chosenOn(index),
         cost: ({ lossGpuMs }) => lossGpuMs,
         // Who has had the most service; slots are in the order of attempts' ids.
         before: (a, b) => b.scoreMd - a.scoreMd || a.slot - b.slot,
         total: "sum",
         avoid: (index) => this.heads.isOn(index, job.endMs),
+        bounds: stoppable,
       });
       if (found !== undefined && (best === undefined || found.cost < best.cost)) best = found;
     }
     return best === undefined ? undefined : [...best.holders].map((holder) => holder.slot);
-  }
-
-  /** Who of those that may be stopped holds something on a node. */
-  private candidatesOn(
-    index: number,
-    candidates: readonly (Candidate | undefined)[],
-  ): readonly Holding<Candidate>[] {
-    this.stoppable ??= runnersByNode(this.line);
-    const found: Holding<Candidate>[] = [];
-    for (const { slot, entry, held } of this.stoppable[index] ?? []) {
-      const holder = candidates[slot];
-      if (holder !== undefined) found.push({ holder, entry, held });
-    }
-    return found;
   }
 
   /** The models for which others may be stopped: those due to it or within a guarantee, where it rests on that. */
@@ -296,19 +286,6 @@ export class PlanRoom implements Room {
       else on.delete(key);
     }
   }
-}
-
-/** What an attempt that might be stopped holds on a node. */
-interface StoppableOn extends Pick<Holding<unknown>, "entry" | "held"> {
-  readonly slot: Slot;
-}
-
-function runnersByNode({ runners }: Line): readonly (readonly StoppableOn[])[] {
-  const all: StoppableOn[][] = [];
-  for (const [slot, { members }] of runners) {
-    for (const { entry, held } of members) (all[entry.index] ??= []).push({ slot, entry, held });
-  }
-  return all;
 }
 
 function pushTo<V>(map: Map<number, V[]>, key: number, value: V): void {
