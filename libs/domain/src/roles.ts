@@ -62,6 +62,7 @@ const serve = [
   "scheduler.status",
   "directory.read",
   "organizations.get",
+  "projects.list",
   "artifacts.store",
   "artifacts.get",
   "nodes.list",

@@ -1,8 +1,8 @@
 import { decide } from "./order/decide.ts";
 import type { Room } from "./order/room.ts";
-import type { PlanState, PlanTask } from "./plan.ts";
+import type { PlanReservation, PlanState, PlanTask } from "./plan.ts";
 import { Budget, type LimitHit } from "./planning/budget.ts";
-import { attemptsOf, createLine } from "./planning/line.ts";
+import { attemptsOf, createLine, endIfStarted } from "./planning/line.ts";
 import { defaultSchedulingPolicy, type SchedulingPolicy } from "./scheduling-policy.ts";
 
 export type { LimitHit };
@@ -16,6 +16,8 @@ export interface QueueOrder {
   walk(now: number, place: (task: PlanTask) => boolean): void;
   /** The limit that a task would pass as things stand, from its own queue upwards; undefined where it passes none. */
   limit(task: PlanTask): LimitHit | undefined;
+  /** The reservation of others that a task might run into if it started now; undefined where there is none. */
+  reservation(task: PlanTask, now: number): PlanReservation | undefined;
 }
 
 /** The queues of a state, with what runs now. */
@@ -26,6 +28,8 @@ export function createQueueOrder(
   const attempts = attemptsOf(state.nodes);
   return {
     limit: (task) => new Budget(state, { attempts, now: 0 }).limit(task),
+    reservation: (task, now) =>
+      new Budget(state, { attempts, now }).reservedFor(task, endIfStarted(task, now)),
     walk(now, place) {
       const line = createLine({ state, attempts, ready: state.tasks, policy, now });
       const budget = new Budget(state, { attempts, now });

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { fromJson, type JsonValue } from "@bufbuild/protobuf";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import type { ExplainTaskResponse } from "@fastgpu/contracts/fastgpu/scheduler/v1/explain_pb";
+import { ApiKeyService, ProjectService } from "@fastgpu/contracts/fastgpu/auth/v1/auth_service_pb";
 import { QueueService } from "@fastgpu/contracts/fastgpu/scheduler/v1/queue_service_pb";
 import {
   QueueReason,
@@ -9,6 +10,7 @@ import {
   TaskState,
   type Task,
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
+import { TaskService } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
 import { WhatIfResponseSchema } from "@fastgpu/contracts/fastgpu/scheduler/v1/what_if_pb";
 import { createChannel } from "@fastgpu/rpc/channel";
 import { createClient } from "@fastgpu/rpc/client";
@@ -189,3 +191,45 @@ test("what another node, or one fewer, would do is told before it is done, and c
   await p.tasks.cancelTask({ name: holder });
   await endOf(p, holder);
 });
+
+test("a task behind its project's limit starts in another project of the caller's, as the command says; a bound key hears of none", async () => {
+  const channel = createChannel({
+    address: p.platform.address,
+    token: () => Promise.resolve(p.key),
+  });
+  const queues = createClient(QueueService, channel);
+  const projects = createClient(ProjectService, channel);
+  const org = `organizations/${p.platform.org}`;
+  const other = await projects.createProject({ parent: org, project: { displayName: "other" } });
+  await queues.updateQueue({
+    queue: { name: `${p.parent}/queue`, limitGpus: 0 },
+    updateMask: { paths: ["limit_gpus"] },
+  });
+  const name = await run(p, script("true", { gpus: 1 }));
+  await waitsFor(p, name, QueueReason.QUOTA_EXCEEDED);
+  const apiKey = { displayName: "bound", role: "project_editor", project: p.parent };
+  const keys = createClient(ApiKeyService, channel);
+  const { secret } = await keys.createApiKey({ parent: org, apiKey });
+  const bound = createChannel({
+    address: p.platform.address,
+    token: () => Promise.resolve(secret),
+  });
+  const toldBound = await createClient(TaskService, bound).explainTask({ name });
+  expect(toldBound.remedies.length).toBeGreaterThan(0);
+  expect(toldBound.remedies.filter(({ project }) => project !== "")).toEqual([]);
+  bound.close();
+
+  const told = await p.tasks.explainTask({ name });
+  expect(told.remedies.find(({ project }) => project === other.name)).toBeDefined();
+  const quote = await p.tasks.quoteTask({ parent: p.parent, task: script("true", { gpus: 1 }) });
+  expect(quote.remedies.some(({ project }) => project === other.name)).toBe(true);
+  const moved = rerunOf(await apply(p, told, /^fastgpu task rerun .* --to-project /));
+  expect(moved.startsWith(`${other.name}/tasks/`)).toBe(true);
+  expect((await endOf(p, moved)).state).toBe(TaskState.SUCCEEDED);
+  expect((await endOf(p, name)).state).toBe(TaskState.CANCELLED);
+  await queues.updateQueue({
+    queue: { name: `${p.parent}/queue` },
+    updateMask: { paths: ["limit_gpus"] },
+  });
+  channel.close();
+}, 120_000);

@@ -256,6 +256,35 @@ describe("a reservation by call", () => {
     expect(await type(p, "fastgpu reservation create --help")).toContain("--duration <duration>");
   });
 
+  test("of another organisation is not named to who waits for it", async () => {
+    const { organizations, projects, reservations } = operator;
+    const organization = { displayName: "elsewhere" };
+    const { name: parent } = await organizations.createOrganization({ organization });
+    const { name: project } = await projects.createProject({
+      parent,
+      project: { displayName: "secret" },
+    });
+    const { name } = await reservations.createReservation({
+      parent: project,
+      reservation: { displayName: "hidden", gpus: 2, ...span(minute, 60 * minute) },
+    });
+    const task = script("true", { gpus: 1 });
+    const quote = await p.tasks.quoteTask({ parent: p.parent, task });
+    expect(quote.startsNow).toBe(false);
+    expect(quote.conditions).toMatchObject([
+      { reservation: "", description: expect.stringContaining("of another organisation") },
+    ]);
+    const text = JSON.stringify(
+      [quote.summary, quote.conditions, quote.remedies],
+      (_key, value: unknown) => (typeof value === "bigint" ? String(value) : value),
+    );
+    for (const hidden of [name.split("/").at(-1)!, project.split("/")[1]!, "hidden"]) {
+      expect(text).not.toContain(hidden);
+    }
+    await reservations.deleteReservation({ name });
+    expect((await p.tasks.quoteTask({ parent: p.parent, task })).startsNow).toBe(true);
+  });
+
   test("stops what can be stopped when it begins, however short that has run, and not what cannot", async () => {
     const [other, owner] = [await newProject(p), p.parent];
     const submit = async (parent: string, task: Task): Promise<string> =>
@@ -302,6 +331,10 @@ test("a reservation ahead keeps a long task of another project from starting, le
     ({ queueReason }) => queueReason === QueueReason.NO_CAPACITY,
   );
   expect(statusMessage).toContain(made.name.split("/").at(-1));
+  const told = await p.tasks.explainTask({ name: long });
+  expect(told.conditions).toMatchObject([{ reservation: made.name }]);
+  expect(told.conditions[0]?.description).toContain(`2 GPUs by ${made.name}`);
+  expect(told.remedies.map(({ project }) => project)).toContain(p.parent);
   const second = durationFromMs(1_000);
   const short = withSpec(script("true", { gpus: 1 }), { maxRuntime: second, stopGrace: second });
   expect((await endOf(p, await submit(other, short))).state).toBe(TaskState.SUCCEEDED);

@@ -95,6 +95,7 @@ export async function main(config: SchedulerConfig, context: ServiceContext): Pr
     logs: createLogBroker(),
     models: createKnownModels(db.core),
     billing: createClient(BillingService, billing),
+    projects: createClient(ProjectService, auth),
     storage: createClient(ArtifactService, dial("storage", config.storage)),
   };
   const wakeRelay = (): void => relay.wake();

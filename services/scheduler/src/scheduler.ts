@@ -4,6 +4,7 @@ import type { BatchWriter } from "@fastgpu/postgres/batch-writer";
 import type { Pool } from "@fastgpu/postgres/pool";
 import type { PageTokens } from "@fastgpu/rpc/page-token";
 import type { Client } from "@fastgpu/rpc/client";
+import type { ProjectService } from "@fastgpu/contracts/fastgpu/auth/v1/auth_service_pb";
 import type { BillingService } from "@fastgpu/contracts/fastgpu/billing/v1/billing_service_pb";
 import type { ArtifactService } from "@fastgpu/contracts/fastgpu/storage/v1/storage_service_pb";
 import type { Logger } from "@fastgpu/telemetry/log";
@@ -37,6 +38,7 @@ export interface Scheduler {
   /** Durable reports, many in one transaction. */
   readonly reports: BatchWriter<readonly AttemptEvent[], void>;
   readonly billing: Client<typeof BillingService>;
+  readonly projects: Client<typeof ProjectService>;
   readonly storage: Client<typeof ArtifactService>;
   /** Call after a commit: wakes the cycle, the sessions, the watchers and the relay. */
   changed(what: { tasks: Iterable<TaskId>; nodes: Iterable<NodeId> }): void;

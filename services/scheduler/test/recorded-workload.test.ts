@@ -36,11 +36,15 @@ function task(at: number, over: Partial<FleetTask> = {}): FleetTask {
 }
 
 /** Plays a load on a simulated fleet, and reads it back from the recording of its planner. */
-function recorded(tasks: readonly FleetTask[], fleet = "4x H100 x 4 nodes, racks of 2") {
+function recorded(
+  tasks: readonly FleetTask[],
+  fleet = "4x H100 x 4 nodes, racks of 2",
+  reservations: FleetWorkload["reservations"] = [],
+) {
   const inventory = parseInventory(fleet);
   if (inventory.kind === "bad") throw new Error(inventory.problem);
   const workload: FleetWorkload = {
-    ...{ name: "load", tasks: byArrival(tasks), queues: [], reservations: [], notes: [] },
+    ...{ name: "load", tasks: byArrival(tasks), queues: [], reservations, notes: [] },
   };
   const beginning = { policy, seed: 1, learned: undefined };
   const planner = plannerOf(beginning);
@@ -106,4 +110,18 @@ test("preempted tasks have the run time of all their attempts, restores included
   expect(workload.tasks).toHaveLength(named.length + 1);
   expect(ratio).toBeGreaterThan(0.98);
   expect(ratio).toBeLessThan(1.02);
+});
+
+test("a reservation that was over before the end is played again", () => {
+  const kept = {
+    ...{ name: idOf("resv", 1), org: idOf("org", 1), project: undefined, gpus: 12 },
+    ...{ models: ["H100"], startMs: startMs + 1_800_000, endMs: startMs + 3_600_000 },
+  };
+  const { observer } = recorded(
+    [patient, ...Array.from({ length: 90 }, (_, at) => task(at))],
+    undefined,
+    [kept],
+  );
+  expect(observer.state?.reservations).toEqual([]);
+  expect(scenarioOf(observer).workload.reservations).toEqual([kept]);
 });

@@ -44,6 +44,7 @@ Examples:
   fastgpu task rerun TASK                                the same once more
   fastgpu task rerun TASK --set spec.resources.gpu.count=2 --set spec.simulated=allow
   fastgpu task rerun TASK --set spec.topology=null       without this field
+  fastgpu task rerun TASK --to-project projects/PROJECT  in another queue
 
 A task that still waits is cancelled once the new one is accepted; tasks that depend on it see that.
 `;
@@ -103,6 +104,7 @@ function addReadCommands(task: ReturnType<Runner["group"]>): void {
   rerun.command
     .argument("<task>")
     .option("--set <path=value>", "a field and its value, in JSON or as text; repeatable", repeated)
+    .option("--to-project <project>", "submit it in another project of the organisation")
     .option(
       "--keep",
       "leave the old task in line: without this it is cancelled where it still waits",

@@ -21,7 +21,6 @@ interface SimulateFlags {
   first?: number;
   speed?: number;
   racks?: number;
-  sharing?: string;
   price?: string;
   cycle?: number;
   json?: boolean;
@@ -48,7 +47,6 @@ export async function simulate(context: CliContext, flags: SimulateFlags): Promi
       first: flags.first,
       speed: flags.speed ?? 1,
       racksOf: flags.racks ?? 0,
-      sharing: flags.sharing,
       prices: flags.price,
       cycleMs: flags.cycle,
     },

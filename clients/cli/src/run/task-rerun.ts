@@ -20,6 +20,7 @@ import { taskView } from "./views.ts";
 export interface RerunOptions extends CommonOptions {
   set?: string[];
   keep?: boolean;
+  toProject?: string;
 }
 
 /** `task rerun TASK`: submits it again, with changes; one that still waits is cancelled for it. */
@@ -32,7 +33,7 @@ export async function rerunTask(
     const name = await taskName(api, typed);
     const before = await api.tasks.getTask({ name });
     const task = changedTask(before, options.set ?? []);
-    const parent = name.slice(0, name.indexOf("/tasks/"));
+    const parent = projectOf(name, options.toProject);
     const after = await api.tasks.runTask({ parent, task, requestId: randomUUID() });
     await printOne(
       printOptions(context, options),
@@ -46,6 +47,12 @@ export async function rerunTask(
     await api.tasks.cancelTask({ name, reason });
     context.terminal.err(`${lastPart(name)} is cancelled: ${reason}\n`);
   });
+}
+
+/** The project to submit it in: its own, or the one that was named. */
+function projectOf(name: string, typed: string | undefined): string {
+  if (typed === undefined) return name.slice(0, name.indexOf("/tasks/"));
+  return typed.includes("/") ? typed : `projects/${typed}`;
 }
 
 /** The task with fields set by `path=value`, for example `spec.resources.gpu.count=2`; the value in JSON or as text. */

@@ -95,6 +95,7 @@ interface Case {
   readonly waiting?: readonly PlanTask[];
   readonly nowMs?: number;
   readonly goOn?: () => boolean;
+  readonly projects?: readonly ProjectId[];
   readonly over?: Partial<PlanState>;
 }
 
@@ -116,6 +117,7 @@ function explain(subject: PlanTask, of: Case): Explanation {
     policy: defaultSchedulingPolicy,
     rng,
     ...(of.goOn === undefined ? {} : { goOn: of.goOn }),
+    ...(of.projects === undefined ? {} : { projects: of.projects }),
   });
 }
 
@@ -390,6 +392,10 @@ function after(
   switch (remedy.kind) {
     case "change":
       return state({ nodes: then, queues, tasks: [...others, remedy.task] });
+    case "project": {
+      const moved = { ...subject, project: remedy.project };
+      return state({ nodes: then, queues, tasks: [...others, moved] });
+    }
     case "end": {
       const { attempt } = remedy.holder;
       const freed = then.map((each) => withoutAttempt(each, attempt));
@@ -409,7 +415,8 @@ test("a remedy that is offered does start the task when applied to the state", (
   fc.assert(
     fc.property(arbitraryCase, ({ nodes, subject, others, queues }) => {
       const waiting = [...others, subject];
-      const told = explain(subject, { nodes, waiting, over: { queues } });
+      const projects = ["proj-b" as ProjectId];
+      const told = explain(subject, { nodes, waiting, projects, over: { queues } });
       for (const remedy of told.remedies) {
         const applied = after(remedy, { nodes, others, subject, queues });
         if (applied === undefined) continue;
@@ -420,7 +427,7 @@ test("a remedy that is offered does start the task when applied to the state", (
     { numRuns: 400 },
   );
   // Each kind was offered: a promise about none would be kept too.
-  expect([...offered.keys()].toSorted()).toEqual(["change", "end", "limit", "wait"]);
+  expect([...offered.keys()].toSorted()).toEqual(["change", "end", "limit", "project", "wait"]);
 });
 
 test("the blockers cover every node that does not fit, and the answer agrees with the plan", () => {

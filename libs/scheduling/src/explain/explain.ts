@@ -1,5 +1,6 @@
-import type { TaskId } from "@fastgpu/domain/ids";
-import type { PlanNode, PlanState, PlanTask, Rng } from "../plan.ts";
+import type { ProjectId, TaskId } from "@fastgpu/domain/ids";
+import type { PlanNode, PlanReservation, PlanState, PlanTask, Rng } from "../plan.ts";
+import { createQueueOrder } from "../queue-order.ts";
 import type { SchedulingPolicy } from "../scheduling-policy.ts";
 import { blockersOf, type TaskFit } from "./blockers.ts";
 import { forecastStart, Future, isPlanned, type Forecast, type Lengths } from "./future.ts";
@@ -20,6 +21,8 @@ export interface ExplainInput {
   readonly longest: Lengths;
   /** How long they are expected to last; undefined: nobody knows. */
   readonly expected?: Lengths | undefined;
+  /** Other projects of its organisation that it might be submitted in. Default: none. */
+  readonly projects?: readonly ProjectId[];
   readonly policy: SchedulingPolicy;
   readonly rng: Rng;
   /**
@@ -40,6 +43,8 @@ export interface Explanation {
   readonly gang: GangFit | undefined;
   /** Limits that keep it waiting, the project's first. */
   readonly quotas: readonly QuotaBlock[];
+  /** The reservation of others that it might run into if it started now. */
+  readonly reservation: PlanReservation | undefined;
   /** Nodes have room for it, which is kept for the reserved start of others or for a time in the future. */
   readonly heldBack: boolean;
   /** 1: nothing that waits goes before it. */
@@ -79,15 +84,19 @@ export function explainTask(input: ExplainInput): Explanation {
     ? forecastOf(input, state, { lengths: input.longest, part: parts.latest })
     : never;
   const quotas = starts ? [] : quotaBlocksOf({ ...state, nodes }, task);
+  const reservation = starts
+    ? undefined
+    : createQueueOrder({ ...state, nodes }).reservation(task, nowMs);
   const possible = fitsOnceFree && task.array?.leasesLeft !== 0;
   const waits = !starts && !stops && task.array?.leasesLeft !== 0;
-  const situation = { trials, nodes, released, quotas, forecast };
+  const situation = { trials, nodes, released, quotas, reservation, forecast };
   // Before the expected start: what would help matters more.
   const remedies = waits ? remediesOf(subject, situation) : [];
   return {
     fit: blockersOf(task, nodes, rng),
     gang: task.replicas > 1 ? gangFitOf(task, trials) : undefined,
     quotas,
+    reservation,
     heldBack: waits && quotas.length === 0 && trials.placer(nodes)(task),
     queuePosition: positionOf(state, task, { nowMs, policy: input.policy }),
     queueLength:

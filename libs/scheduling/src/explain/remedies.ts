@@ -1,5 +1,6 @@
 import { milliOfHeld } from "../gpu-part.ts";
-import type { PlanNode, PlanState, PlanTask, Rng } from "../plan.ts";
+import type { ProjectId } from "@fastgpu/domain/ids";
+import type { PlanNode, PlanReservation, PlanState, PlanTask, Rng } from "../plan.ts";
 import type { SchedulingPolicy } from "../scheduling-policy.ts";
 import { forecastStart, type Forecast, type Lengths } from "./future.ts";
 import { withoutAttempt } from "./lease.ts";
@@ -21,6 +22,8 @@ export type Remedy = {
     }
   /** Raise the limits of queues. */
   | { readonly kind: "limit"; readonly quotas: readonly QuotaBlock[] }
+  /** Submit it in another project of the same organisation, as it is. */
+  | { readonly kind: "project"; readonly project: ProjectId }
   /** End something of the same project that runs. */
   | { readonly kind: "end"; readonly holder: Holder }
   | { readonly kind: "wait"; readonly forecast: Forecast & { readonly kind: "starts" } }
@@ -32,6 +35,8 @@ interface Subject {
   readonly task: PlanTask;
   readonly nowMs: number;
   readonly longest: Lengths;
+  /** Other projects that it might be submitted in. */
+  readonly projects?: readonly ProjectId[];
   readonly policy: SchedulingPolicy;
   readonly rng: Rng;
   readonly goOn?: () => boolean;
@@ -45,11 +50,16 @@ interface Situation {
   /** As if nothing ran. */
   readonly released: readonly PlanNode[];
   readonly quotas: readonly QuotaBlock[];
+  /** Of others, which it might run into. */
+  readonly reservation: PlanReservation | undefined;
   readonly forecast: Forecast;
 }
 
 /** Running attempts whose end is tried at most. */
 const maxEnds = 8;
+/** Other projects that are tried at most, and offered. */
+const maxProjects = 8;
+const maxProjectsTold = 2;
 /** Shorter run times that are tried, in milliseconds. */
 const runTimesMs = [24 * 60, 12 * 60, 8 * 60, 4 * 60, 120, 60, 30, 15, 10, 5, 1].map(
   (minutes) => minutes * 60_000,
@@ -60,16 +70,33 @@ export function remediesOf(of: Subject, known: Situation): Remedy[] {
   const { forecast } = known;
   const soon = [
     ...limitRemedies(of, known),
+    ...projectRemedies(of, known),
     ...fieldRemedies(of, known),
     ...priorityRemedies(of, known),
     ...runTimeRemedies(of, known),
     ...endRemedies(of, known),
-  ];
+  ].toSorted((a, b) => sizeOf(a) - sizeOf(b));
   const later = forecast.kind === "never" ? laterRemedies(of, known) : [];
   const told = new Set(soon.map(textOf));
   const wait: Remedy[] =
     forecast.kind === "starts" ? [{ kind: "wait", forecast, startsByMs: forecast.atMs }] : [];
   return [...soon, ...later.filter((each) => !told.has(textOf(each))), ...wait];
+}
+
+/** How much a remedy changes: nothing of the task, where it waits, some of its fields, or somebody else's work. */
+function sizeOf(remedy: Remedy): number {
+  switch (remedy.kind) {
+    case "limit":
+      return 0;
+    case "project":
+      return 1;
+    case "change":
+      return 1 + remedy.fields.length;
+    case "end":
+      return 10;
+    case "wait":
+      return 11;
+  }
 }
 
 const textOf = (remedy: Remedy): string =>
@@ -138,6 +165,36 @@ function limitRemedies(of: Subject, { trials, quotas, forecast }: Situation): Re
   return sooner ? [{ kind: "limit", quotas, startsByMs: then.atMs }] : [];
 }
 
+/** Other projects in which it starts, those that hold least for their weight first. */
+function projectRemedies(
+  { state, task, nowMs, projects = [] }: Subject,
+  known: Situation,
+): Remedy[] {
+  const { trials } = known;
+  const held = new Map<ProjectId, number>();
+  for (const lease of state.nodes.flatMap((node) => node.running)) {
+    held.set(lease.project, (held.get(lease.project) ?? 0) + milliOfHeld(lease));
+  }
+  const weights = new Map(
+    state.queues.flatMap(({ project, user, weight }) =>
+      project === undefined || user !== undefined ? [] : [[project, weight] as const],
+    ),
+  );
+  const load = (project: ProjectId): number =>
+    (held.get(project) ?? 0) / (weights.get(project) ?? 1);
+  const order = projects
+    .filter((project) => project !== task.project)
+    .toSorted((a, b) => load(a) - load(b) || (a < b ? -1 : 1))
+    .slice(0, maxProjects);
+  const found: Remedy[] = [];
+  for (const project of order) {
+    if (found.length === maxProjectsTold || !trials.goOn()) break;
+    const startsByMs = trials.startsBy(again({ ...task, project }, nowMs));
+    if (startsByMs !== undefined) found.push({ kind: "project", project, startsByMs });
+  }
+  return found;
+}
+
 /** The lowest priority with which it goes before the others of its project. */
 function priorityRemedies({ state, task, nowMs }: Subject, known: Situation): Remedy[] {
   const { trials, quotas } = known;
@@ -153,10 +210,13 @@ function priorityRemedies({ state, task, nowMs }: Subject, known: Situation): Re
   return leastStep(steps, trials, "priority");
 }
 
-/** The longest run time with which it starts in front of what others are promised. */
+/** The longest run time with which it starts in front of what others are promised, or have reserved. */
 function runTimeRemedies({ task, nowMs, policy }: Subject, known: Situation): Remedy[] {
-  const { trials, nodes, quotas } = known;
-  if (!policy.backfill.enabled || quotas.length > 0 || !trials.placer(nodes)(task)) return [];
+  const { trials, nodes, quotas, reservation } = known;
+  if (quotas.length > 0) return [];
+  if (reservation === undefined) {
+    if (!policy.backfill.enabled || !trials.placer(nodes)(task)) return [];
+  } else if (reservation.startMs <= nowMs) return [];
   const steps = runTimesMs
     .filter((maxRuntimeMs) => maxRuntimeMs < task.maxRuntimeMs)
     .map((maxRuntimeMs) => again({ ...task, maxRuntimeMs }, nowMs))

@@ -202,6 +202,12 @@ function addRunner(
   return slot;
 }
 
+/** When a task ends at the latest if it starts now, of an array its largest lease; Infinity: not known. */
+export function endIfStarted({ array, maxRuntimeMs, stopGraceMs }: PlanTask, now: number): number {
+  const elements = Math.min(array?.pending ?? 1, maxElementsPerLease);
+  return now + maxRuntimeMs * elements + stopGraceMs;
+}
+
 /** Adds a task, or as many leases of an array as could start at once; the rest only counts as wanted. */
 function addJobs(
   line: { queue: OrderQueue; jobs: Map<Slot, Job>; slots: Map<TaskId, Slot[]> },
@@ -219,8 +225,7 @@ function addJobs(
           Math.max(maxCpuLeases, unit.gpus),
         );
   const count = Math.min(wanted, bound);
-  const elements = Math.min(task.array?.pending ?? 1, maxElementsPerLease);
-  const endMs = now + task.maxRuntimeMs * elements + task.stopGraceMs;
+  const endMs = endIfStarted(task, now);
   const slots: Slot[] = [];
   for (let n = 0; n < count; n++) {
     const slot = queue.add(

@@ -76,6 +76,9 @@ const stepArbitrary = fc.record({
   toEnd: fc.array(fc.nat({ max: 20 }), { maxLength: 1 }),
   nodes: fc.array(fc.tuple(fc.nat({ max: 4 }), fc.nat({ max: 4 })), { maxLength: 2 }),
   usage: fc.option(fc.double({ min: 0, max: 1e12, noNaN: true })),
+  reserve: fc.option(
+    fc.record({ gpus: fc.integer({ min: 1, max: 4 }), from: fc.nat({ max: 12 }) }),
+  ),
 });
 
 type Step = typeof stepArbitrary extends fc.Arbitrary<infer T> ? T : never;
@@ -85,6 +88,7 @@ function historyOf(steps: readonly Step[]): PlanState[] {
   let tasks: PlanTask[] = [];
   const nodes = new Map<string, PlanNode>();
   let usage: PlanState["usage"] = [];
+  let reservations: PlanState["reservations"] = [];
   let seed = 0;
   return steps.map((step) => {
     tasks = tasks.filter((_, at) => !step.leave.includes(at));
@@ -99,7 +103,15 @@ function historyOf(steps: readonly Step[]): PlanState[] {
       const { org, project } = task(1);
       usage = [...usage.slice(-3), { org, project, user: "u", gpuMs: step.usage }];
     }
-    return { nodes: [...nodes.values()], tasks, queues: [], usage, reservations: [] };
+    if (step.reserve !== null) {
+      const { gpus, from } = step.reserve;
+      const id = newId("resv", seed, random(seed));
+      const { org } = task(0);
+      const times = { startMs: nowOf(from), endMs: nowOf(from + 3) };
+      const made = { id, org, project: undefined, gpus, models: [], ...times };
+      reservations = [...reservations.slice(-2), made];
+    }
+    return { nodes: [...nodes.values()], tasks, queues: [], usage, reservations };
   });
 }
 

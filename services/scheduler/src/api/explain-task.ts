@@ -19,6 +19,7 @@ import {
 } from "../explain/explanation-to-wire.ts";
 import { readFunds, shortfallOf, type Funds } from "../explain/funds.ts";
 import { askerOf, planTaskOf } from "../explain/look.ts";
+import { otherProjects } from "../explain/other-projects.ts";
 import type { Told } from "../explain/question.ts";
 import { remediesToWire } from "../explain/remedies-to-wire.ts";
 import type { Scheduler } from "../scheduler.ts";
@@ -47,7 +48,8 @@ export async function explainTask(
     return { ...answer, summary: isTerminal(task.state) ? "It has ended." : "It does not wait." };
   }
   const nowMs = s.clock.nowMs();
-  const question = { kind: "explain", task: toPlanTask(task), nowMs } as const;
+  const projects = await otherProjects(s, { context, spec: task.spec, ...tenant });
+  const question = { kind: "explain", task: toPlanTask(task), projects, nowMs } as const;
   const [unmet, looked, funds] = await Promise.all([
     inTenant(s, tenant, (tx) => readUnmet(tx, task.id)),
     desk.ask(question, askerOf(context, task.org)),
@@ -103,7 +105,7 @@ function fieldsOf(
     queueLength: told.queueLength - (queued ? 0 : 1),
     ...standingToWire(told),
     start: startToWire({ ...told, rests }, nowMs, condition),
-    remedies: remediesToWire(told, { org: task.org, task: task.id, nowMs }, shortfall),
+    remedies: remediesToWire(told, { org: task.org, project, task: task.id, nowMs }, shortfall),
     unmetDependencies: unmet.map(({ parent, condition: must, state }) => ({
       task: `projects/${project}/tasks/${parent}`,
       condition: dependencyConditionToWire(must),

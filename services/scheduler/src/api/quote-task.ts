@@ -18,6 +18,7 @@ import {
 } from "../explain/explanation-to-wire.ts";
 import { pricedItems, readFunds, shortfallOf, type Prices } from "../explain/funds.ts";
 import { askerOf, planTaskOf } from "../explain/look.ts";
+import { otherProjects } from "../explain/other-projects.ts";
 import type { Kind } from "../explain/question.ts";
 import { remediesToWire } from "../explain/remedies-to-wire.ts";
 import type { Scheduler } from "../scheduler.ts";
@@ -47,7 +48,8 @@ export async function quoteTask(
       topology: parsed.topology,
     },
   });
-  const question = { kind: "quote", task, name: parsed.displayName, nowMs } as const;
+  const projects = await otherProjects(s, { context, spec: parsed.spec, org, project });
+  const question = { kind: "quote", task, projects, name: parsed.displayName, nowMs } as const;
   const [looked, funds] = await Promise.all([
     desk.ask(question, askerOf(context, org)),
     readFunds(s, org, context),
@@ -83,7 +85,7 @@ export async function quoteTask(
     queuePosition: told.queuePosition,
     queueLength: told.queueLength,
     ...standingToWire(told),
-    remedies: remediesToWire(told, { org, task: undefined, nowMs }, shortfall),
+    remedies: remediesToWire(told, { org, project, task: undefined, nowMs }, shortfall),
     ...shortfallToWire(shortfall),
   };
 }

@@ -7,6 +7,7 @@ import {
 import { Fault } from "@fastgpu/domain/fault";
 import { parseId, type ReservationId } from "@fastgpu/domain/ids";
 import type { CallContext } from "@fastgpu/rpc/context";
+import type { PlanReservation } from "@fastgpu/scheduling/plan";
 import type { ReservationOwner, StoredReservation } from "../store/fleet-reservations.ts";
 import type { HeldGpus } from "../store/queues.ts";
 
@@ -35,7 +36,7 @@ export function reservationIdOf(name: string): ReservationId {
 export const noReservation = (name: string): Fault => Fault.notFound(name, listHint);
 
 /** Resource name, by its owner. */
-export function reservationName({ org, project, id }: StoredReservation): string {
+export function reservationName({ org, project, id }: PlanReservation): string {
   return `${project === undefined ? `organizations/${org}` : `projects/${project}`}/reservations/${id}`;
 }
 

@@ -47,7 +47,8 @@ export function answer(
       : snapshot.history.names;
   const history = { ...snapshot.history, names };
   const expected = expectedLengths(history, longest, nowMs);
-  const input = { state, task, nowMs, longest, expected, policy, rng, goOn };
+  const { projects } = question;
+  const input = { state, task, nowMs, longest, expected, projects, policy, rng, goOn };
   const told = explainTask(input);
   const name = names.get(task.id) ?? "";
   const { project, demand } = task;

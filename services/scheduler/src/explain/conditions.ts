@@ -5,6 +5,7 @@ import { formatNanos } from "@fastgpu/domain/money";
 import type { Explanation } from "@fastgpu/scheduling/explain/explain";
 import type { QuotaBlock } from "@fastgpu/scheduling/explain/quotas";
 import type { PlanTask } from "@fastgpu/scheduling/plan";
+import { reservationName } from "../api/reservations.ts";
 import { describeBlocker, gpuText, spanInWords } from "./explain-in-words.ts";
 import { queueResource, type Shortfall } from "./explanation-to-wire.ts";
 
@@ -36,7 +37,23 @@ export function conditionsOf(told: Explanation, task: PlanTask, around: Around):
       ? []
       : [one(QueueReason.BUDGET_EXHAUSTED, shortfallText(shortfall))]),
     ...capacityOf(told, task, Math.max(nowMs, task.notBeforeMs)),
+    ...reservationOf(told, task),
   ];
+}
+
+/** What is reserved for others while it might still run. Another organisation's reservation is not named. */
+function reservationOf({ reservation, forecast }: Explanation, { org }: PlanTask): Condition[] {
+  if (reservation === undefined || (forecast.kind === "starts" && forecast.stops.length > 0))
+    return [];
+  const { gpus, startMs, endMs } = reservation;
+  const own = reservation.org === org;
+  const name = own ? reservationName(reservation) : "";
+  const whose = own ? name : "a reservation of another organisation";
+  const [from, to] = [startMs, endMs].map((ms) => new Date(ms).toISOString());
+  const description =
+    `GPUs that it could take are reserved from ${from} to ${to}, when it might still run: ` +
+    `${own ? `${gpuText(gpus)} by ` : ""}${whose}.`;
+  return [{ reason: QueueReason.NO_CAPACITY, description, reservation: name }];
 }
 
 const one = (reason: QueueReason, description: string): Condition => ({ reason, description });

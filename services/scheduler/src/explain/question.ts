@@ -12,11 +12,15 @@ export type Question =
       readonly kind: "explain";
       /** Taken as it is in line where it is in line. */
       readonly task: PlanTask;
+      /** Other projects that the caller could submit it in. */
+      readonly projects: readonly ProjectId[];
       readonly nowMs: number;
     }
   | {
       readonly kind: "quote";
       readonly task: PlanTask;
+      /** Other projects that the caller could submit it in. */
+      readonly projects: readonly ProjectId[];
       /** Its name for people, by which run times are known. */
       readonly name: string;
       readonly nowMs: number;

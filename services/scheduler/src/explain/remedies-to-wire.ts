@@ -1,7 +1,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { RemedySchema } from "@fastgpu/contracts/fastgpu/scheduler/v1/explain_pb";
-import type { OrgId, TaskId } from "@fastgpu/domain/ids";
+import type { OrgId, ProjectId, TaskId } from "@fastgpu/domain/ids";
 import { formatNanos } from "@fastgpu/domain/money";
 import type { Explanation } from "@fastgpu/scheduling/explain/explain";
 import type { Remedy } from "@fastgpu/scheduling/explain/remedies";
@@ -13,6 +13,7 @@ type RemedyOnWire = MessageInitShape<typeof RemedySchema>;
 /** Whose remedies they are. */
 interface Subject {
   readonly org: OrgId;
+  readonly project: ProjectId;
   /** Undefined where it is not submitted yet. */
   readonly task: TaskId | undefined;
   readonly nowMs: number;
@@ -73,6 +74,15 @@ function toWire(remedy: Remedy, of: Subject): RemedyOnWire {
         ...start,
       };
     }
+    case "project": {
+      const project = `projects/${remedy.project}`;
+      return {
+        description: `submit it in ${project}`,
+        project,
+        ...moveCommand(project, of),
+        ...start,
+      };
+    }
     case "end": {
       const { task, project, gpus } = remedy.holder;
       return {
@@ -88,6 +98,12 @@ function toWire(remedy: Remedy, of: Subject): RemedyOnWire {
       return { description: `wait${where}`, ...start };
     }
   }
+}
+
+/** Its full name: what is typed may act in another project. */
+function moveCommand(to: string, { project, task }: Subject): { command?: string } {
+  if (task === undefined) return {};
+  return { command: `fastgpu task rerun projects/${project}/tasks/${task} --to-project ${to}` };
 }
 
 interface Limit {

@@ -1,5 +1,11 @@
 import type { NodeId, TaskId } from "@fastgpu/domain/ids";
-import type { PlanLease, PlanNode, PlanState, PlanTask } from "@fastgpu/scheduling/plan";
+import type {
+  PlanLease,
+  PlanNode,
+  PlanReservation,
+  PlanState,
+  PlanTask,
+} from "@fastgpu/scheduling/plan";
 import type { Frame } from "@fastgpu/scheduling/recording/frames";
 import type { SchedulingPolicy } from "@fastgpu/scheduling/scheduling-policy";
 
@@ -52,7 +58,9 @@ export interface Observed {
   readonly endMs: number;
   readonly tasks: ReadonlyMap<TaskId, ObservedTask>;
   readonly nodes: ReadonlyMap<NodeId, ObservedNode>;
-  /** The newest queues and reservations. */
+  /** Every reservation, as it was last. */
+  readonly reservations: ReadonlyMap<string, PlanReservation>;
+  /** The newest queues. */
   readonly state: PlanState | undefined;
   /** Policies that were in force, in their order. */
   readonly policies: readonly SchedulingPolicy[];
@@ -70,6 +78,7 @@ export class Observer implements Observed {
   readonly nodes = new Map<NodeId, ObservedNode>();
   state: PlanState | undefined;
   readonly policies: SchedulingPolicy[] = [];
+  readonly reservations = new Map<string, PlanReservation>();
   private readonly live = new Map<string, ObservedAttempt>();
   private readonly lastPlaced = new Set<TaskId>();
   private waitingNow: ReadonlySet<TaskId> | undefined;
@@ -87,6 +96,7 @@ export class Observer implements Observed {
     this.endMs = nowMs;
     this.fleet(state.nodes, nowMs);
     for (const spec of state.tasks) this.waiting(spec);
+    for (const each of state.reservations) this.reservations.set(each.id, each);
     this.state = state;
     this.waitingNow = undefined;
     this.lastPlaced.clear();

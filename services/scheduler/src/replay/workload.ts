@@ -50,7 +50,7 @@ export function scenarioOf(observed: Observed): RecordedScenario {
       name: "recording",
       tasks: byArrival(tasks),
       queues: observed.state?.queues ?? [],
-      reservations: (observed.state?.reservations ?? []).map(({ id, ...rest }) => ({
+      reservations: Array.from(observed.reservations.values(), ({ id, ...rest }) => ({
         name: id,
         ...rest,
       })),

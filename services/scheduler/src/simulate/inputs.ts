@@ -1,11 +1,8 @@
 import { readFile, stat } from "node:fs/promises";
 import { Fault } from "@fastgpu/domain/fault";
 import {
-  modeNames,
-  openbInventory,
   parseInventory,
-  parseMode,
-  sharesGpus,
+  openbInventory,
   type FleetNode,
 } from "@fastgpu/simulation/fleet/inventory";
 import { drawLoad, parseLoad } from "@fastgpu/simulation/fleet/load";
@@ -26,11 +23,6 @@ const nodeSchema = z.strictObject({
   gpuMemoryMib: z.int().min(0).default(0),
   rack: z.string().optional(),
   nvlink: z.string().optional(),
-  mode: z
-    .string()
-    .transform((name) => parseMode(name))
-    .refine((mode) => mode !== undefined, `it is one of ${modeNames.join(", ")}`)
-    .optional(),
 });
 
 const fleetSchema = z.array(nodeSchema).min(1);
@@ -42,10 +34,7 @@ const maxFileBytes = 1 << 30;
  * The fleet that `--nodes` names: a file (an openb node list, or JSON: a list of nodes), else a line such as
  * `8x NVIDIA H200 x 16 nodes, racks of 4`. Throws a Fault that says what of it cannot be used, and where.
  */
-export async function readFleet(
-  nodes: string,
-  of: { readonly racksOf: number; readonly sharing: string | undefined },
-): Promise<readonly FleetNode[]> {
+export async function readFleet(nodes: string, racksOf: number): Promise<readonly FleetNode[]> {
   if (!(await isFile(nodes))) {
     const inventory = parseInventory(nodes);
     if (inventory.kind === "ok") return inventory.nodes;
@@ -55,11 +44,7 @@ export async function readFleet(
   const text = await readText(nodes);
   if (/^\s*\[/.test(text)) return parseFleetJson(nodes, text);
   const rows = rowsOf(readOpenbNodes(nodes, text));
-  const mode = of.sharing === undefined ? undefined : parseMode(of.sharing);
-  if (of.sharing !== undefined && mode === undefined) {
-    throw Fault.invalid("sharing", `"${of.sharing}" is none of ${modeNames.join(", ")}`);
-  }
-  return openbInventory(rows, of.racksOf, mode);
+  return openbInventory(rows, racksOf);
 }
 
 function parseFleetJson(file: string, text: string): readonly FleetNode[] {
@@ -78,11 +63,7 @@ function parseFleetJson(file: string, text: string): readonly FleetNode[] {
       `${file}: node ${issue?.path.join(".") ?? ""}: ${issue?.message ?? ""}`,
     );
   }
-  const nodes = parsed.data.map((node): FleetNode => ({
-    ...node,
-    rack: node.rack,
-    nvlink: node.nvlink,
-  }));
+  const nodes = parsed.data.map((node) => ({ ...node, rack: node.rack, nvlink: node.nvlink }));
   const names = new Set(nodes.map(({ name }) => name));
   if (names.size < nodes.length) {
     throw new Fault("INVALID_FIELD", `${file}: two nodes have the same name`);
@@ -137,7 +118,7 @@ async function readAll(
       return openbWorkload(
         workloadName(rest),
         rowsOf(readTimedOpenbPods(rest, await readText(rest))),
-        { ...trainingTrace, shares: nodes.some(sharesGpus) },
+        trainingTrace,
       );
     case "philly": {
       const jobs = rowsOf(readPhilly(rest, await readText(rest)));
@@ -148,19 +129,7 @@ async function readAll(
       const parsed = parseLoad(rest);
       if (parsed.kind === "bad") throw Fault.invalid("workload", parsed.problem);
       if (fleetGpus === 0) throw Fault.invalid("nodes", "no node has a GPU to load");
-      const geometry = nodes.flatMap(({ mode }) =>
-        mode?.isolation === "mig" ? [mode.geometry] : [],
-      )[0];
-      if (parsed.load.sharesMilli > 0 && !nodes.some(sharesGpus)) {
-        throw Fault.invalid("nodes", "no node shares its GPUs: shares would never start");
-      }
-      if (parsed.load.instancesMilli > 0 && geometry === undefined) {
-        throw Fault.invalid(
-          "nodes",
-          "no node divides its GPUs by MIG: instances would never start",
-        );
-      }
-      return drawLoad({ ...parsed.load, fleetGpus, gpusPerNode, geometry, seed });
+      return drawLoad({ ...parsed.load, fleetGpus, gpusPerNode, seed });
     }
     default:
       throw Fault.invalid("workload", `"${workload}" is none of ${workloadForms}`);
