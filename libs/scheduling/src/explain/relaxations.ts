@@ -1,26 +1,6 @@
 import type { Demand, PlanNode, PlanTask } from "../plan.ts";
-
-/** A field of a task that a remedy changes. */
-export type RemedyField =
-  | "gpuModels"
-  | "gpuCount"
-  | "replicas"
-  | "topology"
-  | "gpuMinMemoryMib"
-  | "simulatedOk"
-  | "cpuMillis"
-  | "memoryMib"
-  | "diskMib"
-  | "priority"
-  | "maxRuntimeMs";
-
-type Change = (task: PlanTask) => PlanTask;
-
-/** One way to ask for less: from the smallest change to the greatest; where one works, all later ones do. */
-interface Dimension {
-  readonly field: RemedyField;
-  readonly steps: readonly Change[];
-}
+import { leastPart, type Change, type Dimension, type RemedyField } from "./dimension.ts";
+import { partDimensions } from "./part-relaxations.ts";
 
 /** A changed task that would start, and which fields differ. */
 export interface Relaxation {
@@ -45,8 +25,6 @@ const maxRemedies = 5;
 const maxTries = 400;
 /** Distinct values of an amount that are tried at most. */
 const maxSteps = 256;
-/** Of CPU, memory and disk a remedy leaves at least this part: with less the task is another one. */
-const leastPart = 0.25;
 
 /**
  * The smallest changes of a task with which it starts: those of one field; where there is none, of two, then of
@@ -134,7 +112,12 @@ function dimensionsOf(task: PlanTask, nodes: readonly PlanNode[]): Dimension[] {
       })),
     },
     ...(pinned ? [{ field: "topology", steps: [withoutTopology] } as const] : []),
-    amounts("gpuMinMemoryMib", demand, { values: gpus.map((gpu) => gpu.memoryMib), part: 0 }),
+    ...(demand.part?.kind === "share"
+      ? []
+      : [
+          amounts("gpuMinMemoryMib", demand, { values: gpus.map((gpu) => gpu.memoryMib), part: 0 }),
+        ]),
+    ...(demand.gpuCount === 0 ? [] : partDimensions(demand, nodes)),
     ...(demand.simulatedOk || !gpus.some(({ simulated }) => simulated)
       ? []
       : [onDemand("simulatedOk", () => ({ simulatedOk: true }))]),

@@ -5,7 +5,8 @@ import type { SchedulingPolicy } from "../scheduling-policy.ts";
 import { forecastStart, type Forecast, type Lengths } from "./future.ts";
 import { withoutAttempt } from "./lease.ts";
 import { withLimits, type Holder, type QuotaBlock } from "./quotas.ts";
-import { relaxations, type RemedyField } from "./relaxations.ts";
+import type { RemedyField } from "./dimension.ts";
+import { relaxations } from "./relaxations.ts";
 import type { Trials } from "./trials.ts";
 
 /** Something with which the task starts, tried on a copy of the state. */

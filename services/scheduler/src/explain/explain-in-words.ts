@@ -1,7 +1,7 @@
 import { NodeCheck } from "@fastgpu/contracts/fastgpu/scheduler/v1/explain_pb";
 import type { BlockCheck, TaskFit } from "@fastgpu/scheduling/explain/blockers";
-import type { RemedyField } from "@fastgpu/scheduling/explain/relaxations";
-import type { Demand, PlanTask } from "@fastgpu/scheduling/plan";
+import type { RemedyField } from "@fastgpu/scheduling/explain/dimension";
+import type { Demand, GpuPart, PlanTask } from "@fastgpu/scheduling/plan";
 
 const checks: Readonly<Record<BlockCheck, readonly [NodeCheck, (demand: Demand) => string]>> = {
   node_unschedulable: [NodeCheck.UNSCHEDULABLE, () => "take no work: lost or draining"],
@@ -49,6 +49,11 @@ export function gpuText(count: number): string {
   return `${count} GPU${count === 1 ? "" : "s"}`;
 }
 
+function partText(part: GpuPart | undefined): string {
+  if (part === undefined) return "whole GPUs";
+  return part.kind === "mig" ? `the MIG instance ${part.profile}` : `${part.milli / 10} % of a GPU`;
+}
+
 interface FieldOnWire {
   readonly path: string;
   value(task: PlanTask): unknown;
@@ -81,6 +86,20 @@ const fields: Readonly<Record<RemedyField, FieldOnWire>> = {
     path: "spec.resources.gpu.min_memory_mib",
     value: ({ demand }) => String(demand.gpuMinMemoryMib),
     say: ({ demand }) => `ask for GPUs with ${demand.gpuMinMemoryMib} MiB`,
+  },
+  // Tasks cannot ask for parts of GPUs yet, so nobody is told of the next two.
+  gpuPart: {
+    path: "spec.resources.gpu.part",
+    value: ({ demand }) => demand.part ?? null,
+    say: ({ demand }) => `ask for ${partText(demand.part)}`,
+  },
+  isolation: {
+    path: "spec.resources.gpu.part",
+    value: ({ demand }) => demand.part ?? null,
+    say: ({ demand }) =>
+      demand.part?.kind === "share"
+        ? `accept a share of a GPU that is kept apart by ${demand.part.weakest}`
+        : `ask for ${partText(demand.part)}`,
   },
   simulatedOk: {
     path: "spec.simulated",
