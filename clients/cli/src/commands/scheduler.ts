@@ -4,10 +4,12 @@ import { addOutputOptions, type Group, type Runner } from "./define.ts";
 
 const SIMULATE_EXAMPLES = `
 Fleets:     "8x NVIDIA H200 x 16 nodes, racks of 4", several groups with ";" between them; an openb node
-            list; or a JSON file: [{"name", "cpuMillis", "memoryMib", "gpus", "model", "rack"}, …].
+            list; or a JSON file: [{"name", "cpuMillis", "memoryMib", "gpus", "model", "rack", "mode"}, …].
+            GPUs are given out whole unless a group says dmem_mps, dmem_timeslice, mps, timeslice, or
+            "mig h100-80": "7x A10 x 4 nodes, timeslice; 8x H100 x 2 nodes, mig h100-80".
 Workloads:  openb:FILE (a pod list with times), philly:FILE, or synthetic:KEY=VALUE,… with the keys tasks,
             tenants, weights (1:3), load (wanted over existing GPUs), diurnal, gangs, arrays, preemptible,
-            failing and median-minutes.
+            failing, shares and instances (of the tasks of one GPU) and median-minutes.
 Faults:     "usual", or mean times between faults: node=60d,rack=1y,gpu=300d,flap=30d,drain=30d, and
             node-repair, rack-repair and gpu-repair; or a file with a list of kind (node_loss, rack_loss,
             gpu_fault, disconnect, drain), at, node or rack, and lasts.
@@ -117,6 +119,7 @@ function addSimulateCommand(scheduler: Group): void {
     .option("--first <n>", "only so many tasks, the earliest", wholeNumber(1, 1e9))
     .option("--speed <n>", "arrivals so many times as fast", wholeNumber(1, 1e6))
     .option("--racks <n>", "nodes of an openb list that make a rack", wholeNumber(1, 1e6))
+    .option("--sharing <mode>", "how an openb list's GPUs are given out; default timeslice")
     .option("--price <dollars>", "a GPU-hour's: 2.5, or H200=3.2,*=1; default 1")
     .option("--cycle <duration>", "least time between two plans; default: by the span", durationMs)
     .option("--json", "the same as --format json")

@@ -21,6 +21,7 @@ interface SimulateFlags {
   first?: number;
   speed?: number;
   racks?: number;
+  sharing?: string;
   price?: string;
   cycle?: number;
   json?: boolean;
@@ -47,6 +48,7 @@ export async function simulate(context: CliContext, flags: SimulateFlags): Promi
       first: flags.first,
       speed: flags.speed ?? 1,
       racksOf: flags.racks ?? 0,
+      sharing: flags.sharing,
       prices: flags.price,
       cycleMs: flags.cycle,
     },

@@ -8,6 +8,15 @@ import { fitsMig } from "./mig.ts";
 import type { GpuKind } from "./nodes.ts";
 import { migGrade } from "./shapes.ts";
 import type { HostDemand, Shape } from "./shapes.ts";
+import {
+  briefCpu,
+  briefDisk,
+  briefIdle,
+  briefKind,
+  briefMemory,
+  briefWidest,
+  briefWidth,
+} from "./states.ts";
 
 /** Why a node cannot take a shape now. */
 export type BlockReason =
@@ -155,21 +164,30 @@ export class Fitter {
   /** True where the shape fits the state in `slot`, asking no more of the host than `host`. */
   fits(slot: number, shape: Shape, host: HostDemand = shape): boolean {
     const { states } = this.cluster;
+    const { brief } = states;
+    const at = slot * briefWidth;
     if (
-      states.cpuMillis[slot]! < host.cpuMillis ||
-      states.memoryMib[slot]! < host.memoryMib ||
-      states.diskMib[slot]! < host.diskMib ||
-      states.schedulable[slot] === 0
+      brief[at + briefCpu]! < host.cpuMillis ||
+      brief[at + briefMemory]! < host.memoryMib ||
+      brief[at + briefDisk]! < host.diskMib
     ) {
       return false;
     }
+    const { gpus, gpuMilli } = shape;
+    if (gpus === 0) return true;
+    if (gpuMilli < 1000 ? brief[at + briefWidest]! < gpuMilli : brief[at + briefIdle]! < gpus) {
+      return false;
+    }
+    const kind = brief[at + briefKind]!;
+    if (kind < 0) return this.gpusFit(slot, shape);
+    if (this.table(shape)[kind] === 0) return false;
+    return gpuMilli >= 1000 || this.gpusFit(slot, shape);
+  }
+
+  /** True where enough GPUs of a slot can each take the shape's part of one. */
+  private gpusFit(slot: number, shape: Shape): boolean {
+    const { states } = this.cluster;
     let missing = shape.gpus;
-    if (missing === 0) return true;
-    if (
-      shape.gpuMilli < 1000 ? states.widest[slot]! < shape.gpuMilli : states.idle[slot]! < missing
-    ) {
-      return false;
-    }
     const base = states.base[slot]!;
     // The freest GPUs of a kind stand last.
     const last = base + states.gpus[slot]! - 1;

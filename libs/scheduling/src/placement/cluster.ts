@@ -39,9 +39,14 @@ export class Cluster {
   readonly nodes: ClusterNode[] = [];
   /** Thousandths that may be given out, over all schedulable GPUs. */
   capacityMilli = 0;
-  /** Slots whose content changed, oldest first; only the last `changed.length` are kept. */
+  /**
+   * Slots that changed: change number n is at n modulo the length, a power of two, so that only
+   * the last ones are kept.
+   */
   changed = new Int32Array(1024);
   changes = 0;
+  /** By slot, side by side: the number of its last change, and of its last change of content. */
+  latest = new Float64Array(0);
 
   private readonly byId = new Map<string, number>();
   private readonly members: number[][] = [];
@@ -208,7 +213,7 @@ export class Cluster {
     this.stepStart = this.changes;
     entry.slot = -1;
     this.supply.count(slot, -1);
-    this.states.release(slot, this.log);
+    this.states.release(slot, this.logContent);
     if (!this.ranked) return;
     const heap = this.members[slot]!;
     if (this.states.users[slot] === 0) heap.length = 0;
@@ -227,7 +232,7 @@ export class Cluster {
       draft.gap[i] =
         memoryMib === 0 ? free : Math.min(free, Math.floor((1000 * draft.freeMib[i]!) / memoryMib));
     }
-    const slot = this.states.acquire(draft, this.log);
+    const slot = this.states.acquire(draft, this.logContent);
     entry.slot = slot;
     this.supply.count(slot, 1);
     if (this.ranked) this.join(slot, entry.rank);
@@ -258,17 +263,29 @@ export class Cluster {
     }
   }
 
-  private readonly log = (slot: number): void => {
+  private readonly logContent = (slot: number): void => {
+    this.log(slot);
+    this.latest[2 * slot + 1] = this.changes - 1;
+  };
+
+  private log(slot: number): void {
     if (this.changed.length < 2 * this.states.slots) {
-      this.changed = new Int32Array(4 * this.states.slots);
+      this.changed = new Int32Array(2 ** Math.ceil(Math.log2(4 * this.states.slots)));
       this.changes += this.changed.length;
     }
+    if (this.latest.length < 2 * this.states.slots) {
+      const latest = new Float64Array(2 * this.states.users.length);
+      latest.set(this.latest);
+      this.latest = latest;
+    }
     // A slot that is left empty is mostly the next one to be filled: one entry says both.
-    const last = this.changed[(this.changes - 1) % this.changed.length];
+    const mask = this.changed.length - 1;
+    const last = this.changed[(this.changes - 1) & mask];
     if (this.changes > this.stepStart && last === slot) return;
-    this.changed[this.changes % this.changed.length] = slot;
+    this.changed[this.changes & mask] = slot;
+    this.latest[2 * slot] = this.changes;
     this.changes++;
-  };
+  }
 
   /** Insertion sort of the draft's GPUs, carrying `order` along: at most a few are out of place. */
   private sortDraft(order: number[]): void {

@@ -15,14 +15,17 @@ interface View {
   /** The cluster's change counter up to which the view has followed. */
   seen: number;
   used: number;
-  /** True while a tightened bound is the score of the shape that is asked for. */
-  exact: boolean;
   readonly bounds: BoundTree;
-  /** The slot's stamp for which its bound holds. */
-  readonly stamp: Int32Array;
-  /** 1: a first bound, which `tighten` may lower. */
-  readonly open: Uint8Array;
+  /** By slot: `closed`, `open` or `tight`. */
+  readonly kind: Uint8Array;
 }
+
+/** A slot that takes no shape of the family … */
+const closed = 0;
+/** … one with a first bound, which `tighten` may lower … */
+const open = 1;
+/** … and one whose bound was tightened. */
+const tight = 2;
 
 /**
  * Finds the best state for a shape without a full scan. Shapes that are nearly alike form a
@@ -64,28 +67,36 @@ export class Finder {
     this.order = this.cluster.order;
     const view = this.view(shape);
     this.follow(view, shape);
-    this.tightenTop(view, shape);
-    if (view.bounds.max === never) return -1;
+    const first = this.top(view, shape);
+    // Where the tightened bounds are this shape's scores, the best bound is the best score.
+    if (first < 0 || (this.policy.tighten !== undefined && isLeast(shape))) return first;
     this.best = never;
     this.winner = -1;
     this.winnerOrder = lastOrder;
-    this.scores.prepare(this.policy.epoch, view.stamp.length);
-    this.search({ view, shape }, view.bounds.levels.length - 1, 0);
+    this.scores.prepare(this.policy.epoch, view.kind.length);
+    const task = { view, shape };
+    this.visit(task, first);
+    this.search(task, view.bounds.levels.length - 1, 0);
     return this.winner;
   }
 
-  /** Tightens the highest bound until it is as tight as a bound gets. */
-  private tightenTop(view: View, shape: Shape): void {
-    if (this.policy.tighten === undefined) return;
-    while (view.bounds.max !== never) {
-      const slot = view.bounds.top();
-      if (view.open[slot] === 0) return;
-      this.tighten(view, slot, shape);
+  /** The slot with the best bound once that is as tight as a bound gets; -1 where nothing fits. */
+  private top(view: View, shape: Shape): number {
+    const { bounds } = view;
+    for (;;) {
+      const slot = bounds.top();
+      if (slot < 0) return -1;
+      const order = this.order[slot]!;
+      if (view.kind[slot] === open && this.policy.tighten !== undefined) {
+        this.tighten(view, slot, shape);
+      } else if (bounds.slots.order[slot] !== order) {
+        bounds.set(slot, bounds.slots.value[slot]!, order);
+      } else return slot;
     }
   }
 
   private tighten(view: View, slot: number, shape: Shape): number {
-    view.open[slot] = 0;
+    view.kind[slot] = tight;
     const bound = this.policy.tighten!(slot, shape);
     view.bounds.set(slot, bound, this.order[slot]!);
     return bound;
@@ -97,7 +108,8 @@ export class Finder {
       this.visit(task, index);
       return;
     }
-    const { value, order } = task.view.bounds.levels[level - 1]!;
+    const { bounds } = task.view;
+    const { value, order } = bounds.levels[level - 1]!;
     const start = index * fan;
     const end = Math.min(start + fan, value.length);
     for (let done = 0; ;) {
@@ -112,6 +124,7 @@ export class Finder {
         child = at;
       }
       if (child < 0) return;
+      if (level > 1 && bounds.lower(level - 1, child)) continue;
       done |= 1 << (child - start);
       this.search(task, level - 1, child);
     }
@@ -119,10 +132,10 @@ export class Finder {
 
   /** Compares one slot's exact score with the best. */
   private visit({ view, shape }: SearchTask, slot: number): void {
-    if (view.open[slot] === 1 && this.policy.tighten !== undefined) {
+    if (view.kind[slot] === open && this.policy.tighten !== undefined) {
       if (this.tighten(view, slot, shape) < this.best) return;
     }
-    const score = view.exact ? view.bounds.levels[0]!.value[slot]! : this.exact(slot, shape);
+    const score = this.exact(slot, shape);
     if (score === never) return;
     const order = this.order[slot]!;
     if (score < this.best || (score === this.best && order <= this.winnerOrder)) return;
@@ -146,13 +159,12 @@ export class Finder {
     const slots = this.cluster.states.users.length;
     this.uses++;
     let view = this.views.get(key);
-    if (view === undefined || view.stamp.length !== slots) {
+    if (view === undefined || view.kind.length !== slots) {
       if (view === undefined && this.views.size >= this.maxViews) this.evict();
       view = emptyView(slots);
       this.views.set(key, view);
     }
     view.used = this.uses;
-    view.exact = this.policy.tighten !== undefined && isLeast(shape);
     return view;
   }
 
@@ -170,41 +182,49 @@ export class Finder {
 
   /** Brings the view up to the cluster's present state and the policy's present epoch. */
   private follow(view: View, shape: Shape): void {
-    const { states, changed, changes } = this.cluster;
+    const { states, changed, changes, latest } = this.cluster;
     if (view.epoch !== this.policy.epoch || view.version !== shape.family.version) {
       view.epoch = this.policy.epoch;
       view.version = shape.family.version;
-      view.stamp.fill(-1);
       view.seen = -1;
     }
-    const { stamp } = states;
-    const { order } = this;
-    const bounded = view.bounds.levels[0]!;
-    const all = view.seen < 0 || changes - view.seen > Math.min(changed.length, states.slots);
-    const end = all ? states.slots : changes;
-    for (let at = all ? 0 : view.seen; at < end; at++) {
-      const slot = all ? at : changed[at % changed.length]!;
-      if (view.stamp[slot] !== stamp[slot]) this.rebound(view, slot, shape);
-      else if (bounded.order[slot] !== order[slot] && bounded.value[slot] !== never) {
-        view.bounds.set(slot, bounded.value[slot]!, order[slot]!);
-      }
-    }
+    const { seen } = view;
     view.seen = changes;
+    if (seen < 0 || changes - seen > Math.min(changed.length, states.slots)) {
+      for (let slot = 0; slot < states.slots; slot++) {
+        if (seen < 0 || latest[2 * slot + 1]! >= seen) this.rebound(view, slot, shape);
+        else this.reorder(view, slot);
+      }
+      return;
+    }
+    const mask = changed.length - 1;
+    for (let at = seen; at < changes; at++) {
+      const slot = changed[at & mask]!;
+      // A later change of the slot comes yet.
+      if (latest[2 * slot] !== at) continue;
+      if (latest[2 * slot + 1]! >= seen) this.rebound(view, slot, shape);
+      else this.reorder(view, slot);
+    }
   }
 
   /** Takes in a slot's new content. */
   private rebound(view: View, slot: number, shape: Shape): void {
-    const { states } = this.cluster;
-    view.stamp[slot] = states.stamp[slot]!;
     const least = this.policy.sharesBounds ? shape.family : shape;
-    if (states.users[slot] === 0 || !this.fitter.fits(slot, shape, least)) {
-      view.open[slot] = 0;
+    if (this.fitter.fits(slot, shape, least)) {
+      view.kind[slot] = open;
+      view.bounds.set(slot, this.policy.bound(slot, shape), this.order[slot]!);
+    } else if (view.kind[slot] !== closed) {
+      view.kind[slot] = closed;
       view.bounds.set(slot, never, lastOrder);
-      return;
     }
-    const bound = this.policy.bound(slot, shape);
-    view.open[slot] = 1;
-    view.bounds.set(slot, bound, this.order[slot]!);
+  }
+
+  /** Takes in that another node of a slot is the first by id. */
+  private reorder(view: View, slot: number): void {
+    const order = this.order[slot]!;
+    const { slots } = view.bounds;
+    if (view.kind[slot] === closed || slots.order[slot] === order) return;
+    view.bounds.set(slot, slots.value[slot]!, order);
   }
 }
 
@@ -248,9 +268,7 @@ function emptyView(slots: number): View {
     version: -1,
     seen: -1,
     used: 0,
-    exact: false,
     bounds: new BoundTree(slots),
-    stamp: new Int32Array(slots).fill(-1),
-    open: new Uint8Array(slots),
+    kind: new Uint8Array(slots),
   };
 }

@@ -5,6 +5,7 @@ import type { DefaultParameters } from "./default-policy.ts";
 import type { GapPrices } from "./gap-price.ts";
 import type { Mix } from "./mix.ts";
 import type { HostDemand, Shape } from "./shapes.ts";
+import { briefIdle, briefWidth } from "./states.ts";
 
 /** The classes that can run on one model, grouped by what they ask of its GPUs. */
 interface ModelTable {
@@ -102,7 +103,7 @@ export class NodeWorth {
     if (table === undefined) return 0;
     const at = this.learn(slot) + slopeAt;
     const { known } = this;
-    const idle = states.idle[slot]!;
+    const idle = states.brief[slot * briefWidth + briefIdle]!;
     let loss = known[at + table.shares]! * gpus * 1000;
     for (let group = 0; group < table.shares; group++) {
       const wanted = table.gpus[group]!;

@@ -58,6 +58,19 @@ function grown(column: Int32Array, length: number): Int32Array<ArrayBuffer> {
   return next;
 }
 
+/** Numbers of a slot in `StateTable.brief`, by their offset. */
+export const briefWidth = 8;
+/** Free CPU; -1 where nothing can be placed: no node is there, or none that takes new tasks. */
+export const briefCpu = 0;
+export const briefMemory = 1;
+export const briefDisk = 2;
+/** The most thousandths free on any GPU … */
+export const briefWidest = 3;
+/** … and GPUs that are wholly free: two quick ways to see that nothing fits. */
+export const briefIdle = 4;
+/** The kind of its GPUs, -1 where they differ or there are none. */
+export const briefKind = 5;
+
 /** The table of live states, in columns. Slots are reused once no node is in them. */
 export class StateTable {
   /** The most GPUs that a state may have. */
@@ -71,10 +84,8 @@ export class StateTable {
   gpus = new Int32Array(0);
   /** GPU `i` of a slot is at `base[slot] + i` in the GPU columns, which are as wide as needed. */
   base = new Int32Array(0);
-  /** GPUs of the slot that are wholly free … */
-  idle = new Int32Array(0);
-  /** … and the most thousandths free on any: two quick ways to see that nothing fits. */
-  widest = new Int32Array(0);
+  /** What tells of most slots whether a shape fits, side by side: a look takes one cache line. */
+  brief = new Int32Array(0);
   kind = new Int32Array(0);
   freeMilli = new Int32Array(0);
   freeMib = new Int32Array(0);
@@ -129,6 +140,7 @@ export class StateTable {
       this.next[before] = this.next[slot]!;
     }
     this.stamp[slot]!++;
+    this.brief[slot * briefWidth + briefCpu] = -1;
     this.free[this.gpus[slot]!]!.push(slot);
     emptied(slot);
   }
@@ -160,6 +172,7 @@ export class StateTable {
     const base = this.base[slot]!;
     let idle = 0;
     let widest = 0;
+    let kind = draft.gpus > 0 ? draft.kind[0]! : -1;
     for (let i = 0; i < draft.gpus; i++) {
       const milli = draft.freeMilli[i]!;
       const gap = draft.gap[i]!;
@@ -170,9 +183,16 @@ export class StateTable {
       this.gap[base + i] = gap;
       if (gap >= 1000) idle++;
       if (milli > widest) widest = milli;
+      if (draft.kind[i] !== kind) kind = -1;
     }
-    this.idle[slot] = idle;
-    this.widest[slot] = widest;
+    const { brief } = this;
+    const at = slot * briefWidth;
+    brief[at + briefCpu] = draft.schedulable === 1 ? draft.cpuMillis : -1;
+    brief[at + briefMemory] = draft.memoryMib;
+    brief[at + briefDisk] = draft.diskMib;
+    brief[at + briefWidest] = widest;
+    brief[at + briefIdle] = idle;
+    brief[at + briefKind] = kind;
   }
 
   private equals(slot: number, draft: StateDraft): boolean {
@@ -233,8 +253,7 @@ export class StateTable {
     this.hash = grown(this.hash, length);
     this.next = grown(this.next, length);
     this.base = grown(this.base, length);
-    this.idle = grown(this.idle, length);
-    this.widest = grown(this.widest, length);
+    this.brief = grown(this.brief, length * briefWidth);
     this.heads = new Int32Array(length * 2).fill(-1);
     for (let slot = 0; slot < this.slots; slot++) if (this.users[slot]! > 0) this.link(slot);
   }

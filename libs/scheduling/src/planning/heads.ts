@@ -92,6 +92,9 @@ export class Heads {
     }
     if (best === undefined) return undefined;
     this.heads.push(best.head);
+    // Members that each hold parts of several GPUs are packed greedily: they may yet find no place together.
+    const { demand, replicas } = job.task;
+    if (demand.part !== undefined && demand.gpuCount > 1 && replicas > 1) return undefined;
     const { stands, startMs } = best.head;
     for (const { index } of stands) this.startOn.set(index, startMs);
     const earlier = this.blocked.slice(0, before);

@@ -144,7 +144,7 @@ describe("workloads", () => {
     const line = "p,1000,2048,1,460,T4,LS,100,160,110";
     const pods = readTimedOpenbPods("f", `${head},${times}\n${line}\n`);
     if (pods.kind === "bad") throw new Error(describeProblem(pods));
-    const { tasks, notes } = openbWorkload("o", pods.rows, trainingTrace);
+    const { tasks, notes } = openbWorkload("o", pods.rows, { ...trainingTrace, shares: false });
     expect(tasks[0]).toMatchObject({ atMs: 100_000, runMs: 50_000, project: "LS" });
     expect(tasks[0]!.demand).toMatchObject({ gpuCount: 1, gpuModels: ["T4"], cpuMillis: 1000 });
     expect(notes.join()).toContain("1 pods that share a GPU");

@@ -1,6 +1,6 @@
 import type { FleetFault } from "./faults.ts";
 import { endAttempt } from "./ends.ts";
-import type { NodeRun } from "./node-run.ts";
+import type { GpuRun, NodeRun } from "./node-run.ts";
 import type { FleetSimulation } from "./simulation.ts";
 import type { Attempt } from "./task-run.ts";
 
@@ -81,10 +81,18 @@ function lose(sim: FleetSimulation, attempt: Attempt): void {
 function breakGpu(sim: FleetSimulation, node: NodeRun, at: number): void {
   const gpu = node.gpus[at];
   if (gpu === undefined) throw new RangeError(`node ${node.index} has no GPU ${at} to fail`);
-  const { attempt } = gpu;
+  const holders = new Set(gpu.holders.map(({ attempt }) => attempt));
   sim.onNode(node, () => gpu.broken++);
-  if (attempt === undefined || attempt.stopping !== undefined || attempt.deadMs !== undefined)
-    return;
+  for (const attempt of holders) failOn(sim, node, { gpu, attempt });
+}
+
+/** A GPU under an attempt has failed. */
+function failOn(
+  sim: FleetSimulation,
+  node: NodeRun,
+  { gpu, attempt }: { readonly gpu: GpuRun; readonly attempt: Attempt },
+): void {
+  if (attempt.stopping !== undefined || attempt.deadMs !== undefined) return;
   attempt.faultyGpu = gpu.id;
   if (node.down > 0) {
     die(sim, attempt);

@@ -1,3 +1,6 @@
+import { sharedGrades } from "@fastgpu/scheduling/gpu-part";
+import { migProfiles, type MigGeometryName } from "@fastgpu/scheduling/placement/mig";
+import type { GpuMode } from "@fastgpu/scheduling/plan";
 import type { OpenbNode } from "../openb/trace.ts";
 
 /** A node of a simulated fleet. */
@@ -14,6 +17,8 @@ export interface FleetNode {
   readonly rack: string | undefined;
   /** NVLink domain over several nodes. */
   readonly nvlink: string | undefined;
+  /** How all of its GPUs are given out; absent: whole. */
+  readonly mode?: GpuMode | undefined;
 }
 
 /** Something that was typed and cannot be used, for the person who typed it. */
@@ -50,8 +55,15 @@ export function gpuMemoryMib(model: string): number {
   return memoryOf.find(([part]) => upper.includes(part))?.[1] ?? 16_384;
 }
 
-/** Nodes of an openb list. The list names no racks: `rackOf` nodes in its order make one (0: no racks). */
-export function openbInventory(nodes: readonly OpenbNode[], rackOf: number): readonly FleetNode[] {
+/**
+ * Nodes of an openb list. The list names no racks: `rackOf` nodes in its order make one (0: no racks). Its pods share
+ * GPUs, by what means it does not say: time slices, where nothing else is wished.
+ */
+export function openbInventory(
+  nodes: readonly OpenbNode[],
+  rackOf: number,
+  mode: GpuMode = { isolation: "timeslice" },
+): readonly FleetNode[] {
   return nodes.map(({ id, cpuMillis, memoryMib, gpus, model }, at) => ({
     name: id,
     cpuMillis,
@@ -62,6 +74,7 @@ export function openbInventory(nodes: readonly OpenbNode[], rackOf: number): rea
     gpuMemoryMib: gpuMemoryMib(model),
     rack: rackOf > 0 ? `rack-${Math.floor(at / rackOf)}` : undefined,
     nvlink: undefined,
+    ...(gpus === 0 ? {} : { mode }),
   }));
 }
 
@@ -72,8 +85,9 @@ const maxNodes = 100_000;
 
 /**
  * Parses a fleet like `8x NVIDIA H200 x 16 nodes, racks of 4; 4x A10 x 8 nodes, 64 cores, 256Gi`. Groups are separated by
- * `;`; after the number of nodes a group may say `racks of N`, `nvlink of N`, `N cores` and `N Gi`. Without these: no
- * racks, 16 cores and 128 GiB for each GPU.
+ * `;`; after the number of nodes a group may say `racks of N`, `nvlink of N`, `N cores` and `N Gi`, and how its GPUs are
+ * shared: `timeslice`, `mps`, `dmem_timeslice`, `dmem_mps` or `mig h100-80`. Without these: no racks, 16 cores and
+ * 128 GiB for each GPU, whole GPUs.
  */
 export function parseInventory(
   spec: string,
@@ -98,6 +112,7 @@ interface Group {
   readonly nvlinkOf: number;
   readonly cpuMillis: number;
   readonly memoryMib: number;
+  readonly mode: GpuMode | undefined;
 }
 
 const form = 'a fleet is written like "8x NVIDIA H200 x 16 nodes, racks of 4"';
@@ -118,6 +133,7 @@ function parseGroup(text: string): Group | SpecProblem {
     nvlinkOf: 0,
     cpuMillis: gpus === 0 ? cpuNode.cpuMillis : gpus * cpuMillisPerGpu,
     memoryMib: gpus === 0 ? cpuNode.memoryMib : gpus * memoryMibPerGpu,
+    mode: undefined,
   };
   for (const option of options) {
     const problem = applyOption(group, option);
@@ -137,16 +153,44 @@ function applyOption(group: Mutable<Group>, option: string): string | undefined 
     else group.nvlinkOf = size;
     return undefined;
   }
+  const mode = parseMode(option);
+  if (mode !== undefined) {
+    group.mode = mode;
+    return undefined;
+  }
   const amount = /^(\d+)\s*(cores?|Gi|GiB|Ti|TiB)$/i.exec(option);
   const value = Number(amount?.[1]);
   if (amount === null || !(value > 0)) {
-    return `"${option}" is none of: racks of N, nvlink of N, N cores, N Gi`;
+    return `"${option}" is none of: racks of N, nvlink of N, N cores, N Gi, ${modeNames.join(", ")}`;
   }
   const unit = amount[2]!.toLowerCase();
   if (unit.startsWith("core")) group.cpuMillis = value * 1000;
   else group.memoryMib = value * (unit.startsWith("t") ? 1_048_576 : 1_024);
   return undefined;
 }
+
+const geometries: readonly MigGeometryName[] = [
+  ...new Set([...migProfiles.values()].map(({ geometry }) => geometry)),
+];
+
+/** The ways to give out GPUs that a fleet may name. */
+const modes: readonly (readonly [name: string, mode: GpuMode])[] = [
+  ["whole", { isolation: "exclusive" }],
+  ...sharedGrades.map((isolation) => [isolation, { isolation }] as const),
+  ...geometries.map((geometry) => [`mig ${geometry}`, { isolation: "mig", geometry }] as const),
+];
+/** Their names. */
+export const modeNames: readonly string[] = modes.map(([name]) => name);
+
+/** A way to give out GPUs by its name, such as `timeslice` or `mig h100-80`; undefined: it is none. */
+export function parseMode(text: string): GpuMode | undefined {
+  const name = text.trim().toLowerCase().replace(/\s+/, " ");
+  return modes.find(([known]) => known === name)?.[1];
+}
+
+/** Whether a node gives out shares of its GPUs. */
+export const sharesGpus = ({ mode }: FleetNode): boolean =>
+  mode !== undefined && mode.isolation !== "exclusive" && mode.isolation !== "mig";
 
 function nodeOf(group: Group, at: number, index: number, n: number): FleetNode {
   const place = (kind: string, size: number): string | undefined =>
@@ -161,5 +205,6 @@ function nodeOf(group: Group, at: number, index: number, n: number): FleetNode {
     gpuMemoryMib: group.gpus === 0 ? 0 : gpuMemoryMib(group.model),
     rack: place("rack", group.racksOf),
     nvlink: place("nvlink", group.nvlinkOf),
+    ...(group.mode === undefined ? {} : { mode: group.mode }),
   };
 }

@@ -1,3 +1,6 @@
+import { milliOfDemand } from "@fastgpu/scheduling/gpu-part";
+import { migProfiles, type MigGeometryName } from "@fastgpu/scheduling/placement/mig";
+import type { GpuPart } from "@fastgpu/scheduling/plan";
 import { seededRandom } from "../openb/seeded.ts";
 import type { SpecProblem } from "./inventory.ts";
 import {
@@ -28,6 +31,11 @@ export interface LoadOptions {
   readonly preemptibleMilli: number;
   /** Thousandths that fail by their own fault at half their run time. */
   readonly failingMilli: number;
+  /** Thousandths of the tasks of one GPU that take a share of one, and those that take a MIG instance. */
+  readonly sharesMilli: number;
+  readonly instancesMilli: number;
+  /** How GPUs in MIG mode are divided; undefined: there are none, and so no instances. */
+  readonly geometry?: MigGeometryName | undefined;
   readonly seed: number;
 }
 
@@ -42,6 +50,8 @@ export const usualLoad: Omit<LoadOptions, "fleetGpus" | "gpusPerNode" | "seed"> 
   arrayMilli: 5,
   preemptibleMilli: 700,
   failingMilli: 30,
+  sharesMilli: 0,
+  instancesMilli: 0,
 };
 
 /** GPUs of a task within a node, and how often, in thousandths. */
@@ -82,7 +92,7 @@ const tenantName = (tenant: number): string =>
   `tenant-${String.fromCharCode(97 + (tenant % 26))}${tenant < 26 ? "" : Math.floor(tenant / 26)}`;
 
 const workOf = ({ runMs, demand, replicas, array }: FleetTask): number =>
-  runMs * demand.gpuCount * replicas * (array?.elements ?? 1);
+  (runMs * milliOfDemand(demand) * replicas * (array?.elements ?? 1)) / 1000;
 
 function drawTask(options: LoadOptions, at: number, random: () => number): FleetTask {
   const tenant = Math.floor(random() * options.weights.length);
@@ -92,20 +102,23 @@ function drawTask(options: LoadOptions, at: number, random: () => number): Fleet
     Math.min(longestMs, Math.max(5_000, options.medianMs * Math.exp(sigma * normal))),
   );
   const gang = milli() < options.gangMilli;
-  const gpuCount = gang ? options.gpusPerNode : Math.min(options.gpusPerNode, pick(milli()));
+  const gpuCount = gang
+    ? options.gpusPerNode
+    : Math.min(options.gpusPerNode, pickOf(sizes, milli()));
   const replicas = gang ? 2 + Math.floor(random() * 3) : 1;
   const array =
     !gang && milli() < options.arrayMilli
       ? { elements: 2 + Math.floor(random() * (maxArrayElements - 2)), parallelism: 16 }
       : undefined;
   const failing = milli() < options.failingMilli;
+  const part = gang || gpuCount !== 1 ? undefined : drawPart(options, milli);
   return {
     ...plainFleetTask,
     name: "",
     org: tenantName(tenant),
     project: `${tenantName(tenant)}-main`,
     user: `user-${at % 3}`,
-    demand: demandOf(gpuCount),
+    demand: part === undefined ? demandOf(gpuCount) : partDemandOf(part),
     replicas,
     array,
     // Elements of an array are short, or one array would be all the load.
@@ -118,15 +131,6 @@ function drawTask(options: LoadOptions, at: number, random: () => number): Fleet
   };
 }
 
-function pick(uniformMilli: number): number {
-  let left = uniformMilli;
-  for (const [gpus, milli] of sizes) {
-    left -= milli;
-    if (left < 0) return gpus;
-  }
-  return 1;
-}
-
 const demands = new Map<number, FleetTask["demand"]>();
 
 function demandOf(gpuCount: number): FleetTask["demand"] {
@@ -136,6 +140,61 @@ function demandOf(gpuCount: number): FleetTask["demand"] {
     const memoryMib = Math.max(1, gpuCount) * 16_384;
     demand = { ...plainDemand, gpuCount, cpuMillis, memoryMib };
     demands.set(gpuCount, demand);
+  }
+  return demand;
+}
+
+/** Sizes of shares in thousandths of a GPU, and how often, in thousandths. */
+const shareSizes: readonly (readonly [milli: number, often: number])[] = [
+  [100, 250],
+  [250, 300],
+  [500, 350],
+  [800, 100],
+];
+/** Profiles by their place in a geometry's list, and how often. */
+const instanceSizes: readonly (readonly [profile: number, often: number])[] = [
+  [0, 450],
+  [2, 300],
+  [3, 250],
+];
+
+/** The part of a GPU that a task of one GPU takes; nothing is drawn where none do. */
+function drawPart(options: LoadOptions, milli: () => number): GpuPart | undefined {
+  const { sharesMilli, instancesMilli, geometry } = options;
+  if (sharesMilli + instancesMilli === 0) return undefined;
+  const drawn = milli();
+  if (drawn < sharesMilli) {
+    return { kind: "share", milli: pickOf(shareSizes, milli()), weakest: "timeslice" };
+  }
+  if (drawn >= sharesMilli + instancesMilli) return undefined;
+  const profiles = [...migProfiles.values()].filter((each) => each.geometry === geometry);
+  const profile = profiles[pickOf(instanceSizes, milli())];
+  return profile === undefined ? undefined : { kind: "mig", profile: profile.id };
+}
+
+function pickOf(
+  list: readonly (readonly [value: number, often: number])[],
+  uniformMilli: number,
+): number {
+  let left = uniformMilli;
+  for (const [value, often] of list) {
+    left -= often;
+    if (left < 0) return value;
+  }
+  return list[0]![0];
+}
+
+/** A share has memory like its compute, of a small GPU. */
+const memoryMibPerMilli = 12;
+const partDemands = new Map<string, FleetTask["demand"]>();
+
+function partDemandOf(part: GpuPart): FleetTask["demand"] {
+  const key = part.kind === "mig" ? part.profile : String(part.milli);
+  let demand = partDemands.get(key);
+  if (demand === undefined) {
+    const gpuMinMemoryMib = part.kind === "share" ? part.milli * memoryMibPerMilli : 0;
+    demand = { ...plainDemand, cpuMillis: 2_000, memoryMib: 8_192, gpuMinMemoryMib, part };
+    partDemands.set(key, demand);
   }
   return demand;
 }
@@ -165,13 +224,16 @@ const numbers = {
   arrays: [0, 1],
   preemptible: [0, 1],
   failing: [0, 1],
+  shares: [0, 1],
+  instances: [0, 1],
   "median-minutes": [0.1, 100_000],
 } as const satisfies Record<string, readonly [number, number]>;
 type NumberKey = keyof typeof numbers;
 
 /**
  * Parses a load like `tasks=10000,tenants=2,weights=1:3,load=1.2`: keys are tasks, tenants, weights, load (wanted over
- * existing GPUs), diurnal, gangs, arrays, preemptible, failing (parts from 0 to 1) and median-minutes.
+ * existing GPUs), diurnal, gangs, arrays, preemptible, failing, shares and instances (parts from 0 to 1; the last two of
+ * the tasks of one GPU) and median-minutes.
  */
 export function parseLoad(
   spec: string,
@@ -225,6 +287,8 @@ export function parseLoad(
       arrayMilli: milli("arrays", usualLoad.arrayMilli),
       preemptibleMilli: milli("preemptible", usualLoad.preemptibleMilli),
       failingMilli: milli("failing", usualLoad.failingMilli),
+      sharesMilli: milli("shares", usualLoad.sharesMilli),
+      instancesMilli: milli("instances", usualLoad.instancesMilli),
     },
   };
 }

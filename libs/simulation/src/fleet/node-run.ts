@@ -1,23 +1,35 @@
 import type { GpuId, NodeId, TaskId } from "@fastgpu/domain/ids";
-import type { PlanGpu, PlanLease, PlanNode } from "@fastgpu/scheduling/plan";
+import { milliOfPart } from "@fastgpu/scheduling/gpu-part";
+import type { HeldPart, PlanGpu, PlanLease, PlanNode } from "@fastgpu/scheduling/plan";
 import type { Identity } from "./identity.ts";
 import type { FleetNode } from "./inventory.ts";
 import type { Attempt } from "./task-run.ts";
 
+/** Who holds a GPU, or a part of it. */
+export interface GpuHolder {
+  readonly attempt: Attempt;
+  /** Undefined: all of it. */
+  readonly part: HeldPart | undefined;
+  /** Of a MIG instance, its first memory slice. */
+  readonly start: number | undefined;
+}
+
 /** A GPU of a node that runs. */
 export interface GpuRun {
   readonly id: GpuId;
-  attempt: Attempt | undefined;
+  /** Several where they hold parts, of which one attempt may have more than one. */
+  holders: readonly GpuHolder[];
   /** Faults under repair; in service at 0. */
   broken: number;
   reservedFor: TaskId | undefined;
   reservedUntilMs: number;
 }
 
-/** What one member of an attempt takes of a node: GPUs by their index. */
+/** What one member of an attempt takes of a node: GPUs by their index, or a part of each. */
 interface Held {
   readonly member: number;
   readonly gpus: readonly number[];
+  readonly part: HeldPart | undefined;
 }
 
 /** A node in virtual time: what is true of it, and what the scheduler knows. */
@@ -51,7 +63,7 @@ export class NodeRun {
     this.id = ids.node.of(spec.name);
     this.gpus = Array.from({ length: spec.gpus }, () => ({
       id: ids.gpu.fresh(),
-      attempt: undefined,
+      holders: [],
       broken: 0,
       reservedFor: undefined,
       reservedUntilMs: 0,
@@ -75,16 +87,22 @@ export class NodeRun {
     return this.lost ? 0 : this.gpus.filter((gpu) => gpu.broken === 0).length;
   }
 
-  /** Free GPUs on a node that is partly taken: what whole-node gangs cannot use. */
+  /** Free GPUs, and parts of them, on a node that is partly taken: what whole-node gangs cannot use. */
   get stranded(): number {
     if (this.lost) return 0;
-    const free = this.gpus.filter((gpu) => gpu.broken === 0 && gpu.attempt === undefined).length;
-    return free < this.inService ? free : 0;
+    let freeMilli = 0;
+    for (const gpu of this.gpus) if (gpu.broken === 0) freeMilli += freeMilliOf(gpu);
+    return freeMilli < this.inService * 1000 ? freeMilli / 1000 : 0;
   }
 
   /** A member of an attempt takes its part. */
   take(attempt: Attempt, held: Held): void {
-    for (const at of held.gpus) this.gpus[at]!.attempt = attempt;
+    const { part } = held;
+    for (const [nth, at] of held.gpus.entries()) {
+      const gpu = this.gpus[at]!;
+      const start = part?.kind === "mig" ? part.starts[nth] : undefined;
+      gpu.holders = [...gpu.holders, { attempt, part, start }];
+    }
     const { demand } = attempt.task.spec;
     this.freeCpuMillis -= demand.cpuMillis;
     this.freeMemoryMib -= demand.memoryMib;
@@ -99,7 +117,10 @@ export class NodeRun {
   release(attempt: Attempt): void {
     const { demand } = attempt.task.spec;
     for (const { gpus } of this.held.get(attempt) ?? []) {
-      for (const at of gpus) this.gpus[at]!.attempt = undefined;
+      for (const at of gpus) {
+        const gpu = this.gpus[at]!;
+        gpu.holders = gpu.holders.filter((holder) => holder.attempt !== attempt);
+      }
       this.freeCpuMillis += demand.cpuMillis;
       this.freeMemoryMib += demand.memoryMib;
       this.freeDiskMib += demand.diskMib;
@@ -138,28 +159,32 @@ export class NodeRun {
   private leases(): readonly PlanLease[] {
     const leases: PlanLease[] = [];
     for (const [attempt, list] of this.held) {
-      for (const { member, gpus } of list) {
-        leases.push(
-          attempt.lease(
-            member,
-            gpus.map((at) => this.gpus[at]!.id),
-          ),
-        );
+      for (const { member, gpus, part } of list) {
+        const ids = gpus.map((at) => this.gpus[at]!.id);
+        leases.push(attempt.lease(member, ids, part));
       }
     }
     return leases;
   }
 
   private toPlanGpu(gpu: GpuRun): PlanGpu {
+    const { mode } = this.spec;
     return {
       id: gpu.id,
       model: this.spec.model,
       memoryMib: this.spec.gpuMemoryMib,
       simulated: true,
-      free: gpu.attempt === undefined && gpu.broken === 0 && !this.lost,
+      ...(mode === undefined ? {} : { mode }),
+      free: !isHeldWhole(gpu) && gpu.broken === 0 && !this.lost,
       reservedFor: gpu.reservedFor,
     };
   }
 }
+
+const isHeldWhole = ({ holders }: GpuRun): boolean =>
+  holders.some(({ part }) => part === undefined);
+
+const freeMilliOf = ({ holders }: GpuRun): number =>
+  1000 - holders.reduce((sum, { part }) => sum + milliOfPart(part), 0);
 
 const runtimes: readonly string[] = ["container", "process"];

@@ -1,5 +1,7 @@
 import type { NodeId } from "@fastgpu/domain/ids";
-import type { Placement } from "@fastgpu/scheduling/plan";
+import { milliOfPart, sharedGrades } from "@fastgpu/scheduling/gpu-part";
+import { migProfiles, migSlices } from "@fastgpu/scheduling/placement/mig";
+import type { GpuPart, HeldPart, Placement } from "@fastgpu/scheduling/plan";
 import type { GpuRun, NodeRun } from "./node-run.ts";
 import type { TaskRun } from "./task-run.ts";
 
@@ -28,6 +30,8 @@ export interface Breach {
 export interface MemberPlaces {
   readonly node: NodeRun;
   readonly gpus: readonly number[];
+  /** Undefined: all of each. */
+  readonly part: HeldPart | undefined;
 }
 
 /**
@@ -48,15 +52,17 @@ export function checkPlacement(
     return { promise: "a gang is whole or absent", detail };
   }
   const places: MemberPlaces[] = [];
-  for (const { node: id, gpus } of members) {
+  for (const { node: id, gpus, part } of members) {
     const node = nodeOf(id);
     if (node === undefined || !node.acceptsWork) {
       return { promise: "work goes to nodes that accept it", detail: `${id} gets ${task.id}` };
     }
-    places.push({ node, gpus: gpus.map((gpu) => node.gpus.findIndex((own) => own.id === gpu)) });
+    const at = gpus.map((gpu) => node.gpus.findIndex((own) => own.id === gpu));
+    places.push({ node, gpus: at, part });
   }
   return (
     checkGpus(places, task) ??
+    checkParts(places, task) ??
     checkCapacity(places, task) ??
     checkTopology(places, task) ?? { places }
   );
@@ -78,7 +84,7 @@ function checkWaiting(placement: Placement, task: TaskRun | undefined): Breach |
 function checkGpus(places: readonly MemberPlaces[], task: TaskRun): Breach | undefined {
   const { demand } = task.spec;
   const used = new Set<GpuRun>();
-  for (const { node, gpus } of places) {
+  for (const { node, gpus, part } of places) {
     if (gpus.length !== demand.gpuCount) {
       const detail = `${gpus.length} of ${demand.gpuCount} for ${task.id}`;
       return { promise: "a member gets the GPUs that it asks for", detail };
@@ -95,7 +101,8 @@ function checkGpus(places: readonly MemberPlaces[], task: TaskRun): Breach | und
     }
     for (const at of gpus) {
       const gpu = node.gpus[at];
-      if (gpu === undefined || gpu.attempt !== undefined || used.has(gpu)) {
+      const busy = part === undefined && gpu !== undefined && gpu.holders.length > 0;
+      if (gpu === undefined || busy || (part === undefined && used.has(gpu))) {
         return { promise: "no GPU is leased twice", detail: `${gpu?.id ?? node.id} to ${task.id}` };
       }
       used.add(gpu);
@@ -150,4 +157,96 @@ function placeOf(node: NodeRun, kind: "node" | "nvlink" | "rack"): string | unde
     case "rack":
       return node.spec.rack;
   }
+}
+
+const noGpuTwice = "no GPU is given out beyond what it has";
+
+/** What must hold where parts of GPUs are given, apart from how the planner works it out. */
+function checkParts(places: readonly MemberPlaces[], task: TaskRun): Breach | undefined {
+  const { gpuCount, part: asked } = task.spec.demand;
+  if (gpuCount === 0) return undefined;
+  const fresh = new Map<
+    GpuRun,
+    { readonly part: HeldPart; readonly start: number | undefined }[]
+  >();
+  for (const { node, gpus, part } of places) {
+    const wrong = checkGiven(part, { asked, node, task });
+    if (wrong !== undefined) return wrong;
+    for (const [nth, at] of part === undefined ? [] : gpus.entries()) {
+      const gpu = node.gpus[at]!;
+      const start = part?.kind === "mig" ? part.starts[nth] : undefined;
+      const others = fresh.get(gpu) ?? [];
+      fresh.set(gpu, [...others, { part: part!, start }]);
+      const breach = checkBeside(gpu, { node, task, given: fresh.get(gpu)! });
+      if (breach !== undefined) return breach;
+    }
+  }
+  return undefined;
+}
+
+/** What is given is what was asked for, under a grade that is at least the one demanded, on GPUs in that mode. */
+function checkGiven(
+  part: HeldPart | undefined,
+  of: { readonly asked: GpuPart | undefined; readonly node: NodeRun; readonly task: TaskRun },
+): Breach | undefined {
+  const { asked, node, task } = of;
+  const { mode } = node.spec;
+  const promise = "a task gets the part of a GPU that it asks for, kept apart as it asks";
+  const detail = `${task.id} gets ${JSON.stringify(part)} of ${JSON.stringify(asked)} on ${node.id}`;
+  if (asked === undefined || part === undefined) {
+    const fits = asked === part && mode?.isolation !== "mig";
+    return fits ? undefined : { promise, detail };
+  }
+  if (asked.kind === "mig") {
+    const geometry = migProfiles.get(asked.profile)?.geometry;
+    const fits =
+      part.kind === "mig" &&
+      part.profile === asked.profile &&
+      mode?.isolation === "mig" &&
+      mode.geometry === geometry;
+    return fits ? undefined : { promise, detail };
+  }
+  const fits =
+    part.kind === "share" &&
+    part.milli === asked.milli &&
+    part.memoryMib === task.spec.demand.gpuMinMemoryMib &&
+    part.grade === mode?.isolation &&
+    sharedGrades.indexOf(part.grade) <= sharedGrades.indexOf(asked.weakest);
+  return fits ? undefined : { promise, detail };
+}
+
+/** Parts lie beside one another: compute, memory and slices suffice, and strangers meet in MIG instances only. */
+function checkBeside(
+  gpu: GpuRun,
+  of: {
+    readonly node: NodeRun;
+    readonly task: TaskRun;
+    readonly given: readonly { readonly part: HeldPart; readonly start: number | undefined }[];
+  },
+): Breach | undefined {
+  const { node, task, given } = of;
+  const detail = `${gpu.id} to ${task.id}`;
+  const all = [...gpu.holders, ...given];
+  let memoryMib = 0;
+  let milli = 0;
+  let slices = 0;
+  for (const { part, start } of all) {
+    milli += milliOfPart(part);
+    if (part === undefined) return { promise: noGpuTwice, detail };
+    if (part.kind === "share") memoryMib += part.memoryMib;
+    else {
+      const profile = migProfiles.get(part.profile)!;
+      const own = migSlices(profile, start ?? 0);
+      if (!profile.starts.includes(start ?? -1) || (slices & own) !== 0) {
+        return { promise: "MIG instances lie where they may and never overlap", detail };
+      }
+      slices |= own;
+    }
+  }
+  if (milli > 1000 || memoryMib > node.spec.gpuMemoryMib) return { promise: noGpuTwice, detail };
+  const strangers = gpu.holders.some(({ attempt }) => attempt.task.org !== task.org);
+  if (strangers && node.spec.mode?.isolation !== "mig") {
+    return { promise: "organisations share a GPU in MIG instances only", detail };
+  }
+  return undefined;
 }

@@ -10,6 +10,7 @@ export interface QuotaBreach {
 
 interface Counted {
   readonly row: PlanQueue;
+  /** In thousandths of GPUs. */
   held: number;
   readonly heldOf: Map<string, number>;
 }
@@ -26,24 +27,24 @@ export class QuotaCount {
     }
   }
 
-  /** A task holds more GPUs of a model, or fewer; answers the limit that this passes. */
-  change(task: TaskRun, model: string, gpus: number): QuotaBreach | undefined {
-    if (this.byKey.size === 0 || gpus === 0) return undefined;
+  /** A task holds so many thousandths of GPUs of a model more, or fewer; answers the limit that this passes. */
+  change(task: TaskRun, model: string, milli: number): QuotaBreach | undefined {
+    if (this.byKey.size === 0 || milli === 0) return undefined;
     let breach: QuotaBreach | undefined;
     for (const key of keysOf(task)) {
       const counted = this.byKey.get(key);
       if (counted === undefined) continue;
-      counted.held += gpus;
-      const heldOf = (counted.heldOf.get(model) ?? 0) + gpus;
+      counted.held += milli;
+      const heldOf = (counted.heldOf.get(model) ?? 0) + milli;
       counted.heldOf.set(model, heldOf);
-      if (gpus < 0) continue;
+      if (milli < 0) continue;
       const { limitGpus } = counted.row;
-      if (limitGpus !== undefined && counted.held > limitGpus) {
-        breach ??= { queue: key, limitGpus, heldGpus: counted.held };
+      if (limitGpus !== undefined && counted.held > limitGpus * 1000) {
+        breach ??= { queue: key, limitGpus, heldGpus: counted.held / 1000 };
       }
       const ofModel = counted.row.models[model]?.limitGpus;
-      if (ofModel !== undefined && heldOf > ofModel) {
-        breach ??= { queue: `${key} ${model}`, limitGpus: ofModel, heldGpus: heldOf };
+      if (ofModel !== undefined && heldOf > ofModel * 1000) {
+        breach ??= { queue: `${key} ${model}`, limitGpus: ofModel, heldGpus: heldOf / 1000 };
       }
     }
     return breach;

@@ -1,3 +1,4 @@
+import type { GpuPart } from "@fastgpu/scheduling/plan";
 import type { OpenbPod, OpenbPodTimes } from "../openb/trace.ts";
 import type { SimJob } from "../queueing/job.ts";
 import {
@@ -88,17 +89,21 @@ function demandOf(gpuCount: number): FleetTask["demand"] {
 }
 
 /**
- * Pods of an openb list that has times, one tenant for each quality-of-service class. A pod that shares a GPU takes a
- * whole one. Time begins with the first creation.
+ * Pods of an openb list that has times, one tenant for each quality-of-service class. A pod that shares a GPU takes its
+ * share, under any isolation, or where the fleet shares none a whole one. Time begins with the first creation.
  */
 export function openbWorkload(
   name: string,
   pods: readonly (OpenbPod & OpenbPodTimes)[],
-  options: TraceOptions,
+  options: TraceOptions & { readonly shares: boolean },
 ): FleetWorkload {
   const shared = pods.filter(({ gpuMilli }) => gpuMilli > 0 && gpuMilli < 1000).length;
   const tasks = pods.map((pod): FleetTask => {
-    const { cpuMillis, memoryMib, gpus, models, createdMs, runMs, qos } = pod;
+    const { cpuMillis, memoryMib, gpus, gpuMilli, models, createdMs, runMs, qos } = pod;
+    const isShare = options.shares && gpuMilli > 0 && gpuMilli < 1000;
+    const part = isShare ? shareOf(gpuMilli) : undefined;
+    const host = { ...plainDemand, cpuMillis, memoryMib };
+    const demand = { ...host, gpuCount: gpus, gpuModels: models ?? [] };
     return {
       ...plainFleetTask,
       ...traceFields(options),
@@ -106,12 +111,21 @@ export function openbWorkload(
       org: "openb",
       project: qos,
       runMs,
-      demand: { ...plainDemand, gpuCount: gpus, gpuModels: models ?? [], cpuMillis, memoryMib },
+      demand: part === undefined ? demand : { ...demand, part },
     };
   });
   const notes = [
-    ...(shared > 0 ? [`${shared} pods that share a GPU are given a whole one`] : []),
+    ...(shared === 0
+      ? []
+      : [
+          options.shares
+            ? `${shared} pods take a share of a GPU; the trace names no share of its memory`
+            : `${shared} pods that share a GPU are given a whole one: no node shares its GPUs`,
+        ]),
     ...traceNotes(options),
   ];
   return { name, tasks: byArrival(tasks), queues: [], reservations: [], notes };
 }
+
+/** Any isolation will do: the trace says nothing of it. */
+const shareOf = (milli: number): GpuPart => ({ kind: "share", milli, weakest: "timeslice" });

@@ -1,4 +1,5 @@
 import type { ExitClass } from "@fastgpu/domain/states";
+import { milliOfDemand } from "@fastgpu/scheduling/gpu-part";
 import type { Attempt } from "./task-run.ts";
 import type { TaskRun } from "./task-run.ts";
 import { BucketSeries, Level } from "./series.ts";
@@ -118,13 +119,13 @@ export class FleetRecord {
     end: { class: ExitClass | undefined; deadMs: number; lostMs: number },
   ): void {
     const { billedGpuMs, creditedGpuMs } = this.tenants[attempt.task.tenant]!;
-    const { gpuCount } = attempt.task.spec.demand;
-    if (gpuCount === 0) return;
+    const gpus = milliOfDemand(attempt.task.spec.demand) / 1000;
+    if (gpus === 0) return;
     const billedMs = end.deadMs - attempt.runningMs!;
     const byHardware = end.class === "node_lost" || end.class === "gpu_fault";
     for (const { spec } of attempt.nodes) {
-      add(billedGpuMs, spec.model, gpuCount * billedMs);
-      if (byHardware) add(creditedGpuMs, spec.model, gpuCount * end.lostMs);
+      add(billedGpuMs, spec.model, gpus * billedMs);
+      if (byHardware) add(creditedGpuMs, spec.model, gpus * end.lostMs);
     }
   }
 }

@@ -234,6 +234,7 @@ function stateCounts({ tasks, reasons, waiting }: FleetSimulation): FleetReport[
 /** Width classes by the GPUs that a task holds when it runs. */
 const widths: readonly (readonly [name: string, most: number])[] = [
   ["no GPU", 0],
+  ["part of a GPU", 0.999],
   ["1 GPU", 1],
   ["2–4 GPUs", 4],
   ["5–8 GPUs", 8],

@@ -1,5 +1,6 @@
 import type { AttemptId, NodeId, TaskId } from "@fastgpu/domain/ids";
 import type { ExitClass } from "@fastgpu/domain/states";
+import { milliOfDemand } from "@fastgpu/scheduling/gpu-part";
 import type {
   Placement,
   Plan,
@@ -194,7 +195,7 @@ export class FleetSimulation {
       this.onNode(node, () => node.release(attempt));
     }
     for (const node of attempt.nodes) {
-      this.quotas.change(task, node.spec.model, -task.spec.demand.gpuCount);
+      this.quotas.change(task, node.spec.model, -milliOfDemand(task.spec.demand));
     }
     this.record.hold(task, -task.gpus, this.nowMs);
     this.usage.change(task, -task.gpus, this.nowMs);
@@ -335,8 +336,9 @@ export class FleetSimulation {
     );
     this.reasons = plan.reasons;
     this.lastPlanIdle = plan.placements.length === 0 && plan.preemptions.length === 0;
-    for (const preemption of plan.preemptions) this.preempt(preemption);
+    // A place may lie beside what is being freed on a GPU that is shared: it is kept from those who come later only.
     for (const placement of plan.placements) this.lease(placement);
+    for (const preemption of plan.preemptions) this.preempt(preemption);
     // What neither started nor has a reason was left for the next plan.
     this.dirty =
       !this.lastPlanIdle &&
@@ -362,7 +364,8 @@ export class FleetSimulation {
     const kept = this.kept.get(preemption.reservedFor) ?? [];
     for (const node of new Set(victim.nodes)) {
       for (const gpu of node.gpus) {
-        if (gpu.attempt !== victim || !wanted.has(gpu.id)) continue;
+        const held = gpu.holders.some(({ attempt }) => attempt === victim);
+        if (!held || !wanted.has(gpu.id)) continue;
         gpu.reservedFor = preemption.reservedFor;
         gpu.reservedUntilMs = untilMs;
         kept.push({ node, gpu });
@@ -394,9 +397,10 @@ export class FleetSimulation {
     if (task.pending === 0) task.queuedBeforeMs += this.nowMs - task.queuedSinceMs;
     this.live.set(attempt.id, attempt);
     this.record.leases++;
-    for (const [member, { node, gpus }] of checked.places.entries()) {
-      this.onNode(node, () => node.take(attempt, { member, gpus }));
-      const breach = this.quotas.change(task, node.spec.model, task.spec.demand.gpuCount);
+    for (const [member, { node, gpus, part }] of checked.places.entries()) {
+      this.onNode(node, () => node.take(attempt, { member, gpus, part }));
+      const milli = milliOfDemand(task.spec.demand);
+      const breach = this.quotas.change(task, node.spec.model, milli);
       if (breach !== undefined) {
         const { queue, heldGpus, limitGpus } = breach;
         const detail = `${queue} holds ${heldGpus} of ${limitGpus} GPUs with ${task.id}`;

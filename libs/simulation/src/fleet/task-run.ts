@@ -1,6 +1,6 @@
 import type { AttemptId, GpuId, OrgId, ProjectId, TaskId } from "@fastgpu/domain/ids";
 import type { ExitClass } from "@fastgpu/domain/states";
-import type { PlanLease, PlanTask } from "@fastgpu/scheduling/plan";
+import type { HeldPart, PlanLease, PlanTask } from "@fastgpu/scheduling/plan";
 import type { EventHandle } from "../event-heap.ts";
 import type { NodeRun } from "./node-run.ts";
 import { gpusOfTask, type FleetTask } from "./workload.ts";
@@ -19,7 +19,7 @@ export class TaskRun {
   readonly project: ProjectId;
   /** Index of its tenant in the record. */
   readonly tenant: number;
-  /** GPUs of one attempt. */
+  /** GPUs of one attempt; parts count as such. */
   readonly gpus: number;
   arrived = false;
   epoch = 1;
@@ -170,8 +170,8 @@ export class Attempt {
     return Number.isFinite(stepMs) ? Math.floor(doneMs / stepMs) * stepMs : 0;
   }
 
-  /** What one member holds, for the planner. */
-  lease(member: number, gpus: readonly GpuId[]): PlanLease {
+  /** What one member holds, for the planner: these GPUs, or a part of each. */
+  lease(member: number, gpus: readonly GpuId[], part: HeldPart | undefined): PlanLease {
     const { task } = this;
     const { spec } = task;
     const saved = (): number | undefined => {
@@ -189,6 +189,7 @@ export class Attempt {
       memoryMib: spec.demand.memoryMib,
       diskMib: spec.demand.diskMib,
       gpus,
+      ...(part === undefined ? {} : { part }),
       priority: spec.priority,
       submittedMs: spec.atMs,
       heldSinceMs: this.leasedMs,

@@ -1,4 +1,5 @@
 import type { ExitClass } from "@fastgpu/domain/states";
+import { milliOfDemand } from "@fastgpu/scheduling/gpu-part";
 import type { Demand, Topology } from "@fastgpu/scheduling/plan";
 
 /** A failure of its own that a simulated task runs into. */
@@ -120,5 +121,6 @@ export function byArrival(tasks: readonly FleetTask[]): readonly FleetTask[] {
   return tasks.toSorted((a, b) => a.atMs - b.atMs);
 }
 
-/** GPUs that the task holds when it runs: of an array those of one lease. */
-export const gpusOfTask = (task: FleetTask): number => task.replicas * task.demand.gpuCount;
+/** GPUs that the task holds when it runs, a part of one as such: of an array those of one lease. */
+export const gpusOfTask = (task: FleetTask): number =>
+  (task.replicas * milliOfDemand(task.demand)) / 1000;

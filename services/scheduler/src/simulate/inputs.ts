@@ -1,8 +1,11 @@
 import { readFile, stat } from "node:fs/promises";
 import { Fault } from "@fastgpu/domain/fault";
 import {
-  parseInventory,
+  modeNames,
   openbInventory,
+  parseInventory,
+  parseMode,
+  sharesGpus,
   type FleetNode,
 } from "@fastgpu/simulation/fleet/inventory";
 import { drawLoad, parseLoad } from "@fastgpu/simulation/fleet/load";
@@ -23,6 +26,11 @@ const nodeSchema = z.strictObject({
   gpuMemoryMib: z.int().min(0).default(0),
   rack: z.string().optional(),
   nvlink: z.string().optional(),
+  mode: z
+    .string()
+    .transform((name) => parseMode(name))
+    .refine((mode) => mode !== undefined, `it is one of ${modeNames.join(", ")}`)
+    .optional(),
 });
 
 const fleetSchema = z.array(nodeSchema).min(1);
@@ -34,7 +42,10 @@ const maxFileBytes = 1 << 30;
  * The fleet that `--nodes` names: a file (an openb node list, or JSON: a list of nodes), else a line such as
  * `8x NVIDIA H200 x 16 nodes, racks of 4`. Throws a Fault that says what of it cannot be used, and where.
  */
-export async function readFleet(nodes: string, racksOf: number): Promise<readonly FleetNode[]> {
+export async function readFleet(
+  nodes: string,
+  of: { readonly racksOf: number; readonly sharing: string | undefined },
+): Promise<readonly FleetNode[]> {
   if (!(await isFile(nodes))) {
     const inventory = parseInventory(nodes);
     if (inventory.kind === "ok") return inventory.nodes;
@@ -44,7 +55,11 @@ export async function readFleet(nodes: string, racksOf: number): Promise<readonl
   const text = await readText(nodes);
   if (/^\s*\[/.test(text)) return parseFleetJson(nodes, text);
   const rows = rowsOf(readOpenbNodes(nodes, text));
-  return openbInventory(rows, racksOf);
+  const mode = of.sharing === undefined ? undefined : parseMode(of.sharing);
+  if (of.sharing !== undefined && mode === undefined) {
+    throw Fault.invalid("sharing", `"${of.sharing}" is none of ${modeNames.join(", ")}`);
+  }
+  return openbInventory(rows, of.racksOf, mode);
 }
 
 function parseFleetJson(file: string, text: string): readonly FleetNode[] {
@@ -63,7 +78,11 @@ function parseFleetJson(file: string, text: string): readonly FleetNode[] {
       `${file}: node ${issue?.path.join(".") ?? ""}: ${issue?.message ?? ""}`,
     );
   }
-  const nodes = parsed.data.map((node) => ({ ...node, rack: node.rack, nvlink: node.nvlink }));
+  const nodes = parsed.data.map((node): FleetNode => ({
+    ...node,
+    rack: node.rack,
+    nvlink: node.nvlink,
+  }));
   const names = new Set(nodes.map(({ name }) => name));
   if (names.size < nodes.length) {
     throw new Fault("INVALID_FIELD", `${file}: two nodes have the same name`);
@@ -118,7 +137,7 @@ async function readAll(
       return openbWorkload(
         workloadName(rest),
         rowsOf(readTimedOpenbPods(rest, await readText(rest))),
-        trainingTrace,
+        { ...trainingTrace, shares: nodes.some(sharesGpus) },
       );
     case "philly": {
       const jobs = rowsOf(readPhilly(rest, await readText(rest)));
@@ -129,7 +148,19 @@ async function readAll(
       const parsed = parseLoad(rest);
       if (parsed.kind === "bad") throw Fault.invalid("workload", parsed.problem);
       if (fleetGpus === 0) throw Fault.invalid("nodes", "no node has a GPU to load");
-      return drawLoad({ ...parsed.load, fleetGpus, gpusPerNode, seed });
+      const geometry = nodes.flatMap(({ mode }) =>
+        mode?.isolation === "mig" ? [mode.geometry] : [],
+      )[0];
+      if (parsed.load.sharesMilli > 0 && !nodes.some(sharesGpus)) {
+        throw Fault.invalid("nodes", "no node shares its GPUs: shares would never start");
+      }
+      if (parsed.load.instancesMilli > 0 && geometry === undefined) {
+        throw Fault.invalid(
+          "nodes",
+          "no node divides its GPUs by MIG: instances would never start",
+        );
+      }
+      return drawLoad({ ...parsed.load, fleetGpus, gpusPerNode, geometry, seed });
     }
     default:
       throw Fault.invalid("workload", `"${workload}" is none of ${workloadForms}`);

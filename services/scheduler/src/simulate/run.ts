@@ -45,6 +45,8 @@ export interface SimulateOptions {
   readonly speed: number;
   /** Nodes of an openb list that make a rack; 0: no racks. */
   readonly racksOf: number;
+  /** How the GPUs of an openb list are given out; see `parseMode`. Undefined: shared in time slices. */
+  readonly sharing: string | undefined;
   /** Dollars a GPU-hour; see `parsePrices`. */
   readonly prices: string | undefined;
   /** Least time between two plans. */
@@ -107,7 +109,7 @@ export async function playAll(
 
 async function readScenario(options: SimulateOptions): Promise<Scenario> {
   const { seed, untilMs, first, speed } = options;
-  const nodes = await readFleet(options.nodes, options.racksOf);
+  const nodes = await readFleet(options.nodes, options);
   const prices = parsePrices(options.prices ?? "1");
   if (prices.kind === "bad") throw Fault.invalid("prices", prices.problem);
   const workload = await readWorkload(options.workload, { nodes, seed, first, speed });
