@@ -1,7 +1,8 @@
 /**
  * The shipped policy: prices first, expected future pods second.
  *
- * 1. Lose as little gap worth (gap-price.ts) as possible.
+ * 1. Lose as little gap worth (gap-price.ts) as possible, counting what the node's CPU cannot
+ *    carry any more (carried-worth.ts) as lost.
  * 2. Among equals, keep the node as useful as possible for the classes still to come,
  *    each weighted by how often it arrives and how scarce the places are that it can use.
  */
@@ -17,6 +18,8 @@ import type { HostDemand, Shape } from "./shapes.ts";
 
 /** The policy's constants: one set for every workload. */
 export interface DefaultParameters extends WeightParameters, RenewalParameters {
+  /** CPU carries the gap worth of the tasks that need least of it and are this part of all worth. */
+  readonly leastCpuPart: number;
   /** Slack granted to CPU and memory before they limit a node's worth. */
   readonly cpuSlack: number;
   readonly memorySlack: number;
@@ -32,6 +35,7 @@ export const defaultParameters: DefaultParameters = {
   scarcityCap: 50,
   reserveWeight: 0.3,
   reservePower: 2,
+  leastCpuPart: 0.5,
   cpuSlack: 1.85,
   memorySlack: 2,
   commonPart: 0.97,
@@ -145,7 +149,8 @@ class DefaultPolicy implements Policy {
   }
 
   private scoreOf(slot: number, shape: Shape, taken: HostDemand): number {
-    const price = this.pick(slot, shape, this.picked, taken);
+    const change = this.pick(slot, shape, this.picked, taken);
+    const price = this.worth.carriedChange(slot, change, taken.cpuMillis);
     const loss = this.worth.of(slot) - this.worth.after({ slot, shape, taken }, this.picked);
     return score(price, loss);
   }

@@ -99,6 +99,20 @@ describe("the default policy", () => {
     }
     expect([engine.place(any), engine.place(any)].map((at) => at?.node)).toEqual([1, 1]);
   });
+
+  test("counts the rest of a GPU as lost where a share takes the CPU for it", () => {
+    const engine = engineOf([
+      node("a", [gpu("A100")], { cpuMillis: 12_000 }),
+      node("b", [gpu("A100"), gpu("A100")], { cpuMillis: 24_000 }),
+    ]);
+    const hungry = engine.shape(request({ gpuMilli: 500, cpuMillis: 12_000 }));
+    const modest = engine.shape(request({ cpuMillis: 4000 }));
+    for (let arrival = 0; arrival < 10; arrival++) {
+      engine.observe(hungry);
+      engine.observe(modest);
+    }
+    expect(engine.place(hungry)?.node).toBe(1);
+  });
 });
 
 test("a removed node is not used, and a later one under its name is", () => {

@@ -1,3 +1,4 @@
+import { worthPerCpu } from "./carried-worth.ts";
 import { classWeights } from "./class-weights.ts";
 import type { WeightedClass } from "./class-weights.ts";
 import type { Cluster } from "./cluster.ts";
@@ -16,6 +17,8 @@ interface ModelTable {
   readonly start: Int32Array;
   /** The groups before this one ask for whole GPUs. */
   readonly shares: number;
+  /** The gap worth that a thousandth of a core carries for the tasks that need least. */
+  readonly perCpu: number;
   /** By thousandths: the first group of shares that ask for no more. */
   readonly reach: Int16Array;
   /**
@@ -27,10 +30,11 @@ interface ModelTable {
 
 const classColumns = 5;
 
-/** What is known of a slot: U, its slopes by CPU and memory, then those by group. */
+/** What is known of a slot: U, its slopes by CPU and memory, its gap worth, then the slopes by group. */
 const cpuSlopeAt = 1;
 const memorySlopeAt = 2;
-const slopeAt = 3;
+const gapWorthAt = 3;
+const slopeAt = 4;
 /** Part of U by which the sums behind a loss may be off: far above rounding, far below a loss. */
 const roundingPart = 2 ** -40;
 
@@ -70,7 +74,10 @@ export class NodeWorth {
     this.epoch++;
     this.prices = prices;
     const weighted = classWeights(this.cluster, mix, this.parameters);
-    this.tables = this.cluster.kinds.models.map((model) => this.table(weighted, model));
+    const part = this.parameters.leastCpuPart;
+    this.tables = this.cluster.kinds.models.map((model) =>
+      this.table(weighted, model, worthPerCpu(mix, prices, { model, part })),
+    );
     const groups = this.tables.reduce((most, table) => Math.max(most, table.groups), 0);
     this.width = slopeAt + groups + 1;
   }
@@ -79,6 +86,23 @@ export class NodeWorth {
   of(slot: number): number {
     const at = this.learn(slot);
     return this.known[at]!;
+  }
+
+  /**
+   * The (negative) change of gap worth when so much CPU goes with it: what is beyond the worth
+   * that the CPU can carry is lost. Never more than `change`, though a node that had too little
+   * CPU before loses less: a cheap place on a scarce model would draw tasks that can go elsewhere.
+   */
+  carriedChange(slot: number, change: number, cpuMillis: number): number {
+    const { states } = this.cluster;
+    const table = this.tableOf(slot);
+    if (table === undefined || table.perCpu === Number.POSITIVE_INFINITY) return change;
+    const cpu = states.cpuMillis[slot]!;
+    const left = Math.floor(table.perCpu * (cpu - cpuMillis));
+    if (left >= 1000 * states.gpus[slot]!) return change;
+    const worth = this.known[this.learn(slot) + gapWorthAt]!;
+    const before = Math.min(worth, Math.floor(table.perCpu * cpu));
+    return Math.min(change, Math.min(worth + change, left) - before);
   }
 
   /**
@@ -202,6 +226,9 @@ export class NodeWorth {
     const first = into + slopeAt + table.shares;
     for (let at = into + slopeAt + table.groups - 1; at >= first; at--)
       known[at]! += known[at + 1]!;
+    let gapWorth = 0;
+    for (let i = 0; i < count; i++) gapWorth += prices[gaps[i]!]!;
+    known[into + gapWorthAt] = gapWorth;
     known[into + cpuSlopeAt] = cpuSlope;
     known[into + memorySlopeAt] = memorySlope;
     return sum;
@@ -280,7 +307,7 @@ export class NodeWorth {
   }
 
   /** Merges the classes that differ only in what they ask of other models. */
-  private table(classes: readonly WeightedClass[], model: string): ModelTable {
+  private table(classes: readonly WeightedClass[], model: string, perCpu: number): ModelTable {
     const groups = new Map<number, Map<string, WeightedClass>>();
     for (const { shape, weight } of classes) {
       if (shape.models !== null && !shape.models.includes(model)) continue;
@@ -311,6 +338,7 @@ export class NodeWorth {
     });
     return {
       groups: sorted.length,
+      perCpu,
       gpus: Int32Array.from(sorted, (members) => members[0]!.shape.gpus),
       milli,
       shares,
