@@ -108,13 +108,17 @@ class DefaultPolicy implements Policy {
   /** The loss of gap worth exactly, that of node worth by the slopes of U at the state. */
   bound(slot: number, shape: Shape): number {
     const { worth } = this;
+    const { cpuMillis } = shape.family;
     const host = worth.leastHostLoss(slot, shape.family);
-    if (shape.gpus === 0) return score(0, host);
+    if (shape.gpus === 0) return score(worth.carriedChange(slot, 0, cpuMillis), host);
     if (shape.gpuMilli >= 1000) {
       const idle = shape.mig === undefined ? worth.leastIdleLoss(slot, shape.gpus) : 0;
-      return score(-1000 * shape.gpus, host + idle);
+      return score(worth.carriedChange(slot, -1000 * shape.gpus, cpuMillis), host + idle);
     }
-    if (shape.gpus > 1) return score(this.pickSeveral(slot, shape, this.picked), host);
+    if (shape.gpus > 1) {
+      const change = this.pickSeveral(slot, shape, this.picked);
+      return score(worth.carriedChange(slot, change, cpuMillis), host);
+    }
     return this.shareBound(slot, shape, host);
   }
 
@@ -137,7 +141,8 @@ class DefaultPolicy implements Policy {
       loss = change > best ? gapLoss : Math.min(loss, gapLoss);
       best = change;
     }
-    return score(best, host + loss);
+    const price = this.worth.carriedChange(slot, best, shape.family.cpuMillis);
+    return score(price, host + loss);
   }
 
   tighten(slot: number, shape: Shape): number {
