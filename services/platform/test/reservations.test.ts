@@ -191,11 +191,28 @@ describe("a reservation by call", () => {
     for (const each of [name, after.name]) await reservations.deleteReservation({ name: each });
   });
 
+  test("never adds up to more than the fleet, however many are asked for at once; 100 of an organisation are enough", async () => {
+    const { reservations } = operator;
+    const at = (fromMinutes: number) => ({ gpus: 1, ...span(fromMinutes * minute, minute) });
+    const create = (reservation: ReturnType<typeof at>) =>
+      reservations.createReservation({ parent: p.parent, reservation });
+    const same = at(10);
+    const outcomes = await Promise.allSettled(Array.from({ length: 8 }, () => create(same)));
+    expect(outcomes.filter(({ status }) => status === "fulfilled")).toHaveLength(2);
+    for (let n = 2; n < 100; n++) await create(at(10 + 2 * n));
+    await expect(create(at(1_000))).rejects.toMatchObject({ reason: "LIMIT_EXCEEDED" });
+    const page = { parent: orgOf(p), pageSize: 1_000 };
+    const { reservations: all } = await reservations.listReservations(page);
+    expect(all).toHaveLength(100);
+    for (const { name } of all) await reservations.deleteReservation({ name });
+  });
+
   test("of an organisation's own administrator keeps within its guarantee; of a stranger is refused", async () => {
     using admin = clientsOf(p, await keyFor(p, { role: "org_admin" }));
     using editor = clientsOf(p, await keyFor(p, { role: "project_editor" }));
     const bound = { role: "project_viewer", project: p.parent };
-    using viewer = clientsOf(p, await keyFor(p, bound));
+    const viewerKey = await keyFor(p, bound);
+    using viewer = clientsOf(p, viewerKey);
     const other = await operator.organizations.createOrganization({
       organization: { displayName: "other" },
     });
@@ -214,6 +231,12 @@ describe("a reservation by call", () => {
       reason: "QUOTA_EXCEEDED",
     });
     expect(await viewer.reservations.getReservation({ name })).toMatchObject({ name });
+    const { directory, platform } = p;
+    const listed = await type(
+      { directory, platform, key: viewerKey },
+      "fastgpu reservation list -q",
+    );
+    expect(listed).toBe(`${name.split("/").at(-1)}\n`);
     const denied = { code: "PERMISSION_DENIED" };
     await expect(editor.reservations.createReservation(request)).rejects.toMatchObject(denied);
     await expect(viewer.reservations.deleteReservation({ name })).rejects.toMatchObject(denied);

@@ -6,8 +6,9 @@ import {
   ReservationSchema,
   ReservationStateSchema,
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/reservation_service_pb";
+import { Fault } from "@fastgpu/domain/fault";
 import { type Api, withApi } from "../api/connect.ts";
-import { resolveName } from "../api/names.ts";
+import { resourceName } from "../api/names.ts";
 import { collectPages } from "../api/pages.ts";
 import type { CliContext, CommonOptions } from "../context.ts";
 import { printOptions } from "../context.ts";
@@ -90,17 +91,18 @@ export async function createReservation(
 export async function listReservations(
   context: CliContext,
   options: CommonOptions & { ended?: boolean },
-  owner: string | undefined,
+  typed: string | undefined,
 ): Promise<void> {
   await withApi(context, options, async (api) => {
-    const parent = owner ?? (await api.organization());
     const showEnded = options.ended ?? false;
-    const { items } = await collectPages(0, async (pageSize, pageToken) => {
-      const page = await api.reservations.listReservations({
-        ...{ parent, showEnded, pageSize, pageToken },
+    const list = (parent: string) =>
+      collectPages(0, async (pageSize, pageToken) => {
+        const page = await api.reservations.listReservations({
+          ...{ parent, showEnded, pageSize, pageToken },
+        });
+        return { items: page.reservations, nextPageToken: page.nextPageToken };
       });
-      return { items: page.reservations, nextPageToken: page.nextPageToken };
-    });
+    const { items } = await (typed === undefined ? byOwner(api, list) : list(typed));
     const hint = "nothing is reserved; fastgpu reservation create reserves GPUs";
     await printList(printOptions(context, options), view, items, hint);
   });
@@ -113,9 +115,26 @@ export async function getReservation(
   typed: string,
 ): Promise<void> {
   await withApi(context, options, async (api) => {
-    const reservation = await api.reservations.getReservation({ name: await nameOf(api, typed) });
-    await printOne(printOptions(context, options), view, reservation);
+    await printOne(printOptions(context, options), view, await read(api, typed));
   });
+}
+
+/** By its full name, or a bare id. */
+async function read(api: Api, typed: string): Promise<Reservation> {
+  return byOwner(api, async (owner) => {
+    const name = resourceName("reservations", typed, owner);
+    return api.reservations.getReservation({ name });
+  });
+}
+
+/** Asks as the organisation, which sees all; a key that is bound to a project as that. */
+async function byOwner<T>(api: Api, ask: (owner: string) => Promise<T>): Promise<T> {
+  try {
+    return await ask(await api.organization());
+  } catch (error) {
+    if (!(error instanceof Fault) || error.reason !== "PERMISSION_DENIED") throw error;
+    return ask(await api.project());
+  }
 }
 
 /** Options of `reservation set`. */
@@ -130,14 +149,12 @@ export async function setReservation(
   options: SetReservationOptions,
   typed: string,
 ): Promise<void> {
-  const { start, gpus, name: displayName, duration } = options;
+  const { start, gpus, name: displayName } = options;
   await withApi(context, options, async (api) => {
-    const name = await nameOf(api, typed);
-    const before =
-      duration === undefined || start !== undefined
-        ? undefined
-        : (await api.reservations.getReservation({ name })).startTime;
-    const end = endMs(options, start ?? (before === undefined ? 0 : timeMs(before)));
+    const before = await read(api, typed);
+    const { name, startTime } = before;
+    const from = start ?? (startTime === undefined ? 0 : timeMs(startTime));
+    const end = endMs(options, from);
     const paths = [
       ...(displayName === undefined ? [] : ["display_name"]),
       ...(gpus === undefined ? [] : ["gpus"]),
@@ -168,10 +185,8 @@ export async function deleteReservation(
   typed: string,
 ): Promise<void> {
   await withApi(context, options, async (api) => {
-    await api.reservations.deleteReservation({ name: await nameOf(api, typed) });
-    context.terminal.err(`${typed} is given up; what runs on its GPUs goes on\n`);
+    const { name } = await read(api, typed);
+    await api.reservations.deleteReservation({ name });
+    context.terminal.err(`${lastPart(name)} is given up; what runs on its GPUs goes on\n`);
   });
 }
-
-const nameOf = (api: Api, typed: string): Promise<string> =>
-  resolveName("reservations", typed, () => api.organization());
