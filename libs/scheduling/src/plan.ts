@@ -138,6 +138,8 @@ export interface PlanLease {
   readonly stopping: boolean;
   /** Latest expected end: its start and its longest run time; Infinity where it has none. */
   readonly endsByMs: number;
+  /** Only of an array's lease: elements that it runs one after the other. Their run times are not predicted. */
+  readonly turns?: number;
 }
 
 /** A waiting task, or the waiting part of an array. */
@@ -242,6 +244,16 @@ export interface PlanWanted {
   readonly cpuMillis: number;
 }
 
+/** How long runs of one kind have lasted. */
+export interface PlanRunTimes {
+  /** The kind; see order/run-times.ts. */
+  readonly id: string;
+  /** Half of such runs ended by then, in milliseconds. */
+  readonly p50Ms: number;
+  /** Nine in ten ended by then, in milliseconds. */
+  readonly p90Ms: number;
+}
+
 /** One snapshot of everything that a plan depends on. */
 export interface PlanState {
   readonly nodes: readonly PlanNode[];
@@ -253,6 +265,8 @@ export interface PlanState {
   readonly queues: readonly PlanQueue[];
   readonly usage: readonly PlanUsage[];
   readonly reservations: readonly PlanReservation[];
+  /** What is known of run times, for backfill; default: nothing. */
+  readonly runTimes?: readonly PlanRunTimes[];
 }
 
 /** Where one member of an attempt goes. */
@@ -298,8 +312,10 @@ export interface Plan {
   readonly placements: readonly Placement[];
   readonly preemptions: readonly Preemption[];
   readonly reasons: ReadonlyMap<TaskId, WaitReason>;
-  /** Reserved starts of tasks at the head of the line that wait for room: latest times, in ms. */
+  /** Promised starts of tasks at the head of the line that wait for room: latest times, in ms. */
   readonly starts: ReadonlyMap<TaskId, number>;
+  /** Starts of those at the head to whom nothing is promised yet, by expected run times, in ms. */
+  readonly expected: ReadonlyMap<TaskId, number>;
   /** Consolidation: moves that would free whole nodes. Proposals, committed by nobody. */
   readonly moves: readonly PlanMove[];
 }

@@ -15,6 +15,7 @@ import {
 } from "./plan.ts";
 import { Budget } from "./planning/budget.ts";
 import { proposeMoves } from "./planning/consolidate.ts";
+import { Expectations } from "./planning/expectations.ts";
 import { emptyFleet, type Fleet } from "./planning/fleet.ts";
 import { Ground } from "./planning/ground.ts";
 import { attemptsOf, createLine, type Line } from "./planning/line.ts";
@@ -64,6 +65,14 @@ export function createPlanner(options: {
   };
   let memory = start(options.learned?.mix);
   const seen = new Set(options.learned?.seen);
+  // Kept as long as the list is the same.
+  let known: { runTimes: PlanState["runTimes"]; expectations: Expectations } | undefined;
+  const expectationsOf = ({ runTimes }: PlanState): Expectations => {
+    const use = policy.backfill.predict ? runTimes : undefined;
+    if (known?.runTimes !== use) known = undefined;
+    known ??= { runTimes: use, expectations: new Expectations(use ?? []) };
+    return known.expectations;
+  };
   return {
     setPolicy(next) {
       const { placement } = policy;
@@ -78,7 +87,9 @@ export function createPlanner(options: {
       // What a plan takes is a trial: the commit decides, and the next state tells.
       const ground = new Ground(fleet);
       try {
-        return planOn(ground, { state, policy, capacity: memory.capacity, now });
+        const expectations = expectationsOf(state);
+        const { capacity } = memory;
+        return planOn(ground, { state, policy, capacity, expectations, now });
       } finally {
         ground.undo();
       }
@@ -88,16 +99,23 @@ export function createPlanner(options: {
 
 function planOn(
   ground: Ground,
-  of: { state: PlanState; policy: SchedulingPolicy; capacity: CapacityReasons; now: number },
+  of: {
+    state: PlanState;
+    policy: SchedulingPolicy;
+    capacity: CapacityReasons;
+    expectations: Expectations;
+    now: number;
+  },
 ): Plan {
-  const { state, policy, capacity, now } = of;
+  const { state, policy, capacity, expectations, now } = of;
   const { fleet } = ground;
   const ready = state.tasks.filter((task) => mayStart(task, now));
   const attempts = attemptsOf(state.nodes, fleet);
-  const line = createLine({ state, attempts, ready, policy, now });
+  const line = createLine({ state, attempts, ready, policy, expectations, now });
   const budget = new Budget(state, { attempts, now });
-  const room = new PlanRoom({ ground, budget, line, now });
+  const room = new PlanRoom({ ground, budget, line, expectations, policy, now });
   const starts = new Map<TaskId, number>();
+  const expected = new Map<TaskId, number>();
   // 1. Who has GPUs reserved gets them, or waits for them and stops nobody else.
   keepPromises(room, { line, ready, fleet });
   // 2. Everybody else in the order of the line.
@@ -109,11 +127,16 @@ function planOn(
     onBlocked: (slot) => {
       if (!policy.backfill.enabled) return;
       const job = line.jobs.get(slot)!;
-      const startMs = room.heads.reserve(job, budget.allowed(job.task, job.endMs));
-      if (startMs === undefined) return;
+      const start = room.heads.reserve(job, budget.allowed(job.task, job.endMs));
+      if (start === undefined) return;
+      const { atMs, promised } = start;
+      if (!promised) {
+        expected.set(job.task.id, atMs);
+        return;
+      }
       // By then it might run into what is reserved for others: no promise.
-      const untilMs = startMs + (job.endMs - now);
-      if (budget.reservedFor(job.task, untilMs) === undefined) starts.set(job.task.id, startMs);
+      const untilMs = atMs + (job.endMs - now);
+      if (budget.reservedFor(job.task, untilMs) === undefined) starts.set(job.task.id, atMs);
     },
   });
   // 3. As data: leases, who stops, and why the others wait.
@@ -125,6 +148,7 @@ function planOn(
     preemptions: decisions.flatMap((decision) => preemptionsOf(decision, { room, line })),
     reasons: explainWaiting(state.tasks, { fleet, capacity, budget, line, room, now }),
     starts,
+    expected,
     moves: enabled ? proposeMoves(ground, { attempts, maxMoves, minRunMs, now }) : [],
   };
 }

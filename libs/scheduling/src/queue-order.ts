@@ -2,6 +2,7 @@ import { decide } from "./order/decide.ts";
 import type { Room } from "./order/room.ts";
 import type { PlanReservation, PlanState, PlanTask } from "./plan.ts";
 import { Budget, type LimitHit } from "./planning/budget.ts";
+import { Expectations } from "./planning/expectations.ts";
 import { attemptsOf, createLine, endIfStarted } from "./planning/line.ts";
 import { defaultSchedulingPolicy, type SchedulingPolicy } from "./scheduling-policy.ts";
 
@@ -26,12 +27,14 @@ export function createQueueOrder(
   policy: SchedulingPolicy = defaultSchedulingPolicy,
 ): QueueOrder {
   const attempts = attemptsOf(state.nodes);
+  // The order does not go by run times.
+  const expectations = new Expectations([]);
   return {
     limit: (task) => new Budget(state, { attempts, now: 0 }).limit(task),
     reservation: (task, now) =>
       new Budget(state, { attempts, now }).reservedFor(task, endIfStarted(task, now)),
     walk(now, place) {
-      const line = createLine({ state, attempts, ready: state.tasks, policy, now });
+      const line = createLine({ state, attempts, ready: state.tasks, policy, expectations, now });
       const budget = new Budget(state, { attempts, now });
       const room: Room = {
         ...noPreemption,

@@ -2,12 +2,15 @@
 import type { AttemptId, NodeId, TaskId } from "@fastgpu/domain/ids";
 import { withLease, withoutAttempt, withoutReserved, withStopping } from "./explain/lease.ts";
 import { milliOfDemand } from "./gpu-part.ts";
+import { RunTimes } from "./order/run-times.ts";
 import type {
   Plan,
   PlanLease,
   PlanNode,
   PlanQueue,
   PlanReservation,
+  PlanRunTimes,
+  PlanState,
   PlanTask,
   PlanUsage,
 } from "./plan.ts";
@@ -46,9 +49,12 @@ export class World {
   readonly served = new Map<string, number>();
   queues: readonly PlanQueue[] = [];
   reservations: readonly PlanReservation[] = [];
+  /** What the planner is told of run times; undefined: what has ended in this world. */
+  runTimes: readonly PlanRunTimes[] | undefined;
   usage: PlanUsage[] = [];
   readonly policy: SchedulingPolicy;
   readonly planner: Planner;
+  private history = new RunTimes();
   private attempts = 0;
 
   constructor(nodes: readonly PlanNode[], policy: SchedulingPolicy = defaultSchedulingPolicy) {
@@ -61,13 +67,14 @@ export class World {
     for (const work of works) this.waiting.set(work.task.id, work);
   }
 
-  state() {
+  state(): PlanState {
     return {
       nodes: [...this.nodes.values()],
       tasks: Array.from(this.waiting.values(), ({ task }) => task),
       queues: this.queues,
       usage: this.usage,
       reservations: this.reservations,
+      runTimes: this.runTimes ?? this.history.plan(),
     };
   }
 
@@ -168,9 +175,13 @@ export class World {
       if (endMs > toMs) continue;
       this.running.delete(attempt);
       for (const id of nodes) this.nodes.set(id, withoutAttempt(this.nodes.get(id)!, attempt));
-      if (!stopping) continue;
       const { task } = work;
       const gpus = (milliOfDemand(task.demand) * task.replicas) / 1000;
+      if (!stopping) {
+        const { project, user, demand } = task;
+        this.history.observe({ ...demand, project, user, gpus }, endMs - startMs);
+        continue;
+      }
       const again = {
         ...task,
         attainedGpuMs: task.attainedGpuMs + (toMs - startMs) * gpus,
@@ -187,6 +198,7 @@ export class World {
     copy.nowMs = this.nowMs;
     copy.queues = this.queues;
     copy.reservations = this.reservations;
+    copy.runTimes = this.runTimes ?? this.history.plan();
     copy.usage = this.usage;
     copy.attempts = this.attempts;
     for (const [id, work] of this.waiting) copy.waiting.set(id, work);

@@ -10,7 +10,15 @@ export interface SchedulingPolicy {
   /** Whether running tasks that can go on from a checkpoint are stopped for others. */
   readonly preemption: { readonly enabled: boolean };
   /** Whether the start of a task that finds no room is reserved, and only what does not delay it goes before. */
-  readonly backfill: { readonly enabled: boolean };
+  readonly backfill: {
+    readonly enabled: boolean;
+    /** Whether run times are expected from the like that has ended, instead of taken for as long as they may be. */
+    readonly predict: boolean;
+    /** A start that is certain within so many milliseconds is promised: only what ends by then for sure goes before. */
+    readonly promiseWithinMs: number;
+    /** After queueing for so long a task at the head is promised its start however far ahead, in milliseconds. */
+    readonly promiseAfterMs: number;
+  };
   /** How past service counts in the shares. */
   readonly usage: {
     /** Service of so long ago counts half, in milliseconds. */
@@ -45,13 +53,25 @@ export const defaultSchedulingPolicy: SchedulingPolicy = {
     blockedGroups: 1e9,
   },
   preemption: { enabled: true },
-  backfill: { enabled: true },
+  backfill: {
+    enabled: true,
+    predict: true,
+    promiseWithinMs: 3_600_000,
+    promiseAfterMs: 24 * 3_600_000,
+  },
   usage: { halfLifeMs: 24 * 3_600_000, weightMd: 10_000 },
   consolidation: { enabled: false, maxMoves: 16 },
 };
 
 /** Ranges in which a number makes sense: [least, greatest]. */
 const ranges = [
+  [
+    "backfill.promiseWithinMs",
+    ({ backfill }: SchedulingPolicy) => backfill.promiseWithinMs,
+    0,
+    1e12,
+  ],
+  ["backfill.promiseAfterMs", ({ backfill }: SchedulingPolicy) => backfill.promiseAfterMs, 0, 1e12],
   ["usage.halfLifeMs", ({ usage }: SchedulingPolicy) => usage.halfLifeMs, 60_000, 1e12],
   ["usage.weightMd", ({ usage }: SchedulingPolicy) => usage.weightMd, 0, 10_000],
   [

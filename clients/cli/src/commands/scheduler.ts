@@ -9,7 +9,8 @@ Fleets:     "8x NVIDIA H200 x 16 nodes, racks of 4", several groups with ";" bet
             "mig h100-80": "7x A10 x 4 nodes, timeslice; 8x H100 x 2 nodes, mig h100-80".
 Workloads:  openb:FILE (a pod list with times), philly:FILE, or synthetic:KEY=VALUE,… with the keys tasks,
             tenants, weights (1:3), load (wanted over existing GPUs), diurnal, gangs, arrays, preemptible,
-            failing, shares and instances (of the tasks of one GPU) and median-minutes.
+            failing, shares and instances (of the tasks of one GPU), median-minutes, habits (users of each tenant
+            with run times of their own) and limit-hours (least max_runtime that everybody states).
 Faults:     "usual", or mean times between faults: node=60d,rack=1y,gpu=300d,flap=30d,drain=30d, and
             node-repair, rack-repair and gpu-repair; or a file with a list of kind (node_loss, rack_loss,
             gpu_fault, disconnect, drain), at, node or rack, and lasts.

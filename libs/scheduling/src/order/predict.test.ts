@@ -72,7 +72,7 @@ describe("predicting run times", () => {
   test("its error is reported: exact history is within a bucket, a change of habit shows", () => {
     const predictor = new RunTimePredictor();
     const kind = ["a/1", "a", "*"];
-    const run = (runMs: number): void => predictor.observe(kind, runMs, predictor.predict(kind));
+    const run = (runMs: number) => predictor.observe(kind, runMs, predictor.predict(kind));
     for (let count = 0; count < 50; count++) run(10 * minute);
     const steady = predictor.error();
     expect(steady.unpredicted).toBeGreaterThan(0);
@@ -84,5 +84,13 @@ describe("predicting run times", () => {
     expect(changed.p90Coverage).toBeLessThan(steady.p90Coverage);
     expect(changed.rangeCoverage).toBeLessThan(1);
     expect(changed.meanAbsDoublings).toBeGreaterThan(changed.medianAbsDoublings);
+  });
+
+  test("forgets the key of which nothing has ended for longest", () => {
+    const predictor = new RunTimePredictor({ maxKeys: 2 });
+    const run = (key: string) => predictor.observe([key], minute, undefined).forgotten;
+    for (const key of ["a", "b", "a", "a", "a", "a"]) expect(run(key)).toEqual([]);
+    expect(run("c")).toEqual(["b"]);
+    expect(predictor.predict(["a"])).toBeDefined();
   });
 });

@@ -64,6 +64,12 @@ export class RunTimePredictor {
   private doublings = 0;
   private underP90 = 0;
   private inRange = 0;
+  private readonly maxKeys: number;
+
+  /** Of more keys than `maxKeys` those are forgotten of which nothing has ended for longest; default: none. */
+  constructor({ maxKeys = Number.POSITIVE_INFINITY }: { readonly maxKeys?: number } = {}) {
+    this.maxKeys = maxKeys;
+  }
 
   /**
    * What is expected of the whole run time of a task with these keys, closest first, given that it has run for
@@ -97,20 +103,40 @@ export class RunTimePredictor {
     };
   }
 
-  /** Learns from a run that ended by itself; `made` is what was predicted when it was submitted. */
-  observe(keys: readonly string[], runMs: number, made: Prediction | undefined): void {
+  /**
+   * Learns from a run that ended by itself; `made` is what was predicted when it was submitted. Answers the keys that
+   * are forgotten for it.
+   */
+  observe(
+    keys: readonly string[],
+    runMs: number,
+    made: Prediction | undefined,
+  ): { readonly forgotten: readonly string[] } {
     this.judge(runMs, made);
     const bucket = bucketOf(runMs);
     for (const key of keys) {
-      let history = this.histories.get(key);
-      if (history === undefined) {
-        history = { counts: new Float64Array(bucketCount), total: 0 };
-        this.histories.set(key, history);
-      }
+      const history = this.histories.get(key) ?? {
+        counts: new Float64Array(bucketCount),
+        total: 0,
+      };
+      // In the order of their last run.
+      this.histories.delete(key);
+      this.histories.set(key, history);
       for (let at = 0; at < bucketCount; at++) history.counts[at]! *= decay;
       history.counts[bucket]! += 1;
       history.total = history.total * decay + 1;
     }
+    return { forgotten: this.forget() };
+  }
+
+  private forget(): readonly string[] {
+    const forgotten: string[] = [];
+    for (const key of this.histories.keys()) {
+      if (this.histories.size <= this.maxKeys) break;
+      this.histories.delete(key);
+      forgotten.push(key);
+    }
+    return forgotten;
   }
 
   /** How good the predictions have been so far. */

@@ -1,5 +1,6 @@
 import { emptyRequest } from "../placement/shapes.ts";
 import type { PlanTask } from "../plan.ts";
+import type { SchedulingPolicy } from "../scheduling-policy.ts";
 import { findCover, type Holding } from "./cover.ts";
 import type { Ground, Taken } from "./ground.ts";
 import type { Job } from "./line.ts";
@@ -8,6 +9,8 @@ import type { Job } from "./line.ts";
 export interface Ender {
   /** Latest end; Infinity: not known. */
   readonly endMs: number;
+  /** When it is expected to have ended, at most `endMs`; Infinity: not known. */
+  readonly expectedMs: number;
   /** Since when it runs, to guess by where its end is not known. */
   readonly sinceMs: number;
 }
@@ -19,12 +22,26 @@ interface Stand {
   readonly members: number;
 }
 
+/** By which ends a start is reckoned: those that nobody can outlast, or those that are expected. */
+type Basis = "latest" | "expected";
+
 /** A task at the head of the line with the start that is reserved for it. */
 interface Head {
   readonly task: PlanTask;
   readonly models: readonly string[];
+  readonly basis: Basis;
   readonly startMs: number;
   readonly stands: readonly Stand[];
+}
+
+/** When a job ends if it starts now. */
+type Ends = Pick<Job, "endMs" | "likelyEndMs">;
+
+/** The start that is reserved for a task at the head of the line. */
+export interface ReservedStart {
+  readonly atMs: number;
+  /** Whether it starts by then for sure, whatever comes after it; otherwise that is expected. */
+  readonly promised: boolean;
 }
 
 /** Where nothing is known of an end, a task is taken to run as long again as it has, and so much more. */
@@ -36,72 +53,111 @@ const leastGuessMs = 600_000;
  * (and the CPU, memory and disk that the head needs there) as taken; what ends before it may use them (EASY: Lifka,
  * "The ANL/IBM SP scheduling system", JSSPP '95; here for a fleet of unlike nodes). One head for each pool: tasks that
  * may use no common model do not wait for each other.
+ *
+ * Limits of run time are mostly far longer than the runs, so that by latest ends alone a start is far ahead and nothing
+ * is short enough to go before it. So a start is promised, and by latest ends, only where it is near or the task has
+ * queued for long. Till then the place and the time are those of the expected ends, and a job goes before if nine in
+ * ten of its like would be done by then. Who overruns is expected to end later from then on, and so is the start.
  */
 export class Heads {
   private readonly heads: Head[] = [];
-  /** The starts by node: no two heads are to start on one. */
-  private readonly startOn = new Map<number, number>();
+  /** By node: no two heads are to start on one. */
+  private readonly headOn = new Map<number, Head>();
   /** Who found no room so far, with the models it may use: it goes before whatever comes later. */
   private readonly blocked: { readonly job: Job; readonly models: readonly string[] }[] = [];
   private readonly ground: Ground;
   private readonly holdingsOn: (index: number) => readonly Holding<Ender>[];
   private readonly now: number;
+  private readonly backfill: SchedulingPolicy["backfill"];
   /** What stands for the heads in the draft. */
   private ghosts: Taken[] = [];
-  /** The end of the job that the ghosts hold for; NaN: they have to be made anew. */
-  private forEndMs = Number.NaN;
+  /** The job's ends that the ghosts hold for; undefined: they have to be made anew. */
+  private hiddenFor: Ends | undefined;
 
   constructor(
     ground: Ground,
-    of: { now: number; holdings: (index: number) => readonly Holding<Ender>[] },
+    of: {
+      now: number;
+      backfill: SchedulingPolicy["backfill"];
+      holdings: (index: number) => readonly Holding<Ender>[];
+    },
   ) {
     this.ground = ground;
+    this.backfill = of.backfill;
     this.now = of.now;
     this.holdingsOn = of.holdings;
   }
 
   /**
-   * Reserves the start of a job that found no room, on one of these lists of models. Answers it where it is a bound:
-   * all ends that it rests on are known, and nobody who goes before it may want those nodes.
+   * Reserves the start of a job that found no room, on one of these lists of models. It is promised where it is near
+   * (or the job has queued for long) and all ends that it rests on are known. Undefined where nothing can be said:
+   * another is at the head, or may want those nodes first.
    */
-  reserve(job: Job, preferences: readonly (readonly string[])[]): number | undefined {
+  reserve(job: Job, preferences: readonly (readonly string[])[]): ReservedStart | undefined {
     if (preferences.length === 0) return undefined;
     const models = preferences.some((list) => list.length === 0) ? [] : preferences.flat();
     const before = this.blocked.length;
     this.blocked.push({ job, models });
     if (this.heads.some((head) => inOnePool(head, job, models))) return undefined;
     this.clear();
+    const latest = this.earliest(job, { preferences, models, basis: "latest" });
+    if (latest === undefined) return undefined;
+    const binding = this.isBinding(job.task, latest);
+    const best = binding ? latest : this.earliest(job, { preferences, models, basis: "expected" })!;
+    this.heads.push(best.head);
+    const { stands, startMs } = best.head;
+    for (const { index } of stands) this.headOn.set(index, best.head);
+    // Members that each hold parts of several GPUs are packed greedily: they may yet find no place together.
+    const { demand, replicas } = job.task;
+    if (demand.part !== undefined && demand.gpuCount > 1 && replicas > 1) return undefined;
+    const earlier = this.blocked.slice(0, before);
+    const contested = earlier.some((other) =>
+      stands.some(({ index }) => this.mayUse(other, index)),
+    );
+    if (contested || (binding && !best.sure)) return undefined;
+    return { atMs: startMs, promised: binding };
+  }
+
+  /** Whether a start by latest ends is kept to: it is near, or the task has queued for long. */
+  private isBinding(
+    task: PlanTask,
+    { head, sure }: { readonly head: Head; readonly sure: boolean },
+  ): boolean {
+    const { predict, promiseWithinMs, promiseAfterMs } = this.backfill;
+    if (!predict || (sure && head.startMs - this.now <= promiseWithinMs)) return true;
+    return this.now - task.submittedMs - task.heldMs >= promiseAfterMs;
+  }
+
+  /** The earliest start on one of these lists of models. */
+  private earliest(
+    job: Job,
+    of: {
+      preferences: readonly (readonly string[])[];
+      models: readonly string[];
+      basis: Basis;
+    },
+  ): { head: Head; sure: boolean } | undefined {
+    const { preferences, models, basis } = of;
     let best: { head: Head; sure: boolean } | undefined;
     for (const list of preferences) {
       const found = findCover(this.ground, {
         task: job.task,
         models: list,
         holdings: this.holdingsOn,
-        cost: (ender) => this.endOf(ender),
+        cost: (ender) => this.endOf(ender, basis),
         total: "greatest",
-        avoid: (index) => this.isOn(index, Number.POSITIVE_INFINITY),
+        avoid: (index) => this.isOn(index),
       });
       if (found === undefined) continue;
       const startMs = Math.max(this.now, found.cost);
       if (best !== undefined && best.head.startMs <= startMs) continue;
       const sure = [...found.holders].every(({ endMs }) => Number.isFinite(endMs));
       const stands = [...found.members].map(([index, members]) =>
-        this.stand({ index, members, models: list, task: job.task, startMs }),
+        this.stand({ index, members, models: list, task: job.task, startMs, basis }),
       );
-      best = { head: { task: job.task, models, startMs, stands }, sure };
+      best = { head: { task: job.task, models, basis, startMs, stands }, sure };
     }
-    if (best === undefined) return undefined;
-    this.heads.push(best.head);
-    // Members that each hold parts of several GPUs are packed greedily: they may yet find no place together.
-    const { demand, replicas } = job.task;
-    if (demand.part !== undefined && demand.gpuCount > 1 && replicas > 1) return undefined;
-    const { stands, startMs } = best.head;
-    for (const { index } of stands) this.startOn.set(index, startMs);
-    const earlier = this.blocked.slice(0, before);
-    const contested = earlier.some((other) =>
-      stands.some(({ index }) => this.mayUse(other, index)),
-    );
-    return best.sure && !contested ? startMs : undefined;
+    return best;
   }
 
   /** Whether a job might run on a node, by models alone. */
@@ -113,13 +169,15 @@ export class Heads {
     return this.ground.fleet.at(index).node.gpus.some(({ model }) => models.includes(model));
   }
 
-  /** Makes the heads' places invisible to a job that ends so late, and only those of heads that it might delay. */
-  hide(endMs: number): void {
-    if (this.heads.length === 0 || this.forEndMs === endMs) return;
+  /** Makes the heads' places invisible to a job with these ends, and only those of heads that it might delay. */
+  hide({ endMs, likelyEndMs }: Ends): void {
+    const { hiddenFor } = this;
+    if (this.heads.length === 0) return;
+    if (hiddenFor?.endMs === endMs && hiddenFor.likelyEndMs === likelyEndMs) return;
     this.clear();
-    this.forEndMs = endMs;
+    this.hiddenFor = { endMs, likelyEndMs };
     for (const head of this.heads) {
-      if (head.startMs >= endMs) continue;
+      if (!mayDelay(this.hiddenFor, head)) continue;
       for (const stand of head.stands) this.hold(head, stand, this.holdingsOn(stand.index));
     }
   }
@@ -128,7 +186,7 @@ export class Heads {
   changed(indexes: Iterable<number>): void {
     if (this.heads.length === 0) return;
     for (const index of indexes) {
-      if (this.isOn(index, Number.POSITIVE_INFINITY)) this.forEndMs = Number.NaN;
+      if (this.isOn(index)) this.hiddenFor = undefined;
     }
   }
 
@@ -136,15 +194,20 @@ export class Heads {
   clear(): void {
     for (const ghost of this.ghosts) this.ground.give(ghost);
     this.ghosts = [];
-    this.forEndMs = Number.NaN;
+    this.hiddenFor = undefined;
   }
 
-  /** Whether a head that a job with this end might delay is to start on a node. */
-  isOn(index: number, endMs: number): boolean {
-    return (this.startOn.get(index) ?? Number.POSITIVE_INFINITY) < endMs;
+  /** Whether a head that a job with these ends might delay is to start on a node; without ends: any head. */
+  isOn(index: number, ends?: Ends): boolean {
+    const head = this.headOn.get(index);
+    return head !== undefined && (ends === undefined || mayDelay(ends, head));
   }
 
-  private endOf({ endMs, sinceMs }: Ender): number {
+  private endOf(ender: Ender, basis: Basis): number {
+    const { sinceMs } = ender;
+    // Where nobody knows the latest end the expected one is the best guess.
+    const known = basis === "expected" || ender.endMs === Number.POSITIVE_INFINITY;
+    const endMs = known ? ender.expectedMs : ender.endMs;
     if (Number.isFinite(endMs)) return Math.max(this.now, endMs);
     return this.now + Math.max(leastGuessMs, this.now - sinceMs);
   }
@@ -156,8 +219,9 @@ export class Heads {
     models: readonly string[];
     task: PlanTask;
     startMs: number;
+    basis: Basis;
   }): Stand {
-    const { index, members, models, task, startMs } = of;
+    const { index, members, models, task, startMs, basis } = of;
     const { demand } = task;
     const { node, shared } = this.ground.fleet.at(index);
     if (shared) return { index, members, gpus: this.standOnParts(of) };
@@ -172,7 +236,7 @@ export class Heads {
     });
     const ends = new Map<number, number>();
     for (const { holder, held } of this.holdingsOn(index)) {
-      const endMs = this.endOf(holder);
+      const endMs = this.endOf(holder, basis);
       if (endMs <= startMs) for (const at of held.gpus) ends.set(at, endMs);
     }
     const order = usable
@@ -193,14 +257,15 @@ export class Heads {
     models: readonly string[];
     task: PlanTask;
     startMs: number;
+    basis: Basis;
   }): readonly number[] {
-    const { index, members, models, task, startMs } = of;
+    const { index, members, models, task, startMs, basis } = of;
     const { fleet } = this.ground;
     const shape = fleet.shapeOf(task, models);
     if (shape === undefined) return [];
     const room = this.ground.gpuRoom(index);
     for (const { holder, held } of this.holdingsOn(index)) {
-      if (this.endOf(holder) <= startMs) room.give(held);
+      if (this.endOf(holder, basis) <= startMs) room.give(held);
     }
     const { node } = fleet.at(index);
     const usable = room.usable(shape);
@@ -230,7 +295,7 @@ export class Heads {
       diskMib: members * demand.diskMib,
     };
     for (const { holder, held } of holdings) {
-      if (this.endOf(holder) > head.startMs) continue;
+      if (this.endOf(holder, head.basis) > head.startMs) continue;
       need.cpuMillis -= held.shape.cpuMillis;
       need.memoryMib -= held.shape.memoryMib;
       need.diskMib -= held.shape.diskMib;
@@ -248,6 +313,11 @@ export class Heads {
   private take(ghost: Taken): void {
     if (this.ground.take(ghost)) this.ghosts.push(ghost);
   }
+}
+
+/** Whether a job that starts now might be in a head's way. */
+function mayDelay({ endMs, likelyEndMs }: Ends, { basis, startMs }: Head): boolean {
+  return (basis === "latest" ? endMs : likelyEndMs) > startMs;
 }
 
 /** Whether a job competes with a head for GPUs of one model, or both need none. */

@@ -10,6 +10,7 @@ import {
   type PlanTask,
 } from "../plan.ts";
 import type { SchedulingPolicy } from "../scheduling-policy.ts";
+import type { Expectations, Expected } from "./expectations.ts";
 import type { Entry, Fleet, Held } from "./fleet.ts";
 import { coresOnly, createQueueTree, createUnit, type Owner, type Unit } from "./queues.ts";
 import { usageTerms } from "./usage.ts";
@@ -21,6 +22,10 @@ export interface Job {
   readonly kind: number;
   /** When it ends at the latest if it starts now; Infinity: not known. */
   readonly endMs: number;
+  /** When nine in ten of its like had ended, at most `endMs`. */
+  readonly likelyEndMs: number;
+  /** When half of its like had ended, at most `endMs`. */
+  readonly expectedEndMs: number;
   /** GPUs of all members, in thousandths. */
   readonly gpuMilli: number;
   /** What it counts in the measure of shares. */
@@ -71,9 +76,10 @@ export function createLine(of: {
   attempts: readonly Attempt[];
   ready: readonly PlanTask[];
   policy: SchedulingPolicy;
+  expectations: Expectations;
   now: number;
 }): Line {
-  const { state, attempts, ready, policy, now } = of;
+  const { state, attempts, ready, policy, expectations, now } = of;
   const unit = createUnit(state.nodes);
   const held = attempts.map((attempt) => ({
     owner: attempt.lease,
@@ -106,7 +112,8 @@ export function createLine(of: {
   const kinds = new Kinds();
   // So that the order of the input decides nothing.
   for (const task of ready.toSorted(bySubmit)) {
-    const job = { task, kind: kinds.of(task), milli: milliOf(task) };
+    const expected = expectations.run(task);
+    const job = { task, kind: kinds.of(task, expected), milli: milliOf(task), expected };
     addJobs(line, job, { leaf: tree.leafOf(task), unit, now });
   }
   const stoppable: Attempt[] = [];
@@ -211,10 +218,11 @@ export function endIfStarted({ array, maxRuntimeMs, stopGraceMs }: PlanTask, now
 /** Adds a task, or as many leases of an array as could start at once; the rest only counts as wanted. */
 function addJobs(
   line: { queue: OrderQueue; jobs: Map<Slot, Job>; slots: Map<TaskId, Slot[]> },
-  { task, kind, milli }: { task: PlanTask; kind: number; milli: number },
+  of: { task: PlanTask; kind: number; milli: number; expected: Expected },
   { leaf, unit, now }: { leaf: number; unit: Unit; now: number },
 ): void {
   const { queue } = line;
+  const { task, kind, milli, expected } = of;
   const gpuMilli = milliOfDemand(task.demand) * task.replicas;
   const wanted = leasesWanted(task);
   const bound =
@@ -226,6 +234,8 @@ function addJobs(
         );
   const count = Math.min(wanted, bound);
   const endMs = endIfStarted(task, now);
+  const likelyEndMs = Math.min(endMs, now + expected.p90Ms);
+  const expectedEndMs = Math.min(endMs, now + expected.p50Ms);
   const slots: Slot[] = [];
   for (let n = 0; n < count; n++) {
     const slot = queue.add(
@@ -244,7 +254,7 @@ function addJobs(
       },
       now,
     );
-    line.jobs.set(slot, { task, kind, endMs, gpuMilli, milli });
+    line.jobs.set(slot, { task, kind, endMs, likelyEndMs, expectedEndMs, gpuMilli, milli });
     slots.push(slot);
   }
   line.slots.set(task.id, slots);
@@ -262,13 +272,14 @@ const demandKeys = new WeakMap<PlanTask["demand"], string>();
 class Kinds {
   private readonly byKey = new Map<string, number>();
 
-  of(task: PlanTask): number {
+  of(task: PlanTask, { p90Ms }: Expected): number {
     const { demand, replicas, topology, excludedGpus } = task;
     let key = demandKeys.get(demand);
     if (key === undefined) demandKeys.set(demand, (key = JSON.stringify(Object.values(demand))));
     key += `${replicas} ${topology.within} ${topology.spreadOver} ${runtimeClass(task.maxRuntimeMs)}`;
     // Who may share a GPU with whom depends on the organisation.
     if (demand.part?.kind === "share") key += ` ${task.org}`;
+    if (p90Ms < task.maxRuntimeMs) key += ` ${runtimeClass(p90Ms)}`;
     if (excludedGpus.length > 0) key += excludedGpus.join();
     const known = this.byKey.get(key);
     if (known !== undefined) return known;

@@ -1,7 +1,7 @@
 import type { TaskId } from "@fastgpu/domain/ids";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { milliOfPart } from "../gpu-part.ts";
+import { milliOfDemand, milliOfPart } from "../gpu-part.ts";
 import {
   gpusOfPlacement,
   type GpuMode,
@@ -165,14 +165,19 @@ function policyOf({ preempt, backfill }: Pick<Scene, "preempt" | "backfill">): S
   return {
     ...defaultSchedulingPolicy,
     preemption: { enabled: preempt },
-    backfill: { enabled: backfill },
+    backfill: { ...defaultSchedulingPolicy.backfill, enabled: backfill },
   };
 }
 
 /** Plays a scene until nothing more happens, or so many turns; `look` sees the world after each plan. */
-function play(scene: Scene, look: (world: World, plan: Plan) => void, turns = 80): World {
-  const world = new World(scene.fleet, policyOf(scene));
+function play(
+  scene: Scene & { policy?: SchedulingPolicy; runTimes?: PlanState["runTimes"] },
+  look: (world: World, plan: Plan) => void,
+  turns = 80,
+): World {
+  const world = new World(scene.fleet, scene.policy ?? policyOf(scene));
   world.queues = scene.queues;
+  world.runTimes = scene.runTimes;
   const arrivals = scene.works
     .map(([{ of, runMs }, atHours], at) => ({
       atMs: atHours * hour,
@@ -393,37 +398,111 @@ function afterStops(world: World): World {
   return then;
 }
 
-test.each(scenes)("on %s backfill never delays a reserved start", (_, arbitraryScene, least) => {
-  let heads = 0;
-  let kept = 0;
-  fc.assert(
-    fc.property(arbitraryScene, (scene) => {
-      const works = scene.works.map(([work]) => [work, 0] as [typeof work, number]);
-      const fixed = works.map(([{ of, runMs }, at]) => [
-        // One queue in order of submission: a change of shares is no one's fault.
-        { of: { ...of, owner: "a/x", preemptible: false, priority: 0 }, runMs },
-        at,
-      ]) as Scene["works"];
-      const promised = new Map<TaskId, number>();
-      const world = play(
-        { ...scene, works: fixed, backfill: true, preempt: false, queues: [] },
-        (_, plan) => {
-          for (const [task, startMs] of plan.starts) {
-            heads++;
-            if (!promised.has(task)) promised.set(task, startMs);
-          }
-        },
-        300,
-      );
-      for (const [task, startMs] of promised) {
-        kept++;
-        expect(world.started.get(task)).toBeLessThanOrEqual(startMs);
-      }
-    }),
-    { numRuns: 200 },
-  );
-  expect(heads).toBeGreaterThan(least.heads);
-  expect(kept).toBeGreaterThan(least.kept);
+describe.each(scenes)("on %s backfill", (_, arbitraryScene, least) => {
+  type Windows = Partial<SchedulingPolicy["backfill"]>;
+
+  /** The scene with one queue in order of submission, so that no change of shares is anyone's fault. */
+  function oneQueue(scene: Scene, windows: Windows) {
+    const works = scene.works.map(([{ of, runMs }]) => [
+      { of: { ...of, owner: "a/x", preemptible: false, priority: 0 }, runMs },
+      0,
+    ]) as Scene["works"];
+    const alone = { ...scene, works, backfill: true, preempt: false, queues: [] };
+    const policy = policyOf(alone);
+    return { ...alone, policy: { ...policy, backfill: { ...policy.backfill, ...windows } } };
+  }
+
+  /** Plays to the end, and checks each first start that `read` tells against the true one. */
+  function checkStarts(
+    scene: Parameters<typeof play>[0],
+    read: (plan: Plan) => Plan["starts"],
+  ): number {
+    const told = new Map<TaskId, number>();
+    const note = (_: World, plan: Plan): void => {
+      for (const [task, ms] of read(plan)) if (!told.has(task)) told.set(task, ms);
+    };
+    const world = play(scene, note, 300);
+    for (const [task, ms] of told) expect(world.started.get(task)).toBeLessThanOrEqual(ms);
+    return told.size;
+  }
+
+  test("never delays the promised start, whatever run times were expected: without new arrivals a head starts by then", () => {
+    let kept = 0;
+    const windows = fc.record({
+      predict: fc.constantFrom(true, true, false),
+      promiseWithinMs: fc.constantFrom(0, hour, 8 * hour, 40 * hour),
+      promiseAfterMs: fc.constantFrom(0, 5 * hour, 1_000 * hour),
+    });
+    // From far too short to far too long; by default what the world learns.
+    const expectations = fc.option(
+      fc.tuple(fc.integer({ min: 1, max: 600 }), fc.integer({ min: 1, max: 8 })),
+      { nil: undefined },
+    );
+    fc.assert(
+      fc.property(arbitraryScene, windows, expectations, (scene, backfill, expected) => {
+        const [minutes = 0, factor = 1] = expected ?? [];
+        const p50Ms = minutes * minute;
+        const runTimes = expected && [{ id: "proj-x", p50Ms, p90Ms: p50Ms * factor }];
+        const alone = { ...oneQueue(scene, backfill), ...(runTimes && { runTimes }) };
+        kept += checkStarts(alone, ({ starts }) => starts);
+      }),
+      { numRuns: 300 },
+    );
+    expect(kept).toBeGreaterThan(least.kept);
+  });
+
+  test("never delays the expected start while nothing outlasts what half of its like run", () => {
+    let kept = 0;
+    const never = { predict: true, promiseWithinMs: 0, promiseAfterMs: 1_000 * hour };
+    fc.assert(
+      fc.property(arbitraryScene, fc.integer({ min: 1, max: 5 }), (scene, factor) => {
+        const alone = oneQueue(scene, never);
+        // By width: half of the runs have ended with the longest of them.
+        const widths = Map.groupBy(alone.works, ([{ of = {} }]) =>
+          String((milliOfDemand({ gpuCount: 1, ...of.demand }) * (of.replicas ?? 1)) / 1000),
+        );
+        const runTimes = Array.from(widths, ([width, works]) => {
+          const p50Ms = Math.max(...works.map(([{ runMs }]) => runMs));
+          return { id: `proj-x/${width}`, p50Ms, p90Ms: p50Ms * factor };
+        });
+        kept += checkStarts({ ...alone, runTimes }, ({ expected }) => expected);
+      }),
+      { numRuns: 200 },
+    );
+    expect(kept).toBeGreaterThan(least.kept);
+  });
+});
+
+test("who has queued for long enough is promised a start, and nothing starves for it", () => {
+  // Everybody may run for a day and runs for minutes, but for one in ten, that does run for a day.
+  const day = 24 * hour;
+  const world = new World([aNode("n", 4)], {
+    ...defaultSchedulingPolicy,
+    backfill: { ...defaultSchedulingPolicy.backfill, promiseAfterMs: 6 * hour },
+  });
+  const wide = aTask("wide", { owner: "b/y", demand: { gpuCount: 4 }, maxRuntimeMs: hour });
+  let count = 0;
+  const feed = (): void => {
+    while (world.waiting.size < 12) {
+      const submittedMs = world.nowMs;
+      const runMs = ++count % 10 === 0 ? day : 10 * minute;
+      world.submit({ task: aTask(`t${count}`, { maxRuntimeMs: day, submittedMs }), runMs });
+    }
+  };
+  for (; world.nowMs < hour; world.advance(world.nextMs())) {
+    feed();
+    world.turn();
+  }
+  world.submit({ task: { ...wide, submittedMs: world.nowMs }, runMs: hour });
+  const sinceMs = world.nowMs;
+  let promisedMs = Number.POSITIVE_INFINITY;
+  for (; !world.started.has(wide.id); world.advance(world.nextMs())) {
+    feed();
+    promisedMs = Math.min(promisedMs, world.turn().starts.get(wide.id) ?? Infinity);
+    if (world.nowMs > sinceMs + 7 * hour) expect(promisedMs).toBeLessThan(Infinity);
+    expect(world.nowMs).toBeLessThanOrEqual(sinceMs + 8 * hour + day);
+  }
+  expect(world.started.get(wide.id)).toBeLessThanOrEqual(promisedMs);
 });
 
 describe("fairness", () => {

@@ -2,7 +2,9 @@ import type { GpuId } from "@fastgpu/domain/ids";
 import type { Slot } from "../order/jobs.ts";
 import type { Candidate, Room } from "../order/room.ts";
 import type { Budget } from "./budget.ts";
+import type { SchedulingPolicy } from "../scheduling-policy.ts";
 import { findCover, type Cover, type Holding } from "./cover.ts";
+import type { Expectations } from "./expectations.ts";
 import type { Ground, Taken } from "./ground.ts";
 import { Heads, type Ender } from "./heads.ts";
 import { Stoppable } from "./stoppable.ts";
@@ -37,6 +39,7 @@ export class PlanRoom implements Room {
   private readonly ground: Ground;
   private readonly budget: Budget;
   private readonly line: Line;
+  private readonly expectations: Expectations;
   private readonly now: number;
   /** Attempts that were told to stop: what they hold counts as about to be free. */
   private readonly stopping: readonly Attempt[];
@@ -52,16 +55,28 @@ export class PlanRoom implements Room {
   private readonly starting = new Map<number, Map<string, Holding<Ender>>>();
   private searches = 0;
 
-  constructor(of: { ground: Ground; budget: Budget; line: Line; now: number }) {
+  constructor(of: {
+    ground: Ground;
+    budget: Budget;
+    line: Line;
+    expectations: Expectations;
+    policy: SchedulingPolicy;
+    now: number;
+  }) {
     this.ground = of.ground;
     this.budget = of.budget;
     this.line = of.line;
+    this.expectations = of.expectations;
     this.now = of.now;
     this.capacityMilli = of.line.unit.capacityMilli;
     this.stopping = of.line.attempts
       .filter(({ lease, known }) => lease.stopping && known)
       .sort((a, b) => (a.id < b.id ? -1 : 1));
-    this.heads = new Heads(of.ground, { now: of.now, holdings: (index) => this.endersOn(index) });
+    this.heads = new Heads(of.ground, {
+      now: of.now,
+      backfill: of.policy.backfill,
+      holdings: (index) => this.endersOn(index),
+    });
   }
 
   freeMilli(): number {
@@ -72,7 +87,7 @@ export class PlanRoom implements Room {
     const job = this.line.jobs.get(slot)!;
     const preferences = this.budget.allowed(job.task, job.endMs);
     if (preferences.length === 0) return false;
-    this.heads.hide(job.endMs);
+    this.heads.hide(job);
     const nodes = this.ground.fleet.nodesFor.get(job.task.id);
     if (nodes !== undefined) {
       // Where GPUs are freed for it a plain task goes, and stays until they are free.
@@ -210,7 +225,7 @@ export class PlanRoom implements Room {
     const job = this.line.jobs.get(slot)!;
     const preferences = this.preferencesOf(job);
     this.searches++;
-    this.heads.hide(job.endMs);
+    this.heads.hide(job);
     const { line, now } = this;
     const nodes = this.ground.fleet.numbers;
     const stoppable = (this.stoppable ??= new Stoppable(line, { nodes, now }));
@@ -225,7 +240,7 @@ export class PlanRoom implements Room {
         // Who has had the most service; slots are in the order of attempts' ids.
         before: (a, b) => b.scoreMd - a.scoreMd || a.slot - b.slot,
         total: "sum",
-        avoid: (index) => this.heads.isOn(index, job.endMs),
+        avoid: (index) => this.heads.isOn(index, job),
         bounds: stoppable,
       });
       if (found !== undefined && (best === undefined || found.cost < best.cost)) best = found;
@@ -267,16 +282,33 @@ export class PlanRoom implements Room {
     const all = new Map<number, Holding<Ender & { readonly attempt: Attempt }>[]>();
     for (const attempt of this.line.attempts) {
       const { heldSinceMs: sinceMs } = attempt.lease;
-      const holder = { attempt, endMs: endOf(attempt, this.now), sinceMs };
+      const holder = this.enderOf(attempt, sinceMs);
       for (const { entry, held } of attempt.members)
         pushTo(all, entry.index, { holder, entry, held });
     }
     return all;
   }
 
+  private enderOf(attempt: Attempt, sinceMs: number): Ender & { readonly attempt: Attempt } {
+    const { expectations, now } = this;
+    const endMs = endOf(attempt, now);
+    let known: number | undefined;
+    return {
+      attempt,
+      endMs,
+      sinceMs,
+      // Asked for only where nothing is promised.
+      get expectedMs() {
+        const { lease, gpuMilli } = attempt;
+        const gpus = gpuMilli / 1000;
+        return (known ??= Math.min(endMs, expectations.end(lease, { gpus, now })));
+      },
+    };
+  }
+
   /** Notes what a job that starts in this plan holds by node, or forgets it. */
   private noteStart(slot: Slot, job: Job, taken: readonly Taken[], starts: boolean): void {
-    const holder = { endMs: job.endMs, sinceMs: this.now };
+    const holder = { endMs: job.endMs, expectedMs: job.expectedEndMs, sinceMs: this.now };
     for (const [member, { shape, place }] of taken.entries()) {
       let on = this.starting.get(place.node);
       if (on === undefined) this.starting.set(place.node, (on = new Map()));

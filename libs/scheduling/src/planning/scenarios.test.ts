@@ -253,8 +253,18 @@ describe("backfill", () => {
     running(aNode("n", 4), aTask("r", { maxRuntimeMs: 3 * hour }), { gpus: [0, 1] });
   const head = long("head", { demand: { gpuCount: 3 } });
 
-  test("reserves the head's start for when enough has ended", () => {
-    const plan = planAt(hour, { nodes: [node()], tasks: [head] });
+  test("reserves the head's start for when enough has ended, and promises it once that is near", () => {
+    const far = planAt(hour, { nodes: [node()], tasks: [head] });
+    expect([...far.starts]).toEqual([]);
+    expect([...far.expected]).toEqual([["task-head", 3 * hour]]);
+    const near = planAt(2 * hour, { nodes: [node()], tasks: [head] });
+    expect([...near.starts]).toEqual([["task-head", 3 * hour]]);
+    expect([...near.expected]).toEqual([]);
+  });
+
+  test("promises it however far it is to whom has queued for long", () => {
+    const old = { ...head, submittedMs: -24 * hour };
+    const plan = planAt(hour, { nodes: [node()], tasks: [old] });
     expect([...plan.starts]).toEqual([["task-head", 3 * hour]]);
   });
 
@@ -269,6 +279,71 @@ describe("backfill", () => {
     expect(Object.keys(places(plan)).toSorted()).toEqual(["task-beside", "task-short"]);
   });
 
+  describe("with run times that are known", () => {
+    const day = 24 * hour;
+    const runTimes = (owner: string, p50Ms: number, p90Ms: number) => ({
+      id: `proj-${owner}`,
+      p50Ms,
+      p90Ms,
+    });
+    /** Two of four GPUs are held by a task that may run for a day, as everybody may. */
+    const held = (): PlanNode =>
+      running(aNode("n", 4), aTask("r", { owner: "b/y", maxRuntimeMs: day }), { gpus: [0, 1] });
+    const wide = aTask("head", { maxRuntimeMs: day, demand: { gpuCount: 4 } });
+    const behind = aTask("behind", { submittedMs: 1, owner: "c/z", maxRuntimeMs: day });
+    const tasks = [wide, behind];
+    const known = [runTimes("y", 2 * hour, 4 * hour), runTimes("z", 10 * minute, 50 * minute)];
+
+    test("lets pass what most likely ends before the head is expected to start", () => {
+      const plan = planAt(hour, { nodes: [held()], tasks, runTimes: known });
+      expect([...plan.expected]).toEqual([["task-head", 2 * hour]]);
+      expect(Object.keys(places(plan))).toEqual(["task-behind"]);
+    });
+
+    test("nothing passes that takes longer in one case of ten, or of which nothing is known", () => {
+      for (const of of [[known[0]!, runTimes("z", 10 * minute, 61 * minute)], [known[0]!]]) {
+        const plan = planAt(hour, { nodes: [held()], tasks, runTimes: of });
+        expect(places(plan)).toEqual({});
+      }
+    });
+
+    test("who outlasts half of its like is expected to end with nine in ten, then after twice that", () => {
+      for (const [atHours, expected] of [
+        [2, 4],
+        [3.9, 4],
+        [4, 8],
+        [9, 16],
+      ] as const) {
+        const plan = planAt(atHours * hour, { nodes: [held()], tasks: [wide], runTimes: known });
+        expect([...plan.expected]).toEqual([["task-head", expected * hour]]);
+      }
+    });
+
+    test("a promise rests on none of it: what may run for longer does not go before it", () => {
+      const plan = planAt(23.5 * hour, { nodes: [held()], tasks, runTimes: known });
+      expect([...plan.starts]).toEqual([["task-head", day]]);
+      expect(places(plan)).toEqual({});
+    });
+
+    test("is as without them where they are switched off", () => {
+      const { backfill } = defaultSchedulingPolicy;
+      const policy = { ...defaultSchedulingPolicy, backfill: { ...backfill, predict: false } };
+      const plan = planAt(hour, { nodes: [held()], tasks, runTimes: known }, policy);
+      expect([...plan.starts]).toEqual([["task-head", day]]);
+      expect(places(plan)).toEqual({});
+    });
+
+    test("an array's elements are not predicted, nor when its leases end", () => {
+      const array = { ...behind, array: { pending: 1, leasesLeft: 1 } };
+      const one = planAt(hour, { nodes: [held()], tasks: [wide, array], runTimes: known });
+      expect(places(one)).toEqual({});
+      const [lease] = held().running;
+      const nodes = [{ ...held(), running: [{ ...lease!, turns: 1 }] }];
+      const two = planAt(hour, { nodes, tasks: [wide], runTimes: known });
+      expect([...two.expected]).toEqual([["task-head", day]]);
+    });
+  });
+
   test("of one pool of GPUs says nothing about another", () => {
     const other = aNode("o", 1, { model: "H100" });
     const tasks = [
@@ -281,7 +356,8 @@ describe("backfill", () => {
   });
 
   test("is left out where it is switched off", () => {
-    const policy = { ...defaultSchedulingPolicy, backfill: { enabled: false } };
+    const { backfill } = defaultSchedulingPolicy;
+    const policy = { ...defaultSchedulingPolicy, backfill: { ...backfill, enabled: false } };
     const tasks = [head, long("one", { submittedMs: 1 }), long("two", { submittedMs: 2 })];
     const plan = planAt(hour, { nodes: [node()], tasks }, policy);
     expect(Object.keys(places(plan)).toSorted()).toEqual(["task-one", "task-two"]);

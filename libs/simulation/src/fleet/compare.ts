@@ -35,6 +35,8 @@ type Figure<Of> = readonly [string, Unit, Direction, (of: Of) => number];
 
 const dollars = (nanos: string): number => Number(BigInt(nanos) / 1_000n) / 1e6;
 
+const factorOff = ({ predictions }: FleetReport): number => 2 ** predictions.medianAbsDoublings;
+
 const figures: readonly Figure<FleetReport>[] = [
   ["waiting, mean", "ms", "less", (run) => run.waiting.meanMs],
   ["waiting, p50", "ms", "less", (run) => run.waiting.p50Ms],
@@ -47,6 +49,7 @@ const figures: readonly Figure<FleetReport>[] = [
   ["GPUs allocated", "part", "more", (run) => run.utilisation.allocated],
   ["GPUs at useful work", "part", "more", (run) => run.utilisation.useful],
   ["fragmentation", "part", "less", (run) => run.meanFragmentation],
+  ["expected run times, median factor off", "ratio", "less", factorOff],
   ["preemptions", "count", "neither", (run) => run.preemptions.count],
   ["lost work", "hours", "less", (run) => run.gpuHours.lost],
   ["restores", "hours", "less", (run) => run.gpuHours.restoring],

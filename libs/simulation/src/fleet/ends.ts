@@ -1,5 +1,6 @@
 import { decideRetry, defaultRetryOn } from "@fastgpu/domain/retry";
 import type { ExitClass } from "@fastgpu/domain/states";
+import { endedByItself } from "@fastgpu/scheduling/order/run-times";
 import type { FleetSimulation } from "./simulation.ts";
 import type { Attempt, TaskRun } from "./task-run.ts";
 
@@ -16,9 +17,20 @@ export function endAttempt(sim: FleetSimulation, attempt: Attempt, exitClass: Ex
   if (attempt.runningMs !== undefined) {
     task.attainedGpuMs += task.gpus * (nowMs - attempt.runningMs);
   }
+  learnRunTime(sim, attempt, exitClass);
   sim.release(attempt);
   if (task.spec.array === undefined) task.savedMs = attempt.savedAtStartMs + keptMs;
   goOn(sim, attempt, { exitClass, keptMs });
+}
+
+/** What came to an end of its own says how long the like of it runs. */
+function learnRunTime(sim: FleetSimulation, attempt: Attempt, exitClass: ExitClass): void {
+  const { task, runningMs } = attempt;
+  const { demand, array, user } = task.spec;
+  if (runningMs === undefined || array !== undefined || !endedByItself.has(exitClass)) return;
+  const { project, gpus } = task;
+  const { cpuMillis, memoryMib } = demand;
+  sim.runTimes.observe({ project, user, gpus, cpuMillis, memoryMib }, sim.nowMs - runningMs);
 }
 
 /** Useful run time that is not lost with the attempt. */

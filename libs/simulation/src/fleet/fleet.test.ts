@@ -7,6 +7,7 @@ import { describeProblem } from "../openb/csv.ts";
 import { readTimedOpenbPods } from "../openb/trace.ts";
 import { drawFaults, noFaults, usualFaults, type FaultModel, type FleetFault } from "./faults.ts";
 import { openbInventory, parseInventory, type FleetNode } from "./inventory.ts";
+import { fleetTables } from "../report/fleet-tables.ts";
 import { drawLoad, parseLoad, usualLoad } from "./load.ts";
 import { costNanos, parsePrices } from "./prices.ts";
 import { BrokenPromise } from "./promises.ts";
@@ -169,6 +170,23 @@ describe("workloads", () => {
     expect(gpuMs / spanMs / 64).toBeLessThan(1.05);
     expect(drawLoad(options)).toEqual(drawn);
     expect(drawLoad({ ...options, seed: 10 })).not.toEqual(drawn);
+  });
+
+  test("users have habits where asked for, and everybody states as long a run time", () => {
+    const usual = { ...usualLoad, tasks: 4_000, arrayMilli: 0, fleetGpus: 64, gpusPerNode: 8 };
+    const drawn = drawLoad({ ...usual, habits: 5, limitMs: 24 * hour, seed: 9 });
+    const spreadOf = (tasks: readonly FleetTask[]): number => {
+      const logs = tasks.map(({ runMs }) => Math.log(runMs));
+      const mean = logs.reduce((sum, log) => sum + log, 0) / logs.length;
+      return Math.sqrt(logs.reduce((sum, log) => sum + (log - mean) ** 2, 0) / logs.length);
+    };
+    const users = [...Map.groupBy(drawn.tasks, ({ org, user }) => `${org} ${user}`).values()];
+    expect(users).toHaveLength(20);
+    for (const tasks of users) expect(spreadOf(tasks)).toBeLessThan(1);
+    expect(spreadOf(drawn.tasks)).toBeGreaterThan(1);
+    for (const { maxRuntimeMs } of drawn.tasks) {
+      expect(maxRuntimeMs).toBeGreaterThanOrEqual(24 * hour);
+    }
   });
 
   test.each([
@@ -439,6 +457,37 @@ describe("a run", () => {
     const [one, three] = simulate(scenario, policy).tenants;
     expect(three!.gpuHours / one!.gpuHours).toBeCloseTo(3, 1);
     expect(one!.shareOfDue).toBeCloseTo(1, 1);
+  });
+
+  test("run times are learned as tasks end: short ones pass a wide one whatever they state, and the report says how good it was", () => {
+    const day = 24 * hour;
+    const short = { org: "short", runMs: 10 * minute, maxRuntimeMs: day };
+    const long = { org: "long", runMs: 5 * hour, maxRuntimeMs: day };
+    const runs = (of: Partial<FleetTask>, count: number, atMs: number): FleetTask[] =>
+      Array.from({ length: count }, (_, at) => task({ ...of, atMs: atMs + at }));
+    // What is known of both; then one long task is in the way of a wide one, and short ones come.
+    const wide = { ...plainFleetTask.demand, gpuCount: 4 };
+    const workload = load([
+      ...runs(short, 8, 0),
+      ...runs(long, 8, 1 * hour),
+      ...runs(long, 1, 12 * hour),
+      task({ org: "wide", atMs: 12 * hour + 1, demand: wide, maxRuntimeMs: day }),
+      ...runs(short, 30, 12 * hour + minute),
+    ]);
+    const scenario = { nodes: fleet("4x T4 x 1 nodes"), workload, seed: 1, settings };
+    const { backfill } = defaultSchedulingPolicy;
+    const blind = { ...defaultSchedulingPolicy, backfill: { ...backfill, predict: false } };
+    const without = simulate(scenario, { name: "blind", policy: blind });
+    const known = simulate(scenario, policy);
+    // All of the short ones wait for the end of the wide one, or are done before it starts.
+    expect(known.waiting.meanMs).toBeLessThan(without.waiting.meanMs / 2);
+    const widest = (report: FleetReport) => report.byWidth.at(-1)?.waiting.longestMs;
+    expect(widest(known)).toBe(widest(without));
+    expect(known.tasks.succeeded).toBe(48);
+    expect(known.predictions).toMatchObject({ predicted: 37, unpredicted: 11 });
+    expect(known.predictions.medianAbsDoublings).toBeLessThan(0.25);
+    const words = fleetTables(known)[0]?.rows.find(([name]) => name === "run times expected")?.[1];
+    expect(words).toMatch(/^37 of 48 runs, off by a factor of 1\.\d\d in the median, .* within/);
   });
 
   test("of a long line the planner sees the first, and the rest as what is wanted behind them", () => {

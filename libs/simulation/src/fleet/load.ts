@@ -36,6 +36,13 @@ export interface LoadOptions {
   readonly instancesMilli: number;
   /** How GPUs in MIG mode are divided; undefined: there are none, and so no instances. */
   readonly geometry?: MigGeometryName | undefined;
+  /**
+   * Users of each tenant, each with run times of its own kind: their medians spread by σ = 1.33, the runs around them by
+   * σ = 0.7. 0: three users, and run times that have nothing to do with them.
+   */
+  readonly habits: number;
+  /** Least longest run time that everybody states, in milliseconds; 0: some round time above twice the true one. */
+  readonly limitMs: number;
   readonly seed: number;
 }
 
@@ -52,6 +59,8 @@ export const usualLoad: Omit<LoadOptions, "fleetGpus" | "gpusPerNode" | "seed"> 
   failingMilli: 30,
   sharesMilli: 0,
   instancesMilli: 0,
+  habits: 0,
+  limitMs: 0,
 };
 
 /** GPUs of a task within a node, and how often, in thousandths. */
@@ -63,6 +72,9 @@ const sizes: readonly (readonly [gpus: number, milli: number])[] = [
   [8, 90],
 ];
 const sigma = 1.5;
+/** Of the runs of one user, where users have habits; with the spread of their medians it makes `sigma`. */
+const habitSigma = 0.7;
+const spreadSigma = Math.sqrt(sigma ** 2 - habitSigma ** 2);
 const longestMs = 7 * 86_400_000;
 const dayMs = 86_400_000;
 const maxArrayElements = 200;
@@ -76,7 +88,10 @@ const limits = [1, 4, 12, 24, 72, 168, 336, 720].map((hours) => hours * 3_600_00
  */
 export function drawLoad(options: LoadOptions): FleetWorkload {
   const random = seededRandom(options.seed ^ 0x51ed270b);
-  const drawn = Array.from({ length: options.tasks }, (_, at) => drawTask(options, at, random));
+  const habits = drawHabits(options);
+  const drawn = Array.from({ length: options.tasks }, (_, at) =>
+    drawTask(options, { at, random, habits }),
+  );
   const workGpuMs = drawn.reduce((sum, task) => sum + workOf(task), 0);
   const spanMs = Math.max(1, workGpuMs / Math.max(1, options.load * options.fleetGpus));
   const times = arrivals(drawn.length, { spanMs, diurnal: options.diurnal, random });
@@ -94,13 +109,33 @@ const tenantName = (tenant: number): string =>
 const workOf = ({ runMs, demand, replicas, array }: FleetTask): number =>
   (runMs * milliOfDemand(demand) * replicas * (array?.elements ?? 1)) / 1000;
 
-function drawTask(options: LoadOptions, at: number, random: () => number): FleetTask {
+/** Median run times of the users of each tenant; empty: they have none of their own. */
+function drawHabits({ habits, weights, medianMs, seed }: LoadOptions): readonly number[][] {
+  const random = seededRandom(seed ^ 0x2f6e2b1);
+  return weights.map(() =>
+    Array.from({ length: habits }, () => medianMs * Math.exp(spreadSigma * normalOf(random))),
+  );
+}
+
+/** Box and Muller. */
+const normalOf = (random: () => number): number =>
+  Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
+
+function drawTask(
+  options: LoadOptions,
+  of: { at: number; random: () => number; habits: readonly number[][] },
+): FleetTask {
+  const { at, random, habits } = of;
   const tenant = Math.floor(random() * options.weights.length);
   const milli = (): number => random() * 1000;
-  const normal = Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
-  const runMs = Math.round(
-    Math.min(longestMs, Math.max(5_000, options.medianMs * Math.exp(sigma * normal))),
-  );
+  const own = habits[tenant]!;
+  const user = own.length === 0 ? at % 3 : Math.floor(random() * own.length);
+  const normal = normalOf(random);
+  const typicalMs =
+    own.length === 0
+      ? options.medianMs * Math.exp(sigma * normal)
+      : own[user]! * Math.exp(habitSigma * normal);
+  const runMs = Math.round(Math.min(longestMs, Math.max(5_000, typicalMs)));
   const gang = milli() < options.gangMilli;
   const gpuCount = gang
     ? options.gpusPerNode
@@ -117,13 +152,15 @@ function drawTask(options: LoadOptions, at: number, random: () => number): Fleet
     name: "",
     org: tenantName(tenant),
     project: `${tenantName(tenant)}-main`,
-    user: `user-${at % 3}`,
+    user: `user-${user}`,
     demand: part === undefined ? demandOf(gpuCount) : partDemandOf(part),
     replicas,
     array,
     // Elements of an array are short, or one array would be all the load.
     runMs: array === undefined ? runMs : Math.max(5_000, Math.round(runMs / 20)),
-    maxRuntimeMs: limits.find((limitMs) => limitMs >= 2 * runMs + 600_000) ?? Infinity,
+    maxRuntimeMs:
+      limits.find((limitMs) => limitMs >= Math.max(options.limitMs, 2 * runMs + 600_000)) ??
+      Infinity,
     preemptible: array === undefined && milli() < options.preemptibleMilli,
     failure: failing
       ? { class: "user_exit", afterMs: Math.max(1, Math.floor(runMs / 2)), times: 1 }
@@ -227,13 +264,16 @@ const numbers = {
   shares: [0, 1],
   instances: [0, 1],
   "median-minutes": [0.1, 100_000],
+  habits: [0, 1_000],
+  "limit-hours": [0, 720],
 } as const satisfies Record<string, readonly [number, number]>;
 type NumberKey = keyof typeof numbers;
 
 /**
  * Parses a load like `tasks=10000,tenants=2,weights=1:3,load=1.2`: keys are tasks, tenants, weights, load (wanted over
  * existing GPUs), diurnal, gangs, arrays, preemptible, failing, shares and instances (parts from 0 to 1; the last two of
- * the tasks of one GPU) and median-minutes.
+ * the tasks of one GPU), median-minutes, habits (users of each tenant with run times of their own) and limit-hours
+ * (least longest run time that everybody states).
  */
 export function parseLoad(
   spec: string,
@@ -289,6 +329,8 @@ export function parseLoad(
       failingMilli: milli("failing", usualLoad.failingMilli),
       sharesMilli: milli("shares", usualLoad.sharesMilli),
       instancesMilli: milli("instances", usualLoad.instancesMilli),
+      habits: Math.round(given.get("habits") ?? usualLoad.habits),
+      limitMs: (given.get("limit-hours") ?? 0) * 3_600_000,
     },
   };
 }

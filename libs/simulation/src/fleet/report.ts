@@ -1,3 +1,4 @@
+import type { PredictionError } from "@fastgpu/scheduling/order/predict";
 import type { SchedulingPolicy } from "@fastgpu/scheduling/scheduling-policy";
 import type { FleetFault } from "./faults.ts";
 import type { Named } from "./names.ts";
@@ -102,6 +103,8 @@ export interface FleetReport {
   };
   readonly meanFragmentation: number;
   readonly preemptions: { readonly count: number; readonly gpuHours: number };
+  /** How good the run times were that backfill expected. */
+  readonly predictions: PredictionError;
   readonly faults: Readonly<Record<FleetFault["kind"], number>>;
   /** Attempts by the class of their end. */
   readonly ends: Readonly<Record<string, number>>;
@@ -181,6 +184,7 @@ export function reportOf(
     },
     meanFragmentation: ratio(record.stranded.total(endMs), capacityMs),
     preemptions: { count: record.preemptions, gpuHours: hours(record.preemptionGpuMs) },
+    predictions: sim.runTimes.error(),
     faults: countFaults(options.faults, endMs),
     ends: Object.fromEntries([...record.ends].toSorted(([a], [b]) => (a < b ? -1 : 1))),
     tenants,

@@ -10,6 +10,7 @@ import type {
   WaitReason,
 } from "@fastgpu/scheduling/plan";
 import { createPlanner, type Planner } from "@fastgpu/scheduling/planner";
+import { RunTimes } from "@fastgpu/scheduling/order/run-times";
 import type { SchedulingPolicy } from "@fastgpu/scheduling/scheduling-policy";
 import { EventHeap } from "../event-heap.ts";
 import { seededRandom } from "../openb/seeded.ts";
@@ -65,6 +66,8 @@ export class FleetSimulation {
   readonly record: FleetRecord;
   readonly usage: UsageMeter;
   readonly quotas: QuotaCount;
+  /** What has been learned of run times, as the leader learns it. */
+  readonly runTimes = new RunTimes();
   /** Why each task that waits did so at the last plan. */
   reasons: ReadonlyMap<TaskId, WaitReason> = new Map();
   private readonly planner: Pick<Planner, "plan">;
@@ -331,6 +334,7 @@ export class FleetSimulation {
         queues: this.queues,
         usage: this.usage.at(nowMs),
         reservations: this.reservations.filter(({ endMs }) => endMs > nowMs),
+        runTimes: this.runTimes.plan(),
       },
       nowMs,
     );

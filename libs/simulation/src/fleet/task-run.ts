@@ -203,6 +203,7 @@ export class Attempt {
       preemptible: spec.preemptible,
       stopping: this.stopping !== undefined,
       endsByMs: (this.runningMs ?? this.leasedMs) + spec.maxRuntimeMs * this.elements,
+      ...(spec.array === undefined ? {} : { turns: this.elements }),
     };
   }
 }

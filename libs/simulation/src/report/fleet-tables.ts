@@ -38,6 +38,7 @@ export function fleetTables(report: FleetReport): readonly Table[] {
         ["slowdown, mean", report.meanSlowdown.toFixed(2)],
         ["slowdown, worst : best tenant", fairness.slowdownRatio.toFixed(2)],
         ["preemptions", `${preemptions.count}, costing ${gpuHours(preemptions.gpuHours)}`],
+        ["run times expected", predictionsInWords(report)],
         ["lost work", gpuHours(report.gpuHours.lost)],
         ["restores", gpuHours(report.gpuHours.restoring)],
         ["faults", faultsInWords(report)],
@@ -87,6 +88,14 @@ export function fleetTables(report: FleetReport): readonly Table[] {
       ],
     },
   ];
+}
+
+function predictionsInWords({ predictions }: FleetReport): string {
+  const { predicted, unpredicted, medianAbsDoublings, p90Coverage } = predictions;
+  const of = `${predicted} of ${predicted + unpredicted} runs`;
+  if (predicted === 0) return of;
+  const off = (2 ** medianAbsDoublings).toFixed(2);
+  return `${of}, off by a factor of ${off} in the median, ${percent(p90Coverage)} ended within their p90`;
 }
 
 const faultWords: Readonly<Record<keyof FleetReport["faults"], string>> = {

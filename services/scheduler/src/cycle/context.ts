@@ -52,6 +52,7 @@ export interface CycleContext {
     nextMissedMs: number;
     nextChargeMs: number;
     nextStatusMs: number;
+    nextLearnMs: number;
     /** Checkpoints saved until then are in the mirror. */
     savedMs: number;
   };

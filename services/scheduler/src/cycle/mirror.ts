@@ -22,8 +22,10 @@ import {
 import { readCouldWait } from "../store/fresh.ts";
 import { readPastUsage, type PastUsage } from "../store/past-usage.ts";
 import { readOpenReservations } from "../store/fleet-reservations.ts";
+import { readLastRuns, type PastRun } from "../store/run-times.ts";
 import { readQueues } from "../store/queues.ts";
 import { readTasks, type StoredTask } from "../store/tasks.ts";
+import { createRunTimeBook, type RunTimeBook } from "./run-times.ts";
 import { createUsageBook, readPast } from "./past.ts";
 import { createWaitingTasks, type WaitingTasks } from "./waiting.ts";
 import type { WindowBounds } from "./window.ts";
@@ -42,8 +44,11 @@ export interface Mirror {
   /** Tasks that could be placed now. */
   readonly waiting: WaitingTasks;
   readonly nodes: ReadonlyMap<NodeId, MirroredNode>;
-  /** Reads everything, in a transaction as of {@link oneMoment}; answers the arrays whose cancel is not folded yet. */
-  rebuild(tx: Tx): Promise<readonly TaskId[]>;
+  /**
+   * Reads everything, in a transaction as of {@link oneMoment}; answers the arrays whose cancel is not folded yet. `runs`:
+   * past ones that were read already.
+   */
+  rebuild(tx: Tx, runs?: readonly PastRun[]): Promise<readonly TaskId[]>;
   /** Reads marked rows again; answers the tasks that were read. */
   refresh(
     db: Querier,
@@ -57,6 +62,8 @@ export interface Mirror {
   nextReservationMs(afterMs: number): number;
   /** Takes in what was charged to users; what all have had is as of `nowMs` after it. */
   noteUsage(charged: readonly PastUsage[], at: { nowMs: number; halfLifeMs: number }): void;
+  /** What is known of run times; attempts that have left the picture are learned from. */
+  readonly runTimes: RunTimeBook;
   /** The planner's view of it. */
   planState(): PlanState;
   /** These tasks were leased: they wait no more. */
@@ -78,6 +85,7 @@ export function createMirror(clock: Clock, window?: WindowBounds): Mirror {
   /** Tells changed queues and reservations from the same ones. */
   let rightsRead = "";
   const usage = createUsageBook();
+  const runTimes = createRunTimeBook();
 
   const put = async (db: Querier, tasks: readonly StoredTask[]): Promise<void> => {
     const nowMs = clock.nowMs();
@@ -105,6 +113,10 @@ export function createMirror(clock: Clock, window?: WindowBounds): Mirror {
     const gpusOf = Map.groupBy(gpus, (gpu) => gpu.node);
     const attemptsOf = Map.groupBy(attempts, (attempt) => attempt.node);
     for (const node of stored) {
+      const live = new Set(attemptsOf.get(node.id)?.map(({ id }) => id));
+      for (const { id } of nodes.get(node.id)?.attempts ?? []) {
+        if (!live.has(id)) runTimes.noteEnded(id);
+      }
       const own = { gpus: gpusOf.get(node.id) ?? [], attempts: attemptsOf.get(node.id) ?? [] };
       nodes.set(node.id, { node, ...own, plan: toPlanNode(node, own.gpus, own.attempts) });
     }
@@ -112,9 +124,11 @@ export function createMirror(clock: Clock, window?: WindowBounds): Mirror {
   return {
     waiting,
     nodes,
-    async rebuild(tx) {
+    runTimes,
+    async rebuild(tx, runs) {
       waiting.clear();
       nodes.clear();
+      runTimes.restart(runs ?? (await readLastRuns(tx)));
       const cancelled: TaskId[] = [];
       for await (const { fresh, others } of readCouldWait(tx, pageRows)) {
         waiting.putFresh(fresh);
@@ -144,12 +158,7 @@ export function createMirror(clock: Clock, window?: WindowBounds): Mirror {
     },
     refreshRights,
     refreshReservations,
-    nextReservationMs: (afterMs) =>
-      Math.min(
-        ...reservations
-          .flatMap(({ startMs, endMs }) => [startMs, endMs])
-          .filter((ms) => ms > afterMs),
-      ),
+    nextReservationMs: (afterMs) => nextEdgeMs(reservations, afterMs),
     noteUsage: (charged, at) => usage.note(charged, at),
     planState() {
       const running = leasesByTask(nodes.values());
@@ -160,6 +169,7 @@ export function createMirror(clock: Clock, window?: WindowBounds): Mirror {
         queues,
         usage: usage.plan(),
         reservations,
+        runTimes: runTimes.plan(),
       };
     },
     noteLeased(ids) {
@@ -167,6 +177,12 @@ export function createMirror(clock: Clock, window?: WindowBounds): Mirror {
     },
   };
 }
+
+/** When the next of them begins or ends after a time. */
+const nextEdgeMs = (reservations: readonly PlanReservation[], afterMs: number): number =>
+  Math.min(
+    ...reservations.flatMap(({ startMs, endMs }) => [startMs, endMs]).filter((ms) => ms > afterMs),
+  );
 
 /** What the plan needs of it, and the recording keeps: no names. */
 const toPlanReservation = (of: PlanReservation): PlanReservation => {
@@ -240,6 +256,7 @@ function toPlanLease(attempt: StoredAttempt, gpus: readonly StoredGpu[]): PlanLe
     preemptible: atLease.preemptible,
     stopping: attempt.stopMs !== undefined,
     // What still starts is taken to run from now on its lease.
+    ...(attempt.elements === undefined ? {} : { turns }),
     endsByMs:
       attempt.stopMs === undefined
         ? (attempt.runningMs ?? attempt.leaseMs) + turns * turnMs

@@ -30,6 +30,8 @@ const cutEveryMs = 60_000;
 const missedEveryMs = 10_000;
 /** How often cut GPU time is charged to its users. */
 const chargeEveryMs = 10_000;
+/** How often run times are learned of what has ended. */
+const learnEveryMs = 5_000;
 /** How often checkpoints that were told of are read. */
 const checkpointsEveryMs = 5_000;
 
@@ -42,6 +44,7 @@ export async function timeDriven(c: CycleContext, nowMs: number): Promise<void> 
   await cutUsage(c, nowMs);
   await chargeUsers(c, nowMs);
   await readCheckpoints(c, nowMs);
+  await learnRunTimes(c, nowMs);
   await releaseStale(c, nowMs);
 }
 
@@ -55,6 +58,13 @@ async function chargeUsers(c: CycleContext, nowMs: number): Promise<void> {
     return chargeUsage(tx, { nowMs, halfLifeMs });
   });
   c.mirror.noteUsage(charged, { nowMs, halfLifeMs });
+}
+
+/** What has ended says how long the like of it runs: backfill goes by it. */
+async function learnRunTimes(c: CycleContext, nowMs: number): Promise<void> {
+  if (nowMs < c.timers.nextLearnMs) return;
+  c.timers.nextLearnMs = nowMs + learnEveryMs;
+  await c.mirror.runTimes.learn(c.core);
 }
 
 /** Checkpoints that any replica has heard of: the plan gives up what loses least. */

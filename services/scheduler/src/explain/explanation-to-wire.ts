@@ -66,7 +66,7 @@ function basisOf(forecast: Forecast, nowMs: number): string {
       if (forecast.atMs <= nowMs) return "a node has room: the next cycle starts it";
       return (
         "earliest: running work may end at any moment; latest: it and all that goes first last for their whole " +
-        "max_runtime, and nothing more urgent is submitted"
+        "max_runtime, and nothing is submitted that goes before it"
       );
     case "never":
       return "what holds its place has no known end";

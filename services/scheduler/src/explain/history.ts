@@ -1,7 +1,7 @@
-import { uuidToId, type ProjectId, type TaskId } from "@fastgpu/domain/ids";
-import { statement, type Querier } from "@fastgpu/postgres/pool";
+import type { ProjectId, TaskId } from "@fastgpu/domain/ids";
 import type { Lengths } from "@fastgpu/scheduling/explain/future";
 import { RunTimePredictor, type Prediction } from "@fastgpu/scheduling/order/predict";
+import type { PastRun } from "../store/run-times.ts";
 
 /** Run times of what has ended, to tell how long the like of it will run. */
 export interface RunHistory {
@@ -20,32 +20,15 @@ interface HistoryKey {
   readonly name: string;
 }
 
-/** Attempts that are looked at, the last ones. */
-const maxRuns = 5_000;
-
-const selectRuns = statement<{
-  project_id: string;
-  display_name: string;
-  gpu_count: number;
-  run_ms: bigint;
-}>(
-  "attempts_run_times",
-  `select a.project_id, t.display_name, t.gpu_count, a.gone_ms - a.running_ms as run_ms
-   from (select * from attempts order by id desc limit $1) a join tasks t on t.id = a.task_id
-   where a.exit_class in ('ok', 'user_exit') and a.elements is null and a.gone_ms > a.running_ms
-   order by a.gone_ms`,
-);
-
-/** Reads the run times of the last attempts that ended by themselves. */
-export async function readHistory(
-  db: Querier,
+/** What past runs, in the order of their ends, say of those to come. */
+export function historyOf(
+  runs: readonly PastRun[],
   names: ReadonlyMap<TaskId, string>,
-): Promise<RunHistory> {
+): RunHistory {
   const predictor = new RunTimePredictor();
-  for (const row of await db.query(selectRuns, [maxRuns])) {
-    const project = uuidToId("proj", row.project_id);
-    const keys = keysOf({ project, gpus: row.gpu_count, name: row.display_name });
-    predictor.observe(keys, Number(row.run_ms), predictor.predict(keys));
+  for (const run of runs) {
+    const keys = keysOf(run);
+    predictor.observe(keys, run.runMs, predictor.predict(keys));
   }
   const { predicted, meanAbsDoublings } = predictor.error();
   return {

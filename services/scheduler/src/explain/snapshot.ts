@@ -8,7 +8,8 @@ import { createMirror, oneMoment } from "../cycle/mirror.ts";
 import { readPolicyInForce } from "../policy/follow.ts";
 import type { WindowBounds } from "../cycle/window.ts";
 import type { StoredGpu } from "../store/nodes.ts";
-import { readHistory, type RunHistory } from "./history.ts";
+import { readLastRuns } from "../store/run-times.ts";
+import { historyOf, type RunHistory } from "./history.ts";
 
 /** What an explanation looks at: the fleet and the line at one moment, with how long leases may last. */
 export interface Snapshot {
@@ -74,7 +75,8 @@ const wholeLine: WindowBounds = { tasks: 1_000_000, perLine: 1_000_000 };
 
 async function readSnapshot(tx: Tx, clock: Clock): Promise<Snapshot> {
   const mirror = createMirror(clock, wholeLine);
-  await mirror.rebuild(tx);
+  const runs = await readLastRuns(tx);
+  await mirror.rebuild(tx, runs);
   const rows = await tx.query(selectTasks);
   const names = new Map(rows.map((row) => [uuidToId("task", row.id), row.display_name]));
   const gpus = new Map<string, StoredGpu>();
@@ -83,7 +85,7 @@ async function readSnapshot(tx: Tx, clock: Clock): Promise<Snapshot> {
     for (const gpu of mirrored.gpus) gpus.set(gpu.id, gpu);
     for (const attempt of mirrored.attempts) stopGraceMs.set(attempt.id, attempt.stopGraceMs);
   }
-  const history = await readHistory(tx, names);
+  const history = historyOf(runs, names);
   const { policy } = await readPolicyInForce(tx);
   return { state: mirror.planState(), policy, history, stopGraceMs, gpus };
 }

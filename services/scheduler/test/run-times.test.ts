@@ -1,0 +1,90 @@
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
+import { createPlanner } from "@fastgpu/scheduling/planner";
+import { runKinds } from "@fastgpu/scheduling/order/run-times";
+import { defaultSchedulingPolicy } from "@fastgpu/scheduling/scheduling-policy";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { Mirror } from "../src/cycle/mirror.ts";
+import { OneNode, tenant, type Tenant } from "./one-node.ts";
+
+const minute = 60_000;
+const day = 24 * 60 * minute;
+
+let fleet: OneNode;
+let leader: Mirror;
+beforeEach(async () => {
+  fleet = await OneNode.open(["H100", "H100"]);
+  leader = await fleet.mirror();
+});
+afterEach(async () => {
+  await fleet[Symbol.asyncDispose]();
+});
+
+const wish = (gpus = 1) => ({ gpus, spec: { maxRuntime: durationFromMs(day) } });
+
+/** The leader sees the node as it is now. */
+const look = () => leader.refresh(fleet.core, { tasks: [], nodes: [fleet.node] });
+
+/** Runs a task on the first GPU for so long. */
+async function runFor(of: Tenant, runMs: number, exitClass: "ok" | "preempted" = "ok") {
+  const attempt = await fleet.run(await fleet.submit(of, wish()), [0]);
+  await look();
+  fleet.nowMs += runMs;
+  await fleet.end(attempt, exitClass);
+  await look();
+}
+
+/** What the closest kind says of a task of one GPU. */
+const expectedOf = ({ project, user }: Tenant, mirror: Mirror) => {
+  const [task] = mirror.planState().nodes.flatMap(({ running }) => running);
+  const { cpuMillis = 1_000, memoryMib = 1_024 } = task ?? {};
+  const kinds = runKinds({ project, user, gpus: 1, cpuMillis, memoryMib });
+  const { runTimes = [] } = mirror.planState();
+  return kinds.flatMap((kind) => runTimes.find(({ id }) => id === kind) ?? []).at(0);
+};
+
+describe("run times", () => {
+  test("are learned by the leader as attempts end, and are the same in one that starts later", async () => {
+    const mine = tenant();
+    for (let count = 0; count < 6; count++) await runFor(mine, 10 * minute);
+    // Nothing is learned of what was stopped.
+    await runFor(mine, 5 * 60 * minute, "preempted");
+    await runFor(tenant(), 60 * minute);
+    await leader.runTimes.learn(fleet.core);
+    const error = leader.runTimes.error();
+    expect(error).toMatchObject({ predicted: 1, unpredicted: 6, p90Coverage: 1 });
+    const later = await fleet.mirror();
+    for (const mirror of [leader, later]) {
+      const { p50Ms, p90Ms } = expectedOf(mine, mirror)!;
+      expect(p50Ms / (10 * minute)).toBeCloseTo(1, 0);
+      expect(p90Ms).toBeLessThan(20 * minute);
+    }
+    expect(leader.planState().runTimes).toEqual(later.planState().runTimes);
+    // What has been learned once is not learned again.
+    await leader.runTimes.learn(fleet.core);
+    expect(leader.runTimes.error()).toEqual(error);
+  });
+
+  test("of one project say nothing about another's", async () => {
+    const mine = tenant();
+    for (let count = 0; count < 6; count++) await runFor(mine, 10 * minute);
+    await leader.runTimes.learn(fleet.core);
+    expect(expectedOf(tenant({ org: mine.org, user: mine.user }), leader)).toBeUndefined();
+  });
+
+  test("let a task pass whose max_runtime alone would not: nobody waits for it", async () => {
+    const [mine, other, wide] = [tenant(), tenant(), tenant()];
+    for (let count = 0; count < 6; count++) await runFor(other, 120 * minute);
+    for (let count = 0; count < 6; count++) await runFor(mine, 10 * minute);
+    await leader.runTimes.learn(fleet.core);
+    await fleet.run(await fleet.submit(other, wish()), [0]);
+    const head = await fleet.submit(wide, wish(2));
+    fleet.nowMs += 1;
+    const short = await fleet.submit(mine, wish());
+    const unknown = await fleet.submit(tenant(), wish());
+    await leader.refresh(fleet.core, { tasks: [head, short, unknown], nodes: [fleet.node] });
+    const planner = createPlanner({ policy: defaultSchedulingPolicy, rng: () => 0.5 });
+    const plan = planner.plan(leader.planState(), fleet.nowMs);
+    expect(plan.placements.map(({ task }) => task.id)).toEqual([short]);
+    expect([...plan.expected.keys()]).toEqual([head]);
+  });
+});
