@@ -78,6 +78,12 @@ async function startMonitor(displayNames: ReadonlyMap<NodeId, string> = new Map(
           updateTime: timestampFromMs(clock.nowMs() - 4_000),
           planDurationP50: { nanos: 1_500_000 },
           planDurationP99: { seconds: 1n, nanos: 250_000_000 },
+          ...{
+            runsExpected: 30n,
+            runsUnexpected: 5n,
+            runTimeMedianFactorOff: 1.5,
+            runTimeP90Part: 0.875,
+          },
         });
       },
     }),
@@ -280,6 +286,10 @@ test("the scheduler's own figures are there while it answers, and none are made 
     'fastgpu_scheduler_plan_duration_seconds{quantile="0.5"} 0.0015',
     'fastgpu_scheduler_plan_duration_seconds{quantile="0.99"} 1.25',
     "fastgpu_scheduler_rebuild_seconds 0",
+    'fastgpu_scheduler_run_times_expected{expected="true"} 30',
+    'fastgpu_scheduler_run_times_expected{expected="false"} 5',
+    "fastgpu_scheduler_run_time_factor_off 1.5",
+    "fastgpu_scheduler_run_time_p90_ratio 0.875",
     "fastgpu_scheduler_plans_total 40",
     'fastgpu_scheduler_placements_total{result="leased"} 11',
     'fastgpu_scheduler_placements_total{result="rejected"} 1',

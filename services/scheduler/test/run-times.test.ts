@@ -3,6 +3,7 @@ import { createPlanner } from "@fastgpu/scheduling/planner";
 import { runKinds } from "@fastgpu/scheduling/order/run-times";
 import { defaultSchedulingPolicy } from "@fastgpu/scheduling/scheduling-policy";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { TermFigures } from "../src/cycle/figures.ts";
 import type { Mirror } from "../src/cycle/mirror.ts";
 import { OneNode, tenant, type Tenant } from "./one-node.ts";
 
@@ -52,6 +53,9 @@ describe("run times", () => {
     await leader.runTimes.learn(fleet.core);
     const error = leader.runTimes.error();
     expect(error).toMatchObject({ predicted: 1, unpredicted: 6, p90Coverage: 1 });
+    const figures = new TermFigures(0).read(leader);
+    expect(figures).toMatchObject({ runsExpected: 1, runsUnexpected: 6, runTimeP90Part: 1 });
+    expect(figures.runTimeMedianFactorOff).toBeLessThan(1.2);
     const later = await fleet.mirror();
     for (const mirror of [leader, later]) {
       const { p50Ms, p90Ms } = expectedOf(mine, mirror)!;

@@ -41,8 +41,18 @@ const viewAt = (nowMs: number): View<SchedulerStatus> => ({
       `${status.leases}, ${status.leasesRejected} refused by the commit, ${status.leasesUnfunded} without money`,
     ],
     ["preemptions", `${status.preemptions}, ${status.preemptionsRejected} refused by the commit`],
+    ["run times expected", expectedInWords(status)],
   ],
 });
+
+/** How good what backfill expects is. */
+function expectedInWords(status: SchedulerStatus): string {
+  const { runsExpected, runsUnexpected, runTimeMedianFactorOff, runTimeP90Part } = status;
+  const of = `${runsExpected} of ${runsExpected + runsUnexpected} runs`;
+  if (runsExpected === 0n) return of;
+  const within = Math.round(runTimeP90Part * 100);
+  return `${of}; off by a factor of ${runTimeMedianFactorOff.toFixed(2)} (median), ${within} % ended within their p90`;
+}
 
 function heard({ updateTime }: SchedulerStatus, nowMs: number): string {
   if (updateTime === undefined) return "never";

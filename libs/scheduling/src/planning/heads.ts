@@ -103,7 +103,10 @@ export class Heads {
     const latest = this.earliest(job, { preferences, models, basis: "latest" });
     if (latest === undefined) return undefined;
     const binding = this.isBinding(job.task, latest);
-    const best = binding ? latest : this.earliest(job, { preferences, models, basis: "expected" })!;
+    // Parts of GPUs are packed greedily: with other ends they may find no place.
+    const best =
+      (binding ? undefined : this.earliest(job, { preferences, models, basis: "expected" })) ??
+      latest;
     this.heads.push(best.head);
     const { stands, startMs } = best.head;
     for (const { index } of stands) this.headOn.set(index, best.head);

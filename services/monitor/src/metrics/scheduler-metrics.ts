@@ -96,7 +96,30 @@ const gauges = (clock: Clock): readonly Metric[] => [
     help: "Time it took to rebuild the picture at the beginning of the term (in s).",
     values: ({ rebuildDuration }) => [[{}, seconds(rebuildDuration)]],
   },
+  {
+    name: "fastgpu_scheduler_run_times_expected",
+    help: "Ended attempts by whether backfill could expect their run time from the like of them.",
+    labels: ["expected"],
+    values: ({ runsExpected, runsUnexpected }) => [
+      [{ expected: "true" }, Number(runsExpected)],
+      [{ expected: "false" }, Number(runsUnexpected)],
+    ],
+  },
+  {
+    name: "fastgpu_scheduler_run_time_factor_off",
+    help: "Median factor by which run times were off what was expected.",
+    values: (status) => ifExpected(status, ({ runTimeMedianFactorOff: off }) => off),
+  },
+  {
+    name: "fastgpu_scheduler_run_time_p90_ratio",
+    help: "Part of the runs that ended within the time in which nine in ten were expected to.",
+    values: (status) => ifExpected(status, ({ runTimeP90Part }) => runTimeP90Part),
+  },
 ];
+
+/** Nothing where no run time was expected yet. */
+const ifExpected = (status: SchedulerStatus, of: (status: SchedulerStatus) => number): Values =>
+  status.runsExpected === 0n ? [] : [[{}, of(status)]];
 
 /** The scheduler's own figures; while it cannot be asked only `fastgpu_scheduler_up` 0 is there. */
 export function addSchedulerMetrics(

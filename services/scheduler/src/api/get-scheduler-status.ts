@@ -35,6 +35,10 @@ export async function getSchedulerStatus(s: Scheduler): Promise<SchedulerStatus>
     leasesUnfunded: BigInt(figures.leasesUnfunded),
     preemptions: BigInt(figures.preemptions),
     preemptionsRejected: BigInt(figures.preemptionsRejected),
+    runsExpected: BigInt(figures.runsExpected),
+    runsUnexpected: BigInt(figures.runsUnexpected),
+    runTimeMedianFactorOff: figures.runTimeMedianFactorOff,
+    runTimeP90Part: figures.runTimeP90Part,
   });
 }
 

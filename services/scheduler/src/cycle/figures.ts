@@ -37,7 +37,8 @@ export class TermFigures {
   }
 
   /** The figures as they stand. */
-  read({ waiting, nodes }: Pick<Mirror, "waiting" | "nodes">): Figures {
+  read({ waiting, nodes, runTimes }: Pick<Mirror, "waiting" | "nodes" | "runTimes">): Figures {
+    const { predicted, unpredicted, medianAbsDoublings, p90Coverage } = runTimes.error();
     const all = [...nodes.values()];
     const times = this.#planMs.slice(0, Math.min(this.#plans, remembered)).sort();
     return {
@@ -50,6 +51,10 @@ export class TermFigures {
       planP50Ms: quantile(times, 0.5),
       planP99Ms: quantile(times, 0.99),
       ...this.counts,
+      runsExpected: predicted,
+      runsUnexpected: unpredicted,
+      runTimeMedianFactorOff: predicted === 0 ? 0 : 2 ** medianAbsDoublings,
+      runTimeP90Part: p90Coverage,
     };
   }
 }

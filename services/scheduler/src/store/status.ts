@@ -15,7 +15,20 @@ export interface Figures {
   readonly leasesUnfunded: number;
   readonly preemptions: number;
   readonly preemptionsRejected: number;
+  readonly runsExpected: number;
+  readonly runsUnexpected: number;
+  /** 0 where none was expected. */
+  readonly runTimeMedianFactorOff: number;
+  readonly runTimeP90Part: number;
 }
+
+/** What a leader of an earlier version did not write. */
+const notKnown = {
+  runsExpected: 0,
+  runsUnexpected: 0,
+  runTimeMedianFactorOff: 0,
+  runTimeP90Part: 0,
+} as const satisfies Partial<Figures>;
 
 /** What a leader says of itself. */
 export interface StoredStatus {
@@ -51,7 +64,8 @@ export async function storeStatus(db: Querier, status: StoredStatus): Promise<vo
 export async function readStatus(db: Querier): Promise<StoredStatus | undefined> {
   const [row] = await db.query(select, []);
   if (row === undefined) return undefined;
-  const { leader, leader_epoch: leaderEpoch, figures } = row;
+  const { leader, leader_epoch: leaderEpoch } = row;
+  const figures = { ...notKnown, ...row.figures };
   return {
     ...{ leader, leaderEpoch, figures },
     ...{ sinceMs: Number(row.since_ms), atMs: Number(row.at_ms) },

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file fastgpu/scheduler/v1/status_service.proto.
  */
 export const file_fastgpu_scheduler_v1_status_service: GenFile = /*@__PURE__*/
-  fileDesc("CilmYXN0Z3B1L3NjaGVkdWxlci92MS9zdGF0dXNfc2VydmljZS5wcm90bxIUZmFzdGdwdS5zY2hlZHVsZXIudjEiGwoZR2V0U2NoZWR1bGVyU3RhdHVzUmVxdWVzdCKWBAoPU2NoZWR1bGVyU3RhdHVzEg4KBmxlYWRlchgBIAEoCRIUCgxsZWFkZXJfZXBvY2gYAiABKAMSNQoRbGVhZGVyX3NpbmNlX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzChByZWJ1aWxkX2R1cmF0aW9uGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhUKDXdhaXRpbmdfdGFza3MYBiABKAMSFQoNbGl2ZV9hdHRlbXB0cxgHIAEoAxITCgtyZWFkeV9ub2RlcxgIIAEoAxINCgVub2RlcxgJIAEoAxINCgVwbGFucxgKIAEoAxI0ChFwbGFuX2R1cmF0aW9uX3A1MBgLIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI0ChFwbGFuX2R1cmF0aW9uX3A5ORgMIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIOCgZsZWFzZXMYDSABKAMSFwoPbGVhc2VzX3JlamVjdGVkGA4gASgDEhcKD2xlYXNlc191bmZ1bmRlZBgPIAEoAxITCgtwcmVlbXB0aW9ucxgQIAEoAxIcChRwcmVlbXB0aW9uc19yZWplY3RlZBgRIAEoAzKWAQoNU3RhdHVzU2VydmljZRKEAQoSR2V0U2NoZWR1bGVyU3RhdHVzEi8uZmFzdGdwdS5zY2hlZHVsZXIudjEuR2V0U2NoZWR1bGVyU3RhdHVzUmVxdWVzdBolLmZhc3RncHUuc2NoZWR1bGVyLnYxLlNjaGVkdWxlclN0YXR1cyIWwtoYEgoQc2NoZWR1bGVyLnN0YXR1c2IGcHJvdG8z", [file_fastgpu_options_v1_options, file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("CilmYXN0Z3B1L3NjaGVkdWxlci92MS9zdGF0dXNfc2VydmljZS5wcm90bxIUZmFzdGdwdS5zY2hlZHVsZXIudjEiGwoZR2V0U2NoZWR1bGVyU3RhdHVzUmVxdWVzdCKFBQoPU2NoZWR1bGVyU3RhdHVzEg4KBmxlYWRlchgBIAEoCRIUCgxsZWFkZXJfZXBvY2gYAiABKAMSNQoRbGVhZGVyX3NpbmNlX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzChByZWJ1aWxkX2R1cmF0aW9uGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhUKDXdhaXRpbmdfdGFza3MYBiABKAMSFQoNbGl2ZV9hdHRlbXB0cxgHIAEoAxITCgtyZWFkeV9ub2RlcxgIIAEoAxINCgVub2RlcxgJIAEoAxINCgVwbGFucxgKIAEoAxI0ChFwbGFuX2R1cmF0aW9uX3A1MBgLIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI0ChFwbGFuX2R1cmF0aW9uX3A5ORgMIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIOCgZsZWFzZXMYDSABKAMSFwoPbGVhc2VzX3JlamVjdGVkGA4gASgDEhcKD2xlYXNlc191bmZ1bmRlZBgPIAEoAxITCgtwcmVlbXB0aW9ucxgQIAEoAxIcChRwcmVlbXB0aW9uc19yZWplY3RlZBgRIAEoAxIVCg1ydW5zX2V4cGVjdGVkGBIgASgDEhcKD3J1bnNfdW5leHBlY3RlZBgTIAEoAxIiChpydW5fdGltZV9tZWRpYW5fZmFjdG9yX29mZhgUIAEoARIZChFydW5fdGltZV9wOTBfcGFydBgVIAEoATKWAQoNU3RhdHVzU2VydmljZRKEAQoSR2V0U2NoZWR1bGVyU3RhdHVzEi8uZmFzdGdwdS5zY2hlZHVsZXIudjEuR2V0U2NoZWR1bGVyU3RhdHVzUmVxdWVzdBolLmZhc3RncHUuc2NoZWR1bGVyLnYxLlNjaGVkdWxlclN0YXR1cyIWwtoYEgoQc2NoZWR1bGVyLnN0YXR1c2IGcHJvdG8z", [file_fastgpu_options_v1_options, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Asks how the scheduler is doing.
@@ -156,6 +156,35 @@ export type SchedulerStatus = Message<"fastgpu.scheduler.v1.SchedulerStatus"> & 
    * @generated from field: int64 preemptions_rejected = 17;
    */
   preemptionsRejected: bigint;
+
+  /**
+   * Attempts that came to an end of their own and whose run time backfill could expect from the like of them, of the
+   * last 10,000 attempts before the term and since.
+   *
+   * @generated from field: int64 runs_expected = 18;
+   */
+  runsExpected: bigint;
+
+  /**
+   * The same, of whose like too little had ended.
+   *
+   * @generated from field: int64 runs_unexpected = 19;
+   */
+  runsUnexpected: bigint;
+
+  /**
+   * Median of the factor by which run times were off what was expected, at least 1; 0 where none was expected.
+   *
+   * @generated from field: double run_time_median_factor_off = 20;
+   */
+  runTimeMedianFactorOff: number;
+
+  /**
+   * Part of the runs that ended within the time in which nine in ten were expected to, 0 to 1: 0.9 is honest.
+   *
+   * @generated from field: double run_time_p90_part = 21;
+   */
+  runTimeP90Part: number;
 };
 
 /**
