@@ -210,9 +210,10 @@ test("a start that would run into what is reserved for others is promised to nob
   });
   const task = aTask("t", { owner: "b/y", maxRuntimeMs: 4 * hour });
   const starts = (gpus: number) =>
-    planAt(0, { nodes: [node], tasks: [task], reservations: [reservation({ gpus })] }).starts;
+    planAt(7 * hour, { nodes: [node], tasks: [task], reservations: [reservation({ gpus })] })
+      .starts;
   expect(starts(1).has(task.id)).toBe(false);
-  expect(planAt(0, { nodes: [node], tasks: [task] }).starts.get(task.id)).toBe(8 * hour);
+  expect(planAt(7 * hour, { nodes: [node], tasks: [task] }).starts.get(task.id)).toBe(8 * hour);
 });
 
 test("GPUs of nodes that take no work are not counted on", () => {
