@@ -9,11 +9,13 @@ import type { GpuKind } from "./nodes.ts";
 import { migGrade } from "./shapes.ts";
 import type { HostDemand, Shape } from "./shapes.ts";
 import {
+  anyOwner,
   briefCpu,
   briefDisk,
   briefIdle,
   briefKind,
   briefMemory,
+  briefOwner,
   briefWidest,
   briefWidth,
 } from "./states.ts";
@@ -181,7 +183,18 @@ export class Fitter {
     const kind = brief[at + briefKind]!;
     if (kind < 0) return this.gpusFit(slot, shape);
     if (this.table(shape)[kind] === 0) return false;
-    return gpuMilli >= 1000 || this.gpusFit(slot, shape);
+    if (gpuMilli >= 1000 || (gpus === 1 && this.isPlain(slot, shape))) return true;
+    return this.gpusFit(slot, shape);
+  }
+
+  /** True where each GPU of a fitting state takes the shape's share if it has that much free. */
+  isPlain(slot: number, shape: Shape): boolean {
+    const { brief } = this.cluster.states;
+    const at = slot * briefWidth;
+    if (brief[at + briefKind]! < 0 || shape.gpuMemoryMib > 0 || shape.mig !== undefined)
+      return false;
+    const owner = brief[at + briefOwner]!;
+    return owner === shape.ownerId || owner === anyOwner;
   }
 
   /** True where enough GPUs of a slot can each take the shape's part of one. */

@@ -109,10 +109,11 @@ class DefaultPolicy implements Policy {
   bound(slot: number, shape: Shape): number {
     const { worth } = this;
     const { cpuMillis } = shape.family;
-    const host = worth.leastHostLoss(slot, shape.family);
+    const row = worth.learn(slot);
+    const host = worth.leastHostLoss(row, shape.family);
     if (shape.gpus === 0) return score(worth.carriedChange(slot, 0, cpuMillis), host);
     if (shape.gpuMilli >= 1000) {
-      const idle = shape.mig === undefined ? worth.leastIdleLoss(slot, shape.gpus) : 0;
+      const idle = shape.mig === undefined ? worth.leastIdleLoss(slot, row, shape.gpus) : 0;
       return score(worth.carriedChange(slot, -1000 * shape.gpus, cpuMillis), host + idle);
     }
     if (shape.gpus > 1) {
@@ -126,18 +127,22 @@ class DefaultPolicy implements Policy {
   private shareBound(slot: number, shape: Shape, host: number): number {
     const { states } = this.context.cluster;
     const { fitter } = this.context;
+    const row = this.worth.learn(slot);
     const base = states.base[slot]!;
     const end = base + states.gpus[slot]!;
+    const plain = fitter.isPlain(slot, shape);
     let best = Number.NEGATIVE_INFINITY;
     let loss = 0;
     let lastGap = -1;
     for (let at = base; at < end; at++) {
       const gap = states.gap[at]!;
-      if (gap === lastGap || !fitter.gpuFits(at, shape)) continue;
+      if (gap === lastGap) continue;
+      if (plain ? states.freeMilli[at]! < shape.gpuMilli : !fitter.gpuFits(at, shape)) continue;
       lastGap = gap;
       const change = this.change(gap, shape);
       if (change < best) continue;
-      const gapLoss = this.worth.leastGapLoss(slot, gap, Math.max(0, gap - shape.gpuMilli));
+      const left = Math.max(0, gap - shape.gpuMilli);
+      const gapLoss = this.worth.leastGapLoss(slot, row, { gap, left });
       loss = change > best ? gapLoss : Math.min(loss, gapLoss);
       best = change;
     }
@@ -188,10 +193,13 @@ class DefaultPolicy implements Policy {
     let best = Number.NEGATIVE_INFINITY;
     let at = -1;
     let worth = Number.NaN;
+    const milli = shape.gpuMilli;
+    const plain = fitter.isPlain(slot, shape);
     let lastGap = -1;
     for (let i = 0; i < count; i++) {
       const gap = states.gap[base + i]!;
-      if (gap === lastGap || !fitter.gpuFits(base + i, shape)) continue;
+      if (gap === lastGap) continue;
+      if (plain ? states.freeMilli[base + i]! < milli : !fitter.gpuFits(base + i, shape)) continue;
       lastGap = gap;
       const change = this.change(gap, shape);
       if (change < best) continue;

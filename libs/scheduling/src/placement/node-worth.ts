@@ -30,11 +30,15 @@ interface ModelTable {
 
 const classColumns = 5;
 
-/** What is known of a slot: U, its slopes by CPU and memory, its gap worth, then the slopes by group. */
+/**
+ * What is known of a slot: U; its slopes by CPU, memory and the first idle GPU; its gap worth; then
+ * the slopes by group.
+ */
 const cpuSlopeAt = 1;
 const memorySlopeAt = 2;
-const gapWorthAt = 3;
-const slopeAt = 4;
+const idleSlopeAt = 3;
+const gapWorthAt = 4;
+const slopeAt = 5;
 /** Part of U by which the sums behind a loss may be off: far above rounding, far below a loss. */
 const roundingPart = 2 ** -40;
 
@@ -53,9 +57,9 @@ export class NodeWorth {
   private tables: ModelTable[] = [];
   private epoch = 0;
   /**
-   * By slot: U; what U loses with a thousandth of a core and with a MiB; and by group of classes
-   * what it loses with a thousandth of room in this group (of whole GPUs: with one fit less), of
-   * shares in this group and all smaller ones.
+   * By slot: U; what U loses with a thousandth of a core, with a MiB, and of whole GPUs with an
+   * idle one; and by group of classes what it loses with a thousandth of room in this group (of
+   * whole GPUs: with one fit less), of shares in this group and all smaller ones.
    */
   private known = new Float64Array(0);
   private width = slopeAt;
@@ -75,9 +79,17 @@ export class NodeWorth {
     this.prices = prices;
     const weighted = classWeights(this.cluster, mix, this.parameters);
     const part = this.parameters.leastCpuPart;
-    this.tables = this.cluster.kinds.models.map((model) =>
-      this.table(weighted, model, worthPerCpu(mix, prices, { model, part })),
-    );
+    // Models that serve the same classes have one table.
+    const tables = new Map<string, ModelTable>();
+    this.tables = this.cluster.kinds.models.map((model) => {
+      const classes = weighted.filter(({ shape }) => shape.models?.includes(model) !== false);
+      const key = classes.map(({ shape }) => shape.id).join();
+      const known = tables.get(key);
+      if (known !== undefined) return known;
+      const table = this.table(classes, worthPerCpu(mix, prices, { model, part }));
+      tables.set(key, table);
+      return table;
+    });
     const groups = this.tables.reduce((most, table) => Math.max(most, table.groups), 0);
     this.width = slopeAt + groups + 1;
   }
@@ -100,55 +112,60 @@ export class NodeWorth {
     const cpu = states.cpuMillis[slot]!;
     const left = Math.floor(table.perCpu * (cpu - cpuMillis));
     if (left >= 1000 * states.gpus[slot]!) return change;
-    const worth = this.known[this.learn(slot) + gapWorthAt]!;
+    const row = this.learn(slot);
+    const worth = this.known[row + gapWorthAt]!;
     const before = Math.min(worth, Math.floor(table.perCpu * cpu));
     return Math.min(change, Math.min(worth + change, left) - before);
   }
 
   /**
-   * No more than U loses when the host gives this much. Within what limits each class now U is
-   * linear, beyond it U only falls faster (it is a sum of least values), so its slopes bound
-   * every loss from below.
+   * No more than U loses when the host gives this much; `row` is what `learn` answered. Within
+   * what limits each class now U is linear, beyond it U only falls faster (it is a sum of least
+   * values), so its slopes bound every loss from below.
    */
-  leastHostLoss(slot: number, { cpuMillis, memoryMib }: HostDemand): number {
-    const at = this.learn(slot);
+  leastHostLoss(row: number, { cpuMillis, memoryMib }: HostDemand): number {
     const { known } = this;
     return (
-      known[at + cpuSlopeAt]! * cpuMillis +
-      known[at + memorySlopeAt]! * memoryMib -
-      known[at]! * roundingPart
+      known[row + cpuSlopeAt]! * cpuMillis +
+      known[row + memorySlopeAt]! * memoryMib -
+      known[row]! * roundingPart
     );
   }
 
   /** The same for what `gpus` idle GPUs add to that loss. */
-  leastIdleLoss(slot: number, gpus: number): number {
-    const { states } = this.cluster;
+  leastIdleLoss(slot: number, row: number, gpus: number): number {
+    const { known } = this;
+    const at = row + slopeAt;
     const table = this.tableOf(slot);
     if (table === undefined) return 0;
-    const at = this.learn(slot) + slopeAt;
-    const { known } = this;
-    const idle = states.brief[slot * briefWidth + briefIdle]!;
-    let loss = known[at + table.shares]! * gpus * 1000;
-    for (let group = 0; group < table.shares; group++) {
-      const wanted = table.gpus[group]!;
-      const fits = Math.trunc(idle / wanted) - Math.trunc((idle - gpus) / wanted);
-      loss += known[at + group]! * fits;
-    }
-    return loss;
+    const loss = known[at + table.shares]! * 1000 * gpus;
+    if (gpus === 1) return loss + known[row + idleSlopeAt]!;
+    return loss + this.fitsLoss(slot, at, gpus);
   }
 
-  /** The same for a gap that shrinks. */
-  leastGapLoss(slot: number, gap: number, left: number): number {
-    if (gap >= 1000 && left === 0) return this.leastIdleLoss(slot, 1);
+  /** The same for a gap of this many thousandths that shrinks to `left`. */
+  leastGapLoss(slot: number, row: number, { gap, left }: { gap: number; left: number }): number {
+    const { known, prices } = this;
+    const at = row + slopeAt;
     const table = this.tableOf(slot);
     if (table === undefined) return 0;
-    const at = this.learn(slot) + slopeAt;
-    const { known, prices } = this;
     const both = known[at + table.reach[left]!]!;
     const before = known[at + table.reach[gap]!]!;
     const loss = both * (prices[gap]! - prices[left]!) + (before - both) * prices[gap]!;
-    if (gap < 1000) return loss;
-    return loss + this.leastIdleLoss(slot, 1) - known[at + table.shares]! * 1000;
+    return gap < 1000 ? loss : loss + known[row + idleSlopeAt]!;
+  }
+
+  /** What the classes of whole GPUs lose with `gpus` idle ones, by the slopes at `at`. */
+  private fitsLoss(slot: number, at: number, gpus: number): number {
+    const table = this.tableOf(slot)!;
+    const idle = this.cluster.states.brief[slot * briefWidth + briefIdle]!;
+    let loss = 0;
+    for (let group = 0; group < table.shares; group++) {
+      const wanted = table.gpus[group]!;
+      const fits = Math.trunc(idle / wanted) - Math.trunc((idle - gpus) / wanted);
+      loss += this.known[at + group]! * fits;
+    }
+    return loss;
   }
 
   private tableOf(slot: number): ModelTable | undefined {
@@ -158,7 +175,7 @@ export class NodeWorth {
   }
 
   /** Makes known what is asked of a slot; answers where it stands. */
-  private learn(slot: number): number {
+  learn(slot: number): number {
     const { states } = this.cluster;
     const { width } = this;
     if (this.knownStamp.length < states.slots || this.known.length < states.slots * width) {
@@ -226,6 +243,7 @@ export class NodeWorth {
     const first = into + slopeAt + table.shares;
     for (let at = into + slopeAt + table.groups - 1; at >= first; at--)
       known[at]! += known[at + 1]!;
+    if (idle > 0) known[into + idleSlopeAt] = this.fitsLoss(slot, into + slopeAt, 1);
     let gapWorth = 0;
     for (let i = 0; i < count; i++) gapWorth += prices[gaps[i]!]!;
     known[into + gapWorthAt] = gapWorth;
@@ -270,13 +288,11 @@ export class NodeWorth {
   }
 
   private worth(slot: number, cpu: number, memory: number): number {
-    const { states, kinds } = this.cluster;
-    const count = states.gpus[slot]!;
-    if (count === 0) return 0;
+    const table = this.tableOf(slot);
+    if (table === undefined) return 0;
+    const count = this.cluster.states.gpus[slot]!;
     const { gaps, prices } = this;
     const idle = this.sort(count);
-    const table = this.tables[kinds.kinds[states.kind[states.base[slot]!]!]!.modelId];
-    if (table === undefined) return 0;
     const { start, columns } = table;
     let reached = 0;
     let shareWorth = 0;
@@ -306,11 +322,10 @@ export class NodeWorth {
     return sum;
   }
 
-  /** Merges the classes that differ only in what they ask of other models. */
-  private table(classes: readonly WeightedClass[], model: string, perCpu: number): ModelTable {
+  /** Merges the classes of a model that differ only in what they ask of other models. */
+  private table(classes: readonly WeightedClass[], perCpu: number): ModelTable {
     const groups = new Map<number, Map<string, WeightedClass>>();
     for (const { shape, weight } of classes) {
-      if (shape.models !== null && !shape.models.includes(model)) continue;
       const group = shape.gpuMilli * 128 + shape.gpus;
       const key = `${shape.cpuMillis}/${shape.memoryMib}`;
       const members = groups.get(group) ?? new Map<string, WeightedClass>();

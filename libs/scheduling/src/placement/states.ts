@@ -70,6 +70,9 @@ export const briefWidest = 3;
 export const briefIdle = 4;
 /** The kind of its GPUs, -1 where they differ or there are none. */
 export const briefKind = 5;
+/** The tenant on its GPUs that are free in part: `anyOwner` where none is, -1 where they differ. */
+export const briefOwner = 6;
+export const anyOwner = -2;
 
 /** The table of live states, in columns. Slots are reused once no node is in them. */
 export class StateTable {
@@ -173,6 +176,7 @@ export class StateTable {
     let idle = 0;
     let widest = 0;
     let kind = draft.gpus > 0 ? draft.kind[0]! : -1;
+    let owner = anyOwner;
     for (let i = 0; i < draft.gpus; i++) {
       const milli = draft.freeMilli[i]!;
       const gap = draft.gap[i]!;
@@ -184,6 +188,9 @@ export class StateTable {
       if (gap >= 1000) idle++;
       if (milli > widest) widest = milli;
       if (draft.kind[i] !== kind) kind = -1;
+      if (milli > 0 && milli < 1000 && draft.owner[i] !== owner) {
+        owner = owner === anyOwner ? draft.owner[i]! : -1;
+      }
     }
     const { brief } = this;
     const at = slot * briefWidth;
@@ -193,6 +200,7 @@ export class StateTable {
     brief[at + briefWidest] = widest;
     brief[at + briefIdle] = idle;
     brief[at + briefKind] = kind;
+    brief[at + briefOwner] = owner;
   }
 
   private equals(slot: number, draft: StateDraft): boolean {

@@ -15,6 +15,9 @@ export class Supply {
   private readonly kinds: GpuKinds;
   private readonly gapCount: Int32Array[] = [];
   private readonly idleCount: Int32Array[] = [];
+  /** By model: at g the thousandths in gaps of g and more; as of the last question. */
+  private readonly inGaps: Float64Array[] = [];
+  private summed = false;
 
   constructor(states: StateTable, kinds: GpuKinds) {
     this.states = states;
@@ -25,6 +28,7 @@ export class Supply {
   count(slot: number, sign: 1 | -1): void {
     const { states } = this;
     if (states.schedulable[slot] === 0) return;
+    this.summed = false;
     const base = states.base[slot]!;
     const end = base + states.gpus[slot]!;
     for (let at = base; at < end;) {
@@ -49,11 +53,11 @@ export class Supply {
   /** Free thousandths that a shape could use, looking at models and GPU shapes only. */
   usableMilli(shape: Shape): number {
     let usable = 0;
+    this.sum();
     for (let model = 0; model < this.gapCount.length; model++) {
       if (shape.models !== null && !shape.models.includes(this.kinds.models[model]!)) continue;
       if (shape.gpuMilli < 1000) {
-        const gaps = this.gapCount[model]!;
-        for (let gap = shape.gpuMilli; gap <= 1000; gap++) usable += gap * gaps[gap]!;
+        usable += this.inGaps[model]![shape.gpuMilli]!;
       } else {
         const nodes = this.idleCount[model]!;
         for (let idle = shape.gpus; idle < nodes.length; idle++) {
@@ -71,10 +75,20 @@ export class Supply {
     return sum;
   }
 
+  private sum(): void {
+    if (this.summed) return;
+    this.summed = true;
+    for (const [model, gaps] of this.gapCount.entries()) {
+      const sums = this.inGaps[model]!;
+      for (let gap = 1000; gap > 0; gap--) sums[gap] = sums[gap + 1]! + gap * gaps[gap]!;
+    }
+  }
+
   private open(model: number): void {
     while (this.gapCount.length <= model) {
       this.freeByModel.push(0);
       this.gapCount.push(new Int32Array(1001));
+      this.inGaps.push(new Float64Array(1002));
       this.idleCount.push(new Int32Array(this.states.mostGpus + 1));
     }
   }
