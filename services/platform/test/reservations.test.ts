@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { join } from "node:path";
 import { fromJson, type JsonValue } from "@bufbuild/protobuf";
 import { durationFromMs, timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
 import {
@@ -7,6 +8,7 @@ import {
   OrganizationService,
   ProjectService,
 } from "@fastgpu/contracts/fastgpu/auth/v1/auth_service_pb";
+import { ReservationChange } from "@fastgpu/contracts/fastgpu/events/v1/scheduler_events_pb";
 import { QueueService } from "@fastgpu/contracts/fastgpu/scheduler/v1/queue_service_pb";
 import {
   ReservationSchema,
@@ -15,9 +17,14 @@ import {
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/reservation_service_pb";
 import { QueueReason, TaskState, type Task } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import { TaskService } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
+import { openAuditor } from "@fastgpu/auditor/audit";
+import { payloadOf, topics } from "@fastgpu/events/topics";
+import { statement } from "@fastgpu/postgres/pool";
 import { createChannel } from "@fastgpu/rpc/channel";
 import { createClient } from "@fastgpu/rpc/client";
+import { quiet } from "@fastgpu/testkit/log";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { replayRecordings } from "../src/replay.ts";
 import { startKillable } from "./composed-child.ts";
 import {
   endOf,
@@ -71,6 +78,18 @@ const span = (startsInMs: number, lengthMs: number) => {
   const startMs = Date.now() + startsInMs;
   return { startTime: timestampFromMs(startMs), endTime: timestampFromMs(startMs + lengthMs) };
 };
+
+const selectChanges = statement<{ type: string; payload: Buffer }>(
+  "test_reservation_changes",
+  "select type, payload from scheduler.event_log where type = $1 order by seq",
+);
+
+/** What the scheduler's events tell of reservations, in order. */
+async function changesOf(p: TestPlatform): Promise<ReservationChange[]> {
+  await using auditor = openAuditor({ url: p.platform.auditorUrl, log: quiet });
+  const rows = await auditor.query(selectChanges, [topics.reservationChanged.type]);
+  return rows.map((row) => payloadOf(topics.reservationChanged, row).change);
+}
 
 /** Follows a task until it is so. */
 async function reaches(p: Clients, name: string, here: (task: Task) => boolean): Promise<Task> {
@@ -335,6 +354,19 @@ describe("a reservation by call", () => {
     await runs(p, stoppable);
     for (const each of [stoppable, lasting]) await p.tasks.cancelTask({ name: each });
   }, 120_000);
+
+  test("is an event for each change, and part of what a replay decides by", async () => {
+    const told = await changesOf(p);
+    expect(told.slice(0, 1)).toEqual([ReservationChange.CREATED]);
+    expect(told).toContain(ReservationChange.UPDATED);
+    const count = (of: ReservationChange) => told.filter((change) => change === of).length;
+    // Each test gives up what it made.
+    expect(count(ReservationChange.DELETED)).toBe(count(ReservationChange.CREATED));
+    await p.platform.stop();
+    const dataDir = join(p.directory, "data");
+    const replayed = { files: [], dataDir, fromMs: undefined, toMs: undefined };
+    expect(await replayRecordings(replayed)).toMatchObject({ mismatches: 0, segments: [{}] });
+  }, 60_000);
 });
 
 test("a reservation ahead keeps a long task of another project from starting, lets a short one go, and its owner starts at its time, through a SIGKILL", async () => {
