@@ -14,11 +14,12 @@ import {
   type WaitReason,
 } from "./plan.ts";
 import { Budget } from "./planning/budget.ts";
+import { Crew } from "./planning/crew.ts";
 import { proposeMoves } from "./planning/consolidate.ts";
 import { Expectations } from "./planning/expectations.ts";
 import { emptyFleet, type Fleet } from "./planning/fleet.ts";
 import { Ground } from "./planning/ground.ts";
-import { attemptsOf, createLine, type Line } from "./planning/line.ts";
+import { createLine, type Line } from "./planning/line.ts";
 import {
   backoff,
   CapacityReasons,
@@ -27,6 +28,7 @@ import {
   parallelismReached,
   quotaReached,
 } from "./planning/reasons.ts";
+import { Owners } from "./planning/owners.ts";
 import { PlanRoom } from "./planning/room.ts";
 import type { SchedulingPolicy } from "./scheduling-policy.ts";
 
@@ -59,9 +61,10 @@ export function createPlanner(options: {
 }): Planner {
   const { rng } = options;
   let { policy } = options;
-  const start = (learned: LearnedMix | undefined) => {
+  const owners = new Owners();
+  const start = (learned: LearnedMix | undefined): Memory => {
     const fleet = emptyFleet({ policy: policy.placement, rng, learned });
-    return { fleet, capacity: new CapacityReasons(fleet) };
+    return { fleet, crew: new Crew(fleet), capacity: new CapacityReasons(fleet), owners };
   };
   let memory = start(options.learned?.mix);
   const seen = new Set(options.learned?.seen);
@@ -87,9 +90,7 @@ export function createPlanner(options: {
       // What a plan takes is a trial: the commit decides, and the next state tells.
       const ground = new Ground(fleet);
       try {
-        const expectations = expectationsOf(state);
-        const { capacity } = memory;
-        return planOn(ground, { state, policy, capacity, expectations, now });
+        return planOn(ground, { state, policy, memory, expectations: expectationsOf(state), now });
       } finally {
         ground.undo();
       }
@@ -97,21 +98,30 @@ export function createPlanner(options: {
   };
 }
 
+/** What a planner keeps from plan to plan beside what it learned: it saves work, and decides nothing. */
+interface Memory {
+  readonly fleet: Fleet;
+  readonly crew: Crew;
+  readonly capacity: CapacityReasons;
+  readonly owners: Owners;
+}
+
 function planOn(
   ground: Ground,
   of: {
     state: PlanState;
     policy: SchedulingPolicy;
-    capacity: CapacityReasons;
+    memory: Memory;
     expectations: Expectations;
     now: number;
   },
 ): Plan {
-  const { state, policy, capacity, expectations, now } = of;
+  const { state, policy, expectations, now } = of;
+  const { crew, capacity, owners } = of.memory;
   const { fleet } = ground;
   const ready = state.tasks.filter((task) => mayStart(task, now));
-  const attempts = attemptsOf(state.nodes, fleet);
-  const line = createLine({ state, attempts, ready, policy, expectations, now });
+  const attempts = crew.sync();
+  const line = createLine({ state, attempts, ready, policy, expectations, now, owners });
   const budget = new Budget(state, { attempts, now });
   const room = new PlanRoom({ ground, budget, line, expectations, policy, now });
   const starts = new Map<TaskId, number>();

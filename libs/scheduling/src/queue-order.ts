@@ -3,7 +3,8 @@ import type { Room } from "./order/room.ts";
 import type { PlanReservation, PlanState, PlanTask } from "./plan.ts";
 import { Budget, type LimitHit } from "./planning/budget.ts";
 import { Expectations } from "./planning/expectations.ts";
-import { attemptsOf, createLine, endIfStarted } from "./planning/line.ts";
+import { attemptsOf } from "./planning/crew.ts";
+import { createLine, endIfStarted } from "./planning/line.ts";
 import { defaultSchedulingPolicy, type SchedulingPolicy } from "./scheduling-policy.ts";
 
 export type { LimitHit };

@@ -33,7 +33,7 @@ export class OrderQueue {
   private readonly history: ServiceHistory;
   /** What history knows of the jobs in the queue that have run. */
   private readonly lives = new Map<Slot, Life>();
-  private readonly groupIndex = new Map<string, number>();
+  private readonly groupIndex = new Map<number, number[]>();
   private readonly byRoot = new Map<number, number[]>();
   private readonly byAge: IntHeap;
   private waitingJobs = 0;
@@ -57,6 +57,19 @@ export class OrderQueue {
 
   /** Adds a job that waits from now on. Throws RangeError for one that is not valid. */
   add(job: NewJob, nowMs: number): Slot {
+    const slot = this.enter(job);
+    this.toWaiting(slot, nowMs);
+    return slot;
+  }
+
+  /** Adds a job that runs since `sinceMs` and does useful work from `usefulMs` on, as `add` and `start` would. */
+  addRunning(job: NewJob, sinceMs: number, usefulMs: number): Slot {
+    const slot = this.enter(job);
+    this.toRunning(slot, sinceMs, usefulMs);
+    return slot;
+  }
+
+  private enter(job: NewJob): Slot {
     const { jobs, tree } = this;
     if (!(job.gpusMilli >= 0) || !Number.isInteger(job.gpusMilli) || job.attainedGpuMs < 0) {
       throw new RangeError(`not a valid job: ${JSON.stringify(job)}`);
@@ -74,17 +87,21 @@ export class OrderQueue {
     jobs.predictedS[slot] = Math.min(2 ** 31 - 1, Math.ceil(job.predictedMs / 1000));
     jobs.tie[slot] = job.tie;
     tree.want(job.leaf, job.gpusMilli);
-    this.toWaiting(slot, nowMs);
     return slot;
   }
 
   /** A job began to hold its GPUs; it does useful work from `usefulMs` on (after the restore). */
   start(slot: Slot, nowMs: number, usefulMs: number = nowMs): void {
-    const { jobs, tree } = this;
+    const { jobs } = this;
     this.assertState(slot, [jobState.waiting, jobState.promised], "start");
     const queued = jobs.queuedAt(slot, nowMs);
     if (jobs.state[slot] === jobState.waiting) this.unlist(slot);
     jobs.queuedMs[slot] = queued;
+    this.toRunning(slot, nowMs, usefulMs);
+  }
+
+  private toRunning(slot: Slot, nowMs: number, usefulMs: number): void {
+    const { jobs, tree } = this;
     jobs.state[slot] = jobState.running;
     jobs.sinceMs[slot] = nowMs;
     jobs.usefulMs[slot] = usefulMs;
@@ -269,9 +286,14 @@ export class OrderQueue {
 
   private groupOf(job: NewJob): number {
     const { leaf, shape, priority, gpusMilli } = job;
-    const key = `${leaf} ${shape} ${priority} ${gpusMilli}`;
-    const known = this.groupIndex.get(key);
-    if (known !== undefined) return known;
+    // Few groups have the same queue and shape.
+    const key = leaf * 2 ** 26 + shape;
+    const alike = this.groupIndex.get(key);
+    for (const at of alike ?? []) {
+      const group = this.groups[at]!;
+      if (group.leaf !== leaf || group.shape !== shape) continue;
+      if (group.priority === priority && group.gpusMilli === gpusMilli) return at;
+    }
     const { jobs } = this;
     const heap = new IntHeap({
       before: (a, b) =>
@@ -282,7 +304,8 @@ export class OrderQueue {
       places: () => jobs.groupPlace,
     });
     this.groups.push({ leaf, shape, priority, gpusMilli, heap });
-    this.groupIndex.set(key, this.groups.length - 1);
+    if (alike === undefined) this.groupIndex.set(key, [this.groups.length - 1]);
+    else alike.push(this.groups.length - 1);
     const root = this.tree.rootOf(leaf);
     const siblings = this.byRoot.get(root);
     if (siblings === undefined) this.byRoot.set(root, [this.groups.length - 1]);

@@ -8,7 +8,8 @@ import type {
   PlanState,
   PlanTask,
 } from "../plan.ts";
-import { endOf, type Attempt } from "./line.ts";
+import type { Attempt } from "./crew.ts";
+import { endOf } from "./line.ts";
 import { rowsByKey, rowsOf, type Owner } from "./queues.ts";
 
 /** A limit that keeps a task waiting. */

@@ -2,7 +2,7 @@ import { emptyRequest, type Shape } from "../placement/shapes.ts";
 import type { PlanMove } from "../plan.ts";
 import type { Entry, Fleet } from "./fleet.ts";
 import type { Ground } from "./ground.ts";
-import type { Attempt } from "./line.ts";
+import type { Attempt } from "./crew.ts";
 
 /** What limits the proposals. */
 export interface ConsolidateOptions {

@@ -131,6 +131,11 @@ export class Fleet {
     return entry;
   }
 
+  /** A node by its number in the engines, if it is there. */
+  find(index: number): Entry | undefined {
+    return this.byIndex[index];
+  }
+
   /** Whether a node runs tasks of this kind. */
   runs(index: number, runtime: string): boolean {
     return this.byIndex[index]?.node.runtimes.includes(runtime) ?? false;

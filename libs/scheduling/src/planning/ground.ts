@@ -6,7 +6,7 @@ import type { Shape } from "../placement/shapes.ts";
 import type { MemberPlace, PlanTask } from "../plan.ts";
 import type { Entry, Fleet, Held, Kept } from "./fleet.ts";
 import { GpuRoom, type GpuLeft } from "./gpu-room.ts";
-import type { Attempt } from "./line.ts";
+import type { Attempt } from "./crew.ts";
 import { heldPartOf } from "./parts.ts";
 
 /** A place in the engine with what it takes. */

@@ -1,18 +1,13 @@
-import type { AttemptId, TaskId } from "@fastgpu/domain/ids";
-import { milliOfDemand, milliOfHeld, milliOfPart } from "../gpu-part.ts";
+import type { TaskId } from "@fastgpu/domain/ids";
+import { milliOfDemand } from "../gpu-part.ts";
 import type { Slot } from "../order/jobs.ts";
 import { OrderQueue } from "../order/queue.ts";
-import {
-  maxElementsPerLease,
-  type PlanLease,
-  type PlanNode,
-  type PlanState,
-  type PlanTask,
-} from "../plan.ts";
+import { maxElementsPerLease, type PlanState, type PlanTask } from "../plan.ts";
 import type { SchedulingPolicy } from "../scheduling-policy.ts";
+import type { Attempt } from "./crew.ts";
 import type { Expectations, Expected } from "./expectations.ts";
-import type { Entry, Fleet, Held } from "./fleet.ts";
-import { coresOnly, createQueueTree, createUnit, type Owner, type Unit } from "./queues.ts";
+import { Owners, Party } from "./owners.ts";
+import { createUnit, type Unit } from "./queues.ts";
 import { usageTerms } from "./usage.ts";
 
 /** A waiting task, or one lease of an array, as a job of the order. */
@@ -30,20 +25,6 @@ export interface Job {
   readonly gpuMilli: number;
   /** What it counts in the measure of shares. */
   readonly milli: number;
-}
-
-/** A running attempt with all its members. */
-export interface Attempt {
-  readonly id: AttemptId;
-  /** That of its lowest rank. */
-  lease: PlanLease;
-  readonly members: { readonly entry: Entry; readonly held: Held }[];
-  /** Thousandths of GPUs by model; those that a worker no longer lists count for "". */
-  readonly counts: Map<string, number>;
-  gpuMilli: number;
-  cpuMillis: number;
-  /** False where the engine does not have all that it holds: it can not be given back on a draft. */
-  known: boolean;
 }
 
 /** Everybody who waits and runs, as the order sees it in one plan. */
@@ -78,29 +59,27 @@ export function createLine(of: {
   policy: SchedulingPolicy;
   expectations: Expectations;
   now: number;
+  /** Kept from plan to plan; default: none is known yet. */
+  owners?: Owners | undefined;
 }): Line {
   const { state, attempts, ready, policy, expectations, now } = of;
+  const owners = of.owners ?? new Owners();
   const unit = createUnit(state.nodes);
-  const held = attempts.map((attempt) => ({
-    owner: attempt.lease,
-    gpus: attempt.gpuMilli,
-    milli: unit.milliOf(attempt.gpuMilli, attempt.cpuMillis),
-  }));
   const milliOf = ({ demand, replicas }: Pick<PlanTask, "demand" | "replicas">): number =>
     unit.milliOf(milliOfDemand(demand) * replicas, demand.cpuMillis * replicas);
-  const wanted = state.tasks.map((task) => ({
-    owner: task,
-    gpus: task.demand.gpuCount,
-    milli: milliOf(task) * leasesWanted(task),
-  }));
   const behind = (state.behind ?? []).flatMap((owner) => [
     { owner, gpus: owner.gpus, milli: Math.round(owner.gpus * 1000) },
     { owner, gpus: 0, milli: unit.milliOf(0, owner.cpuMillis) },
   ]);
-  const everybody = [...held, ...wanted, ...behind];
-  const owners = everybody.map((each): Owner => each.owner);
-  const spare = coresOnly(state, everybody);
-  const tree = createQueueTree(owners, { queues: state.queues, spare });
+  const party = new Party(owners);
+  for (const { lease, gpuMilli, cpuMillis } of attempts) {
+    party.add(lease, gpuMilli > 0 ? 0 : unit.milliOf(gpuMilli, cpuMillis));
+  }
+  for (const task of state.tasks) {
+    party.add(task, task.demand.gpuCount > 0 ? 0 : milliOf(task) * leasesWanted(task));
+  }
+  for (const { owner, gpus, milli } of behind) party.add(owner, gpus > 0 ? 0 : milli);
+  const tree = party.tree(state.queues);
   const queue = new OrderQueue(policy.order, tree.nodes);
   const line = {
     queue,
@@ -116,56 +95,18 @@ export function createLine(of: {
     const job = { task, kind: kinds.of(task, expected), milli: milliOf(task), expected };
     addJobs(line, job, { leaf: tree.leafOf(task), unit, now });
   }
-  const stoppable: Attempt[] = [];
-  for (const [at, attempt] of attempts.entries()) {
-    if (policy.preemption.enabled && mayBeStopped(attempt)) stoppable.push(attempt);
-    else {
-      const leaf = tree.leafOf(attempt.lease);
-      queue.tree.allocate(leaf, held[at]!.milli);
-      queue.tree.want(leaf, held[at]!.milli);
-    }
-  }
-  for (const attempt of stoppable.sort((a, b) => (a.id < b.id ? -1 : 1))) {
+  for (const attempt of attempts) {
+    const leaf = tree.leafOf(attempt.lease);
     const milli = unit.milliOf(attempt.gpuMilli, attempt.cpuMillis);
-    const slot = addRunner(queue, attempt, {
-      leaf: tree.leafOf(attempt.lease),
-      milli,
-      now,
-      policy,
-    });
-    line.runners.set(slot, attempt);
+    if (policy.preemption.enabled && mayBeStopped(attempt)) {
+      line.runners.set(addRunner(queue, attempt, { leaf, milli, now, policy }), attempt);
+      continue;
+    }
+    queue.tree.allocate(leaf, milli);
+    queue.tree.want(leaf, milli);
   }
   const leafMd = usageTerms(queue.tree, tree, { usage: state.usage, policy });
   return { ...line, attempts, unit, leafMd };
-}
-
-/** The attempts on these nodes, members together; without a fleet only as far as queues count them. */
-export function attemptsOf(nodes: readonly PlanNode[], fleet?: Fleet): Attempt[] {
-  const byId = new Map<AttemptId, Attempt>();
-  for (const node of nodes) {
-    const entry = fleet?.entries.get(node.id);
-    for (const [at, lease] of node.running.entries()) {
-      let attempt = byId.get(lease.attempt);
-      if (attempt === undefined) {
-        const { attempt: id } = lease;
-        const none = { members: [], counts: new Map(), gpuMilli: 0, cpuMillis: 0 };
-        attempt = { id, lease, known: true, ...none };
-        byId.set(id, attempt);
-      }
-      if (lease.member < attempt.lease.member) attempt.lease = lease;
-      const milli = milliOfPart(lease.part);
-      attempt.gpuMilli += milliOfHeld(lease);
-      attempt.cpuMillis += lease.cpuMillis;
-      const held = entry?.held?.[at];
-      if (entry === undefined || held === undefined) attempt.known = false;
-      else attempt.members.push({ entry, held });
-      for (const id of lease.gpus) {
-        const model = node.gpus.find((gpu) => gpu.id === id)?.model ?? "";
-        attempt.counts.set(model, (attempt.counts.get(model) ?? 0) + milli);
-      }
-    }
-  }
-  return [...byId.values()];
 }
 
 /** Preemption is for GPUs: what holds none is never a victim (nor does it count what it has attained). */
@@ -183,7 +124,7 @@ function addRunner(
   of: { leaf: number; milli: number; now: number; policy: SchedulingPolicy },
 ): Slot {
   const { leaf, milli, now, policy } = of;
-  const slot = queue.add(
+  const slot = queue.addRunning(
     {
       leaf,
       // No waiting job is of its group.
@@ -198,9 +139,8 @@ function addRunner(
       preemptions: lease.preemptions,
     },
     lease.heldSinceMs,
+    lease.runningSinceMs ?? now,
   );
-  const usefulMs = lease.runningSinceMs ?? now;
-  queue.start(slot, lease.heldSinceMs, usefulMs);
   if (lease.savedMs !== undefined) queue.saved(slot, lease.savedMs);
   // Who has queued so long before this start is in the aged lane.
   const ranMs = (1000 * lease.attainedGpuMs) / Math.max(1, gpuMilli);
@@ -265,25 +205,31 @@ function addJobs(
 const runtimeClass = (ms: number): number =>
   Number.isFinite(ms) ? Math.ceil(Math.log2(Math.max(1, ms))) : -1;
 
-/** Demands in words: most tasks are in line for many plans. */
-const demandKeys = new WeakMap<PlanTask["demand"], string>();
-
 /** Numbers tasks by their needs: where one finds no place, none of the same number does. */
 class Kinds {
   private readonly byKey = new Map<string, number>();
 
   of(task: PlanTask, { p90Ms }: Expected): number {
-    const { demand, replicas, topology, excludedGpus } = task;
-    let key = demandKeys.get(demand);
-    if (key === undefined) demandKeys.set(demand, (key = JSON.stringify(Object.values(demand))));
-    key += `${replicas} ${topology.within} ${topology.spreadOver} ${runtimeClass(task.maxRuntimeMs)}`;
-    // Who may share a GPU with whom depends on the organisation.
-    if (demand.part?.kind === "share") key += ` ${task.org}`;
+    let key = needs.get(task);
+    if (key === undefined) needs.set(task, (key = needsOf(task)));
     if (p90Ms < task.maxRuntimeMs) key += ` ${runtimeClass(p90Ms)}`;
-    if (excludedGpus.length > 0) key += excludedGpus.join();
     const known = this.byKey.get(key);
     if (known !== undefined) return known;
     this.byKey.set(key, this.byKey.size);
     return this.byKey.size - 1;
   }
+}
+
+/** What tasks need in words: most of them are in line for many plans. */
+const needs = new WeakMap<PlanTask, string>();
+const demands = new WeakMap<PlanTask["demand"], string>();
+
+function needsOf(task: PlanTask): string {
+  const { demand, replicas, topology, maxRuntimeMs, excludedGpus } = task;
+  let key = demands.get(demand);
+  if (key === undefined) demands.set(demand, (key = JSON.stringify(Object.values(demand))));
+  key += `${replicas} ${topology.within} ${topology.spreadOver} ${runtimeClass(maxRuntimeMs)}`;
+  // Who may share a GPU with whom depends on the organisation.
+  if (demand.part?.kind === "share") key += ` ${task.org}`;
+  return excludedGpus.length > 0 ? key + excludedGpus.join() : key;
 }

@@ -1,6 +1,6 @@
 import type { OrgId, ProjectId } from "@fastgpu/domain/ids";
 import type { ShareNode } from "../order/shares.ts";
-import type { PlanNode, PlanQueue, PlanState } from "../plan.ts";
+import type { PlanNode, PlanQueue } from "../plan.ts";
 
 /** Whose a task or lease is. */
 export interface Owner {
@@ -123,11 +123,11 @@ function shareNode(parent: number, row: PlanQueue | undefined, spareMilli: numbe
 
 /** What each queue runs and wants without GPUs: limits are of GPUs, so the tree's limits leave room for it. */
 export function coresOnly(
-  state: PlanState,
+  queues: readonly PlanQueue[],
   wanted: Iterable<{ readonly owner: Owner; readonly gpus: number; readonly milli: number }>,
 ): Spare {
   const sums = new Map<string, number>();
-  if (state.queues.every((row) => row.limitGpus === undefined)) return sums;
+  if (queues.every((row) => row.limitGpus === undefined)) return sums;
   for (const { owner, gpus, milli } of wanted) {
     if (gpus > 0) continue;
     for (const key of [owner.org, owner.project, userKey(owner.project, owner.user)]) {

@@ -8,7 +8,8 @@ import type { Expectations } from "./expectations.ts";
 import type { Ground, Taken } from "./ground.ts";
 import { Heads, type Ender } from "./heads.ts";
 import { Stoppable } from "./stoppable.ts";
-import { endOf, type Attempt, type Job, type Line } from "./line.ts";
+import type { Attempt } from "./crew.ts";
+import { endOf, type Job, type Line } from "./line.ts";
 
 /** Where a job goes in this plan. */
 export interface Placed {
