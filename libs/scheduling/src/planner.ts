@@ -283,9 +283,16 @@ function explainWaiting(
       reasons.set(task.id, task.notBeforeMs > now ? backoff : parallelismReached);
       continue;
     }
-    const placed = slots.flatMap((slot) => room.placed.get(slot) ?? []);
-    if (placed.some(({ there }) => there)) continue;
-    if (placed.length > 0 || fleet.clearing.has(task.id)) {
+    let kept = fleet.clearing.has(task.id);
+    let starts = false;
+    for (const slot of slots) {
+      const placed = room.placed.get(slot);
+      if (placed === undefined) continue;
+      kept = true;
+      starts ||= placed.there;
+    }
+    if (starts) continue;
+    if (kept) {
       reasons.set(task.id, makingRoom);
       continue;
     }

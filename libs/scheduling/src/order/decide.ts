@@ -164,14 +164,23 @@ class Walk {
     const { queue } = this;
     const { jobs, groups, policy } = queue;
     const scores = new Float64Array(groups.length);
+    // Of the first job of each group.
+    const submits = new Float64Array(groups.length);
+    const ties = new Float64Array(groups.length);
     const places = new Int32Array(groups.length);
     const heap = new IntHeap({
-      before: (a, b) => scores[a]! < scores[b]! || (scores[a] === scores[b] && this.earlier(a, b)),
+      before: (a, b) =>
+        scores[a]! < scores[b]! ||
+        (scores[a] === scores[b] &&
+          (submits[a]! < submits[b]! || (submits[a] === submits[b] && ties[a]! < ties[b]!))),
       places: () => places,
     });
     const tiers = new Tiers(groups, this.priorityWithinQueue);
     const enter = (at: number): void => {
+      const first = groups[at]!.heap.peek();
       scores[at] = this.groupScore(at);
+      submits[at] = jobs.submitMs[first]!;
+      ties[at] = jobs.tie[first]!;
       heap.push(at);
     };
     const done = (at: number): void => tiers.done(at).forEach(enter);
@@ -422,13 +431,5 @@ class Walk {
         heap.push(at);
       }
     }
-  }
-
-  private earlier(a: number, b: number): boolean {
-    const { jobs, groups } = this.queue;
-    const first = groups[a]!.heap.peek();
-    const second = groups[b]!.heap.peek();
-    const gap = jobs.submitMs[first]! - jobs.submitMs[second]!;
-    return gap < 0 || (gap === 0 && jobs.tie[first]! < jobs.tie[second]!);
   }
 }

@@ -1,4 +1,4 @@
-import type { GpuId } from "@fastgpu/domain/ids";
+import type { GpuId, ProjectId } from "@fastgpu/domain/ids";
 import { milliOfDemand, milliOfPart } from "../gpu-part.ts";
 import type {
   PlanLease,
@@ -65,7 +65,7 @@ export class Budget {
   readonly dueNow: boolean;
   /** Whether anything is guaranteed by model, or reserved for now. */
   readonly guards: boolean;
-  private readonly rowsByOwner = new Map<Owner, readonly PlanQueue[]>();
+  private readonly rowsByOwner = new Map<ProjectId, Map<string, readonly PlanQueue[]>>();
 
   constructor(state: PlanState, of: { attempts: readonly Attempt[]; now: number }) {
     const { now } = of;
@@ -130,6 +130,7 @@ export class Budget {
     const preferences =
       demand.gpuModels.length > 1 ? demand.gpuModels.map((model) => [model]) : [demand.gpuModels];
     if (!this.rules || demand.gpuCount === 0) return preferences;
+    if (this.promised.length === 0 && this.rowsOf(task).length === 0) return preferences;
     const milli = milliOfTask(task);
     if (this.fullRow(task, milli) !== undefined) return [];
     const open = (model: string): boolean =>
@@ -217,8 +218,11 @@ export class Budget {
   }
 
   private rowsOf(owner: Owner): readonly PlanQueue[] {
-    let rows = this.rowsByOwner.get(owner);
-    if (rows === undefined) this.rowsByOwner.set(owner, (rows = rowsOf(this.rows, owner)));
+    if (this.rows.size === 0) return noRows;
+    let users = this.rowsByOwner.get(owner.project);
+    if (users === undefined) this.rowsByOwner.set(owner.project, (users = new Map()));
+    let rows = users.get(owner.user);
+    if (rows === undefined) users.set(owner.user, (rows = rowsOf(this.rows, owner)));
     return rows;
   }
 
@@ -331,6 +335,8 @@ const milliOf = (limitGpus: number | undefined): number =>
 /** Thousandths of one GPU that leases hold. */
 const partsOf = (leases: readonly PlanLease[]): number =>
   leases.reduce((sum, lease) => sum + milliOfPart(lease.part), 0);
+
+const noRows: readonly PlanQueue[] = [];
 
 const matters = (row: PlanQueue): boolean =>
   row.limitGpus !== undefined || Object.keys(row.models).length > 0;

@@ -32,6 +32,11 @@ interface Head {
   readonly basis: Basis;
   readonly startMs: number;
   readonly stands: readonly Stand[];
+  /** What stands for it in the draft. */
+  readonly ghosts: Taken[];
+  hidden: boolean;
+  /** Something has changed on its nodes since: its ghosts have to be made anew. */
+  stale: boolean;
 }
 
 /** When a job ends if it starts now. */
@@ -69,10 +74,6 @@ export class Heads {
   private readonly holdingsOn: (index: number) => readonly Holding<Ender>[];
   private readonly now: number;
   private readonly backfill: SchedulingPolicy["backfill"];
-  /** What stands for the heads in the draft. */
-  private ghosts: Taken[] = [];
-  /** The job's ends that the ghosts hold for; undefined: they have to be made anew. */
-  private hiddenFor: Ends | undefined;
 
   constructor(
     ground: Ground,
@@ -158,7 +159,8 @@ export class Heads {
       const stands = [...found.members].map(([index, members]) =>
         this.stand({ index, members, models: list, task: job.task, startMs, basis }),
       );
-      best = { head: { task: job.task, models, basis, startMs, stands }, sure };
+      const places = { ghosts: [], hidden: false, stale: false };
+      best = { head: { task: job.task, models, basis, startMs, stands, ...places }, sure };
     }
     return best;
   }
@@ -173,15 +175,15 @@ export class Heads {
   }
 
   /** Makes the heads' places invisible to a job with these ends, and only those of heads that it might delay. */
-  hide({ endMs, likelyEndMs }: Ends): void {
-    const { hiddenFor } = this;
-    if (this.heads.length === 0) return;
-    if (hiddenFor?.endMs === endMs && hiddenFor.likelyEndMs === likelyEndMs) return;
-    this.clear();
-    this.hiddenFor = { endMs, likelyEndMs };
+  hide(ends: Ends): void {
     for (const head of this.heads) {
-      if (!mayDelay(this.hiddenFor, head)) continue;
+      const hidden = mayDelay(ends, head);
+      if (hidden === head.hidden && !(hidden && head.stale)) continue;
+      this.show(head);
+      if (!hidden) continue;
       for (const stand of head.stands) this.hold(head, stand, this.holdingsOn(stand.index));
+      head.hidden = true;
+      head.stale = false;
     }
   }
 
@@ -189,15 +191,20 @@ export class Heads {
   changed(indexes: Iterable<number>): void {
     if (this.heads.length === 0) return;
     for (const index of indexes) {
-      if (this.isOn(index)) this.hiddenFor = undefined;
+      const head = this.headOn.get(index);
+      if (head !== undefined) head.stale = true;
     }
   }
 
   /** Takes the heads' places out of the draft. */
   clear(): void {
-    for (const ghost of this.ghosts) this.ground.give(ghost);
-    this.ghosts = [];
-    this.hiddenFor = undefined;
+    for (const head of this.heads) if (head.hidden) this.show(head);
+  }
+
+  private show(head: Head): void {
+    for (const ghost of head.ghosts) this.ground.give(ghost);
+    head.ghosts.length = 0;
+    head.hidden = false;
   }
 
   /** Whether a head that a job with these ends might delay is to start on a node; without ends: any head. */
@@ -288,7 +295,7 @@ export class Heads {
     for (const at of stand.gpus) {
       // Of a GPU that is shared, whatever is left of it.
       const ghost = ground.fill(index, at);
-      if (ghost !== undefined) this.ghosts.push(ghost);
+      if (ghost !== undefined) head.ghosts.push(ghost);
     }
     const { demand } = head.task;
     const left = ground.freeHost(index);
@@ -310,11 +317,8 @@ export class Heads {
       memoryMib: within(need.memoryMib, left.memoryMib),
       diskMib: within(need.diskMib, left.diskMib),
     });
-    this.take({ shape, place: { node: index, gpus: [] } });
-  }
-
-  private take(ghost: Taken): void {
-    if (this.ground.take(ghost)) this.ghosts.push(ghost);
+    const ghost = { shape, place: { node: index, gpus: [] } };
+    if (ground.take(ghost)) head.ghosts.push(ghost);
   }
 }
 

@@ -26,6 +26,18 @@ interface Wish {
   readonly nodes?: ReadonlySet<number>;
 }
 
+/** Lists of models, best first. */
+type Lists = readonly (readonly string[])[];
+
+const isSame = (a: Lists, b: Lists): boolean =>
+  a.length === b.length &&
+  a.every((list, at) => {
+    const other = b[at]!;
+    return (
+      list === other || (list.length === other.length && list.every((each, n) => each === other[n]))
+    );
+  });
+
 /** Searches for victims in one plan, at most: each looks at every node … */
 const maxSearches = 64;
 /** … and together at no more nodes than this, but for the first few. */
@@ -46,8 +58,8 @@ export class PlanRoom implements Room {
   private readonly stopping: readonly Attempt[];
   /** Attempts that end in this plan's draft. */
   private readonly ended = new Set<Attempt>();
-  /** Kinds that found no room since something was last given back. */
-  private readonly full = new Set<string>();
+  /** Kinds that found no room since something was last given back, with the models that they might use. */
+  private readonly full = new Map<number, Lists[]>();
   /** What runs by node; worked out when first needed. */
   private running: Map<number, Holding<Ender & { readonly attempt: Attempt }>[]> | undefined;
   /** Who might be stopped by node; worked out when first needed. */
@@ -88,17 +100,19 @@ export class PlanRoom implements Room {
     const job = this.line.jobs.get(slot)!;
     const preferences = this.budget.allowed(job.task, job.endMs);
     if (preferences.length === 0) return false;
-    this.heads.hide(job);
     const nodes = this.ground.fleet.nodesFor.get(job.task.id);
     if (nodes !== undefined) {
+      this.heads.hide(job);
       // Where GPUs are freed for it a plain task goes, and stays until they are free.
       if (job.task.replicas === 1 && this.tryPlace(slot, { job, preferences, nodes })) return true;
       return this.tryPlace(slot, { job, preferences });
     }
-    const key = `${job.kind} ${JSON.stringify(preferences)}`;
-    if (this.full.has(key)) return false;
+    const full = this.full.get(job.kind);
+    if (full?.some((lists) => isSame(lists, preferences))) return false;
+    this.heads.hide(job);
     if (this.tryPlace(slot, { job, preferences })) return true;
-    this.full.add(key);
+    if (full === undefined) this.full.set(job.kind, [preferences]);
+    else full.push(preferences);
     return false;
   }
 
