@@ -221,7 +221,7 @@ test("what a task may cost bounds all its attempts together, held or charged, wh
   expect(await createHolds(billing, 1n, [first, second, third])).toMatchObject([
     { kind: "open", fundedMs: 1_800_000 },
     { kind: "open", fundedMs: 3_600_000 },
-    { kind: "max_cost_reached" },
+    { kind: "max_cost_reached", leftNanos: 0n, final: false },
   ]);
   // Another task of the same tenant is not touched by it.
   const other = aHoldFor({ ...customer, task: (await aCustomer(billing)).task });
@@ -233,5 +233,11 @@ test("what a task may cost bounds all its attempts together, held or charged, wh
   await voidHolds(billing, 1n, [second.attempt]);
   expect(await extend(1)).toMatchObject([{ kind: "open", fundedMs: 5_400_000 }]);
   expect(await extend(2)).toEqual([{ kind: "budget_exhausted", fundedMs: 5_400_000 }]);
+  // Once none of its holds is open, what is missing will never be there.
+  await voidHolds(billing, 1n, [first.attempt]);
+  const tooLittle = { maxCostNanos: 1n };
+  expect(await createHolds(billing, 1n, [aHoldFor(customer, tooLittle)])).toMatchObject([
+    { kind: "max_cost_reached", leftNanos: 1n, final: true },
+  ]);
   await audit(billing.db.core);
 });

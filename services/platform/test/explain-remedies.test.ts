@@ -5,6 +5,7 @@ import type { ExplainTaskResponse } from "@fastgpu/contracts/fastgpu/scheduler/v
 import { ApiKeyService, ProjectService } from "@fastgpu/contracts/fastgpu/auth/v1/auth_service_pb";
 import { QueueService } from "@fastgpu/contracts/fastgpu/scheduler/v1/queue_service_pb";
 import {
+  ExitClass,
   QueueReason,
   SimulatedPolicy,
   TaskState,
@@ -149,6 +150,32 @@ test("a task without money is told how much is missing, and starts once exactly 
   await apply(poor, told, /^fastgpu billing credit /);
   expect((await endOf(poor, name)).state).toBe(TaskState.SUCCEEDED);
 }, 120_000);
+
+test("a task whose max_cost does not cover its first lease is told what would, ends with class BUDGET once there is room, and starts with that", async () => {
+  const holder = await run(p, script("sleep 600", { gpus: 2 }));
+  await runs(p, holder);
+  const bound = { currency: "USD", nanos: 1_000n };
+  const task = withSpec(script("true", { gpus: 1 }), { maxCost: bound });
+  const quote = await p.tasks.quoteTask({ parent: p.parent, task });
+  const [more] = quote.remedies;
+  expect(quote.conditions[0]).toMatchObject({ reason: QueueReason.BUDGET_EXHAUSTED });
+  expect(more?.changes).toMatchObject([{ fieldPath: "spec.max_cost.nanos" }]);
+  const name = await run(p, task);
+  await waitsFor(p, name, QueueReason.NO_CAPACITY);
+  const told = await p.tasks.explainTask({ name });
+  expect(told.conditions[0]?.description).toContain("max_cost of 0.000001 USD does not cover");
+  const command = told.remedies.find((each) => each.command.includes("max_cost"))?.command ?? "";
+  expect(command).toMatch(/^fastgpu task rerun task-\w+ --set spec\.max_cost\.nanos=\d+$/);
+
+  await p.tasks.cancelTask({ name: holder });
+  const end = await endOf(p, name);
+  expect(end).toMatchObject({ state: TaskState.FAILED, exitClass: ExitClass.BUDGET });
+  expect(end.statusMessage).toMatch(
+    /^of its max_cost of 0\.000001 USD there are 0\.000001 USD left, .* submit it again with at least /,
+  );
+  const mended = rerunOf(await type(p, command));
+  expect((await endOf(p, mended)).state).toBe(TaskState.SUCCEEDED);
+});
 
 test("the answer reads as facts, what stands in the way, and numbered remedies with their commands", async () => {
   const holder = await run(p, script("sleep 600", { gpus: 2 }));

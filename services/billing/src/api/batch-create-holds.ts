@@ -67,7 +67,15 @@ export function outcomeMessage(
     case "closed":
       return { attempt, status: HoldStatus.CLOSED };
     case "max_cost_reached":
-      return { attempt, status: HoldStatus.MAX_COST_REACHED };
+      return {
+        attempt,
+        status: HoldStatus.MAX_COST_REACHED,
+        maxCostShortfall: {
+          neededNanos: outcome.neededNanos,
+          leftNanos: outcome.leftNanos,
+          final: outcome.final,
+        },
+      };
     case "no_price":
       return { attempt, status: HoldStatus.NO_PRICE };
     case undefined:

@@ -1,5 +1,6 @@
 import type { AttemptId, OrgId, ProjectId, TaskId } from "@fastgpu/domain/ids";
 import { availableNanos } from "@fastgpu/ledger/account";
+import { coverNanos } from "@fastgpu/ledger/cover";
 import { createHold } from "@fastgpu/ledger/hold";
 import { transaction } from "@fastgpu/postgres/transaction";
 import type { Billing } from "../billing.ts";
@@ -8,7 +9,7 @@ import { currency, lockAccounts, platformAccounts } from "../store/accounts.ts";
 import type { OrgAccount } from "../store/accounts.ts";
 import { checkLeaderEpoch, raiseLeaderEpoch } from "../store/fence.ts";
 import { committedNanos, lockHolds, voidedBefore, writeHolds } from "../store/holds.ts";
-import type { HoldRow, PinnedItem } from "../store/holds.ts";
+import type { Committed, HoldRow, PinnedItem } from "../store/holds.ts";
 import { record } from "../store/transfers.ts";
 import type { Entry } from "../store/transfers.ts";
 import { transferIds } from "../transfer-ids.ts";
@@ -33,7 +34,14 @@ export type HoldOutcome =
   | { readonly kind: "budget_exhausted"; readonly fundedMs: number }
   | { readonly kind: "closed" }
   | { readonly kind: "no_price" }
-  | { readonly kind: "max_cost_reached" };
+  | {
+      /** What the task may cost leaves less than the least hold needs. */
+      readonly kind: "max_cost_reached";
+      readonly neededNanos: bigint;
+      readonly leftNanos: bigint;
+      /** Nothing of what it has used will come back. */
+      readonly final: boolean;
+    };
 
 /** How old the price book in memory may be when an attempt pins its price. */
 export const PRICE_AGE_MS = 5_000;
@@ -81,7 +89,7 @@ interface CreateState {
   readonly existing: ReadonlyMap<AttemptId, HoldRow>;
   readonly voided: ReadonlySet<AttemptId>;
   /** Of tasks with a most that they may cost: what is spent or held of it. */
-  readonly committed: ReadonlyMap<TaskId, bigint>;
+  readonly committed: ReadonlyMap<TaskId, Committed>;
   readonly leaderEpoch: bigint;
   readonly nowMs: number;
 }
@@ -113,7 +121,7 @@ function planCreates(requests: readonly HoldRequest[], state: CreateState): Crea
     if (account === undefined) return { kind: "budget_exhausted", fundedMs: 0 };
     const available = left.get(request.org) ?? 0n;
     const { maxCostNanos } = request;
-    const used = committed.get(request.task) ?? 0n;
+    const { nanos: used, open } = committed.get(request.task) ?? { nanos: 0n, open: false };
     const allowed = maxCostNanos === undefined ? available : maxCostNanos - used;
     const step = createHold({
       debit: account.id,
@@ -125,9 +133,10 @@ function planCreates(requests: readonly HoldRequest[], state: CreateState): Crea
       nextId,
     });
     if (step === "budget_exhausted") {
-      return allowed < available
-        ? { kind: "max_cost_reached" }
-        : { kind: "budget_exhausted", fundedMs: 0 };
+      if (allowed >= available) return { kind: "budget_exhausted", fundedMs: 0 };
+      const neededNanos = coverNanos(pricedItems(state.prices, items), request.minCoverMs);
+      const leftNanos = allowed > 0n ? allowed : 0n;
+      return { kind: "max_cost_reached", neededNanos, leftNanos, final: !open };
     }
     const { attempt, task, org, project } = request;
     const { status, fundedMs, heldNanos, chargedNanos, extension, pendingId } = step.hold;
@@ -136,7 +145,7 @@ function planCreates(requests: readonly HoldRequest[], state: CreateState): Crea
       leaderEpoch: state.leaderEpoch,
       ...{ status, fundedMs, heldNanos, chargedNanos, extension, pendingId, maxCostNanos },
     };
-    committed.set(task, used + heldNanos);
+    committed.set(task, { nanos: used + heldNanos, open: true });
     made.set(attempt, row);
     left.set(org, available - step.hold.heldNanos);
     entries.push(...entriesOf(row, step.transfers));

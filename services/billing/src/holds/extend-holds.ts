@@ -56,7 +56,7 @@ export async function extendHolds(
       const available = left.get(row.org) ?? 0n;
       const before = toHold(row, pricedItems(billing.prices, row.items));
       const { n, coverMs } = request;
-      const used = committed.get(row.task) ?? 0n;
+      const used = committed.get(row.task)?.nanos ?? 0n;
       const allowed = row.maxCostNanos === undefined ? available : row.maxCostNanos - used;
       const availableNanos = allowed < available ? allowed : available;
       const step = extendHold(before, { n, coverMs, availableNanos, nextId });
@@ -65,7 +65,7 @@ export async function extendHolds(
       const next = withHold(row, step.hold);
       if (step.hold !== before) changed.set(row.attempt, next);
       const moreNanos = step.hold.heldNanos - row.heldNanos;
-      committed.set(row.task, used + moreNanos);
+      committed.set(row.task, { nanos: used + moreNanos, open: true });
       left.set(row.org, available - moreNanos);
       entries.push(...entriesOf(row, step.transfers));
       return outcomeOf(next);

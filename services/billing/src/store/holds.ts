@@ -149,9 +149,18 @@ export async function writeCharges(tx: Tx, rows: readonly HoldRow[], nowMs: numb
   ]);
 }
 
-const spent = statement<{ task_id: string; nanos: bigint }>(
+/** What a task has used of what it may cost. */
+export interface Committed {
+  /** Charged by holds that are closed, and held by those that are open. */
+  readonly nanos: bigint;
+  /** Whether one is open: part of it may come back. */
+  readonly open: boolean;
+}
+
+const spent = statement<{ task_id: string; nanos: bigint; open: boolean }>(
   "spent_by_task",
-  `SELECT task_id, sum(CASE WHEN status = 'open' THEN held ELSE charged END)::bigint AS nanos
+  `SELECT task_id, sum(CASE WHEN status = 'open' THEN held ELSE charged END)::bigint AS nanos,
+     bool_or(status = 'open') AS open
    FROM holds WHERE task_id = ANY ($1::uuid[]) GROUP BY task_id`,
 );
 
@@ -159,11 +168,13 @@ const spent = statement<{ task_id: string; nanos: bigint }>(
 export async function committedNanos(
   tx: Tx,
   tasks: Iterable<TaskId>,
-): Promise<Map<TaskId, bigint>> {
+): Promise<Map<TaskId, Committed>> {
   const ids = [...new Set(tasks)];
   if (ids.length === 0) return new Map();
   const rows = await tx.query(spent, [plainArray(ids.map(idToUuid))]);
-  return new Map(rows.map((row) => [uuidToId("task", row.task_id), row.nanos]));
+  return new Map(
+    rows.map(({ task_id: task, nanos, open }) => [uuidToId("task", task), { nanos, open }]),
+  );
 }
 
 const open = statement<{ attempt_id: string }>(

@@ -16,14 +16,17 @@ import {
   shortfallToWire,
   standingToWire,
   startToWire,
+  type MaxCostTooSmall,
+  type Shortfall,
 } from "../explain/explanation-to-wire.ts";
-import { readFunds, shortfallOf, type Funds } from "../explain/funds.ts";
+import { maxCostTooSmall, readFunds, shortfallOf, type Funds } from "../explain/funds.ts";
 import { askerOf, planTaskOf } from "../explain/look.ts";
 import { otherProjects } from "../explain/other-projects.ts";
 import type { Told } from "../explain/question.ts";
 import { remediesToWire } from "../explain/remedies-to-wire.ts";
 import type { Scheduler } from "../scheduler.ts";
 import { readUnmet, type UnmetParent } from "../store/dependencies.ts";
+import { readMaxCosts } from "../store/max-costs.ts";
 import type { StoredTask } from "../store/tasks.ts";
 import { taskOf, tenantOf } from "./names.ts";
 import { inTenant, readTaskOf } from "./read-task.ts";
@@ -50,15 +53,19 @@ export async function explainTask(
   const nowMs = s.clock.nowMs();
   const projects = await otherProjects(s, { context, spec: task.spec, ...tenant });
   const question = { kind: "explain", task: toPlanTask(task), projects, nowMs } as const;
-  const [unmet, looked, funds] = await Promise.all([
-    inTenant(s, tenant, (tx) => readUnmet(tx, task.id)),
+  const [[unmet, bounds], looked, funds] = await Promise.all([
+    inTenant(
+      s,
+      tenant,
+      async (tx) => [await readUnmet(tx, task.id), await readMaxCosts(tx, [task.id])] as const,
+    ),
     desk.ask(question, askerOf(context, task.org)),
     task.demand.gpuCount === 0 ? undefined : fundsIfKnown(s, task.org, context),
   ]);
   return {
     ...answer,
     ...(task.queueReason === undefined ? {} : { queueReason: queueReasonToWire(task.queueReason) }),
-    ...fieldsOf(s, { task, unmet, looked, funds, nowMs }),
+    ...fieldsOf(s, { task, unmet, maxCostNanos: bounds.get(task.id), looked, funds, nowMs }),
   };
 }
 
@@ -79,6 +86,7 @@ function fieldsOf(
   of: {
     task: StoredTask;
     unmet: readonly UnmetParent[];
+    maxCostNanos: bigint | undefined;
     looked: Told;
     funds: Funds | undefined;
     nowMs: number;
@@ -90,9 +98,13 @@ function fieldsOf(
   const shortfall = funds && shortfallOf(s, { gpus, stopGraceMs, funds });
   const draft = task.state === "DRAFT";
   const tried = task.attemptCount > 0;
-  const around = { draft, tried, unmet: unmet.length, shortfall, nowMs };
+  // What earlier attempts have left of it only billing knows: it is told when the next lease is refused.
+  const maxCostNanos = tried ? undefined : of.maxCostNanos;
+  const tooSmall =
+    funds && maxCostTooSmall(s, { gpus, stopGraceMs, maxCostNanos, prices: funds.prices });
+  const around = { draft, tried, unmet: unmet.length, shortfall, tooSmall, nowMs };
   const conditions = conditionsOf(told, inLine, around);
-  const condition = conditionOf(task, unmet.length, shortfall !== undefined);
+  const condition = conditionOf(task, unmet.length, { shortfall, tooSmall });
   const queued = !draft && unmet.length === 0;
   return {
     summary: summaryOf(conditions, told),
@@ -105,7 +117,11 @@ function fieldsOf(
     queueLength: told.queueLength - (queued ? 0 : 1),
     ...standingToWire(told),
     start: startToWire({ ...told, rests }, nowMs, condition),
-    remedies: remediesToWire(told, { org: task.org, project, task: task.id, nowMs }, shortfall),
+    remedies: remediesToWire(
+      told,
+      { org: task.org, project, task: task.id, nowMs },
+      { shortfall, tooSmall },
+    ),
     unmetDependencies: unmet.map(({ parent, condition: must, state }) => ({
       task: `projects/${project}/tasks/${parent}`,
       condition: dependencyConditionToWire(must),
@@ -119,10 +135,18 @@ function fieldsOf(
 }
 
 /** What must come about before capacity matters. */
-function conditionOf(task: StoredTask, unmet: number, short: boolean): string | undefined {
+function conditionOf(
+  task: StoredTask,
+  unmet: number,
+  {
+    shortfall,
+    tooSmall,
+  }: { shortfall: Shortfall | undefined; tooSmall: MaxCostTooSmall | undefined },
+): string | undefined {
   if (task.state === "DRAFT") return "it is a draft: it starts only once it is submitted";
   if (unmet > 0) return `it waits for ${unmet} other task${unmet === 1 ? "" : "s"} to end`;
-  return short ? "the organisation's account cannot cover its hold" : undefined;
+  if (tooSmall !== undefined) return "its max_cost does not cover its first lease";
+  return shortfall && "the organisation's account cannot cover its hold";
 }
 
 function toPlanTask(task: StoredTask): PlanTask {

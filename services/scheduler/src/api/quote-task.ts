@@ -16,7 +16,13 @@ import {
   standingToWire,
   startToWire,
 } from "../explain/explanation-to-wire.ts";
-import { pricedItems, readFunds, shortfallOf, type Prices } from "../explain/funds.ts";
+import {
+  maxCostTooSmall,
+  pricedItems,
+  readFunds,
+  shortfallOf,
+  type Prices,
+} from "../explain/funds.ts";
 import { askerOf, planTaskOf } from "../explain/look.ts";
 import { otherProjects } from "../explain/other-projects.ts";
 import type { Kind } from "../explain/question.ts";
@@ -57,6 +63,8 @@ export async function quoteTask(
   const { told, gpus, rests } = looked;
   const shortfall = shortfallOf(s, { gpus, stopGraceMs, funds });
   const { prices } = funds;
+  const { maxCostNanos } = parsed;
+  const tooSmall = maxCostTooSmall(s, { gpus, stopGraceMs, maxCostNanos, prices });
   const offers = looked.kinds
     .map((kind) => offerOf(kind, { parsed, prices, nowMs }))
     .toSorted((a, b) => compare(a.pricePerHour?.nanos, b.pricePerHour?.nanos));
@@ -66,10 +74,13 @@ export async function quoteTask(
     tried: false,
     unmet,
     shortfall,
+    tooSmall,
     nowMs,
   });
   const condition =
-    shortfall === undefined ? undefined : "the organisation's account cannot cover its hold";
+    tooSmall !== undefined
+      ? "its max_cost does not cover its first lease"
+      : shortfall && "the organisation's account cannot cover its hold";
   return {
     feasible: told.fitsOnceFree,
     startsNow: conditions.length === 0,
@@ -85,7 +96,11 @@ export async function quoteTask(
     queuePosition: told.queuePosition,
     queueLength: told.queueLength,
     ...standingToWire(told),
-    remedies: remediesToWire(told, { org, project, task: undefined, nowMs }, shortfall),
+    remedies: remediesToWire(
+      told,
+      { org, project, task: undefined, nowMs },
+      { shortfall, tooSmall },
+    ),
     ...shortfallToWire(shortfall),
   };
 }

@@ -1,6 +1,7 @@
 import {
   HoldStatus,
   type HoldOutcome,
+  type MaxCostShortfall,
   type HoldService,
 } from "@fastgpu/contracts/fastgpu/billing/v1/billing_service_pb";
 import type { Client } from "@fastgpu/rpc/client";
@@ -67,6 +68,14 @@ function* batches<T>(items: readonly T[]): Generator<T[]> {
   for (let at = 0; at < items.length; at += batchSize) yield items.slice(at, at + batchSize);
 }
 
+/** Where part of it may come back it waits for that. */
+function maxCostReached(shortfall: MaxCostShortfall | undefined): HoldAnswer {
+  const message = "what is left of its max_cost does not cover a lease: submit it again with more";
+  if (shortfall?.final !== true) return { kind: "refused", message };
+  const { neededNanos, leftNanos } = shortfall;
+  return { kind: "refused", message, spent: { neededNanos, leftNanos } };
+}
+
 function toAnswer(outcome: HoldOutcome): HoldAnswer {
   switch (outcome.status) {
     case HoldStatus.OPEN:
@@ -80,10 +89,7 @@ function toAnswer(outcome: HoldOutcome): HoldAnswer {
     case HoldStatus.NO_PRICE:
       return { kind: "refused", message: "the price book has no price for these GPUs" };
     case HoldStatus.MAX_COST_REACHED:
-      return {
-        kind: "refused",
-        message: "what is left of its max_cost does not cover a lease: submit it again with more",
-      };
+      return maxCostReached(outcome.maxCostShortfall);
     // A status that a newer billing may send gives no hold.
     default:
       return {

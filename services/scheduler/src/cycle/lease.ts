@@ -8,6 +8,7 @@ import { commitLeases, type Committed, type FundedPlacement } from "./commit.ts"
 import type { CycleContext } from "./context.ts";
 import type { Mirror } from "./mirror.ts";
 import { holdRequest, pricedMembers } from "./money.ts";
+import { endSpent, type Spent } from "./spent.ts";
 
 /** Holds, commits and gives back; answers the tasks that wait for money. */
 export async function lease(
@@ -29,13 +30,16 @@ export async function lease(
   const answers = requests.length === 0 ? [] : await c.holds.create(c.leaderEpoch, requests);
   const answerOf = new Map(requests.map((request, i) => [request.attempt, answers[i]]));
   const funded: FundedPlacement[] = [];
+  const spent: Spent[] = [];
   for (const { attempt, placement } of asked) {
     const answer = answerOf.get(attempt);
     if (gpusOfPlacement(placement).length > 0 && answer?.kind !== "open") {
-      blocked.set(
-        placement.task.id,
-        answer?.kind === "refused" ? answer.message : "billing gave no hold",
-      );
+      const refused = answer?.kind === "refused" ? answer : undefined;
+      blocked.set(placement.task.id, refused?.message ?? "billing gave no hold");
+      const maxCostNanos = bounds.get(placement.task.id);
+      if (refused?.spent !== undefined && maxCostNanos !== undefined) {
+        spent.push({ placement, maxCostNanos, left: refused.spent });
+      }
       continue;
     }
     const open = answer?.kind === "open" ? answer : undefined;
@@ -48,6 +52,7 @@ export async function lease(
   }
   c.figures.counts.leasesUnfunded += asked.length - funded.length;
   if (funded.length > 0) await commit(c, funded);
+  for (const id of await endSpent(c, spent, nowMs)) blocked.delete(id);
   return blocked;
 }
 

@@ -26,6 +26,12 @@ export interface HoldRequest {
   readonly maxCostNanos: bigint | undefined;
 }
 
+/** What is left of a max_cost, and the least that a lease needs, in nano-USD. */
+export interface MaxCostLeft {
+  readonly neededNanos: bigint;
+  readonly leftNanos: bigint;
+}
+
 /** An answer to it. */
 export type HoldAnswer =
   | {
@@ -33,7 +39,12 @@ export type HoldAnswer =
       readonly fundedMs: number;
       readonly priceVersions: ReadonlyMap<string, number>;
     }
-  | { readonly kind: "refused"; readonly message: string }
+  | {
+      readonly kind: "refused";
+      readonly message: string;
+      /** What the task may cost leaves too little, and nothing of it will come back. */
+      readonly spent?: MaxCostLeft;
+    }
   | { readonly kind: "closed" };
 
 /** Time that every hold covers after the last moment at which the task may be told to stop. */

@@ -7,7 +7,7 @@ import type { QuotaBlock } from "@fastgpu/scheduling/explain/quotas";
 import type { PlanTask } from "@fastgpu/scheduling/plan";
 import { reservationName } from "../api/reservations.ts";
 import { describeBlocker, gpuText, spanInWords } from "./explain-in-words.ts";
-import { queueResource, type Shortfall } from "./explanation-to-wire.ts";
+import { queueResource, type MaxCostTooSmall, type Shortfall } from "./explanation-to-wire.ts";
 
 type Condition = MessageInitShape<typeof WaitConditionSchema>;
 
@@ -19,12 +19,13 @@ export interface Around {
   /** Dependencies that are not met. */
   readonly unmet: number;
   readonly shortfall: Shortfall | undefined;
+  readonly tooSmall: MaxCostTooSmall | undefined;
   readonly nowMs: number;
 }
 
 /** All that keeps a task from starting; what must change first comes first. */
 export function conditionsOf(told: Explanation, task: PlanTask, around: Around): Condition[] {
-  const { draft, unmet, shortfall, nowMs } = around;
+  const { draft, unmet, shortfall, tooSmall, nowMs } = around;
   const paused = task.notBeforeMs - nowMs;
   return [
     ...(draft
@@ -33,6 +34,7 @@ export function conditionsOf(told: Explanation, task: PlanTask, around: Around):
     ...(unmet > 0 ? [one(QueueReason.DEPENDENCY, dependencyText(unmet))] : []),
     ...(paused > 0 ? [pauseOf(around, paused)] : []),
     ...told.quotas.map((quota) => one(QueueReason.QUOTA_EXCEEDED, quotaText(quota))),
+    ...(tooSmall === undefined ? [] : [one(QueueReason.BUDGET_EXHAUSTED, tooSmallText(tooSmall))]),
     ...(shortfall === undefined
       ? []
       : [one(QueueReason.BUDGET_EXHAUSTED, shortfallText(shortfall))]),
@@ -78,6 +80,14 @@ function quotaText(quota: QuotaBlock): string {
   return (
     `The ${of}'s queue (${queueResource(queue)}) holds ${heldGpus} of at most ${gpuText(limitGpus)}${kind}: ` +
     `with ${wantedGpus} more ${more}.`
+  );
+}
+
+function tooSmallText({ currency, neededNanos, maxCostNanos }: MaxCostTooSmall): string {
+  const [needed, bound] = [formatNanos(neededNanos), formatNanos(maxCostNanos)];
+  return (
+    `Its max_cost of ${bound} ${currency} does not cover its first lease, which needs ${needed} ${currency}: ` +
+    "once there is room for it, it ends with class BUDGET."
   );
 }
 

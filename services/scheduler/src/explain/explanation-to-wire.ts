@@ -16,6 +16,13 @@ import type { Demand } from "@fastgpu/scheduling/plan";
 import { checkToWire, describeBlocker, spanInWords } from "./explain-in-words.ts";
 import type { Rests } from "./question.ts";
 
+/** A max_cost that is less than the least hold. */
+export interface MaxCostTooSmall {
+  readonly currency: string;
+  readonly neededNanos: bigint;
+  readonly maxCostNanos: bigint;
+}
+
 /** Money that is missing for the hold. */
 export interface Shortfall {
   readonly currency: string;

@@ -4,7 +4,7 @@ import type { CallContext } from "@fastgpu/rpc/context";
 import { endingMs, type FundingTimes } from "../cycle/money.ts";
 import type { Scheduler } from "../scheduler.ts";
 import type { StoredGpu } from "../store/nodes.ts";
-import type { Shortfall } from "./explanation-to-wire.ts";
+import type { MaxCostTooSmall, Shortfall } from "./explanation-to-wire.ts";
 
 /** How long an answer waits for billing, in milliseconds. */
 const timeoutMs = 2_000;
@@ -60,6 +60,24 @@ export function shortfallOf(
   const neededNanos = leastHoldNanos(items, of.stopGraceMs, s.config);
   if (neededNanos <= availableNanos) return undefined;
   return { currency: prices.currency, neededNanos, availableNanos };
+}
+
+/** Where the most that a task may cost does not even cover its first lease on these GPUs. */
+export function maxCostTooSmall(
+  s: Scheduler,
+  of: {
+    gpus: readonly StoredGpu[] | undefined;
+    stopGraceMs: number;
+    maxCostNanos: bigint | undefined;
+    prices: Prices;
+  },
+): MaxCostTooSmall | undefined {
+  const { maxCostNanos, prices } = of;
+  const items = pricedItems(of.gpus ?? [], prices);
+  if (maxCostNanos === undefined || items === undefined || items.length === 0) return undefined;
+  const neededNanos = leastHoldNanos(items, of.stopGraceMs, s.config);
+  if (neededNanos <= maxCostNanos) return undefined;
+  return { currency: prices.currency, neededNanos, maxCostNanos };
 }
 
 /** What the hold before a lease on these needs at least, in nano-units. */

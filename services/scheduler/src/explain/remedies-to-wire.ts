@@ -6,7 +6,7 @@ import { formatNanos } from "@fastgpu/domain/money";
 import type { Explanation } from "@fastgpu/scheduling/explain/explain";
 import type { Remedy } from "@fastgpu/scheduling/explain/remedies";
 import { describeChange, fieldChanges, gpuText } from "./explain-in-words.ts";
-import { queueResource, type Shortfall } from "./explanation-to-wire.ts";
+import { queueResource, type MaxCostTooSmall, type Shortfall } from "./explanation-to-wire.ts";
 
 type RemedyOnWire = MessageInitShape<typeof RemedySchema>;
 
@@ -19,20 +19,43 @@ interface Subject {
   readonly nowMs: number;
 }
 
+/** What is missing of money. */
+interface Money {
+  readonly shortfall: Shortfall | undefined;
+  readonly tooSmall: MaxCostTooSmall | undefined;
+}
+
 /** The remedies on the wire; where money is missing, more of it is the one that counts. */
 export function remediesToWire(
   { remedies, forecast }: Explanation,
   of: Subject,
-  shortfall: Shortfall | undefined,
+  { shortfall, tooSmall }: Money,
 ): RemedyOnWire[] {
-  if (shortfall === undefined) return remedies.map((remedy) => toWire(remedy, of));
+  if (shortfall === undefined && tooSmall === undefined) {
+    return remedies.map((remedy) => toWire(remedy, of));
+  }
   const startsByMs = forecast.kind === "starts" ? forecast.atMs : undefined;
   // Whatever else stands in its way does so with money too.
   const others = startsByMs === of.nowMs ? [] : remedies.filter(({ kind }) => kind !== "wait");
   return [
-    { ...creditToWire(shortfall, of), ...startsBy(startsByMs) },
+    ...(tooSmall === undefined
+      ? []
+      : [{ ...maxCostToWire(tooSmall, of), ...startsBy(startsByMs) }]),
+    ...(shortfall === undefined
+      ? []
+      : [{ ...creditToWire(shortfall, of), ...startsBy(startsByMs) }]),
     ...others.map((remedy) => toWire(remedy, of)),
   ];
+}
+
+/** The least max_cost with which it gets its first lease; it ends when that is used up. */
+function maxCostToWire({ currency, neededNanos }: MaxCostTooSmall, of: Subject): RemedyOnWire {
+  const changes = [{ fieldPath: "spec.max_cost.nanos", valueJson: String(neededNanos) }];
+  return {
+    description: `raise max_cost to ${formatNanos(neededNanos)} ${currency} or more`,
+    changes,
+    command: changeCommand(changes, of),
+  };
 }
 
 const startsBy = (ms: number | undefined) =>
