@@ -58,8 +58,10 @@ export function createPlanner(options: {
   policy: SchedulingPolicy;
   rng: Rng;
   learned?: Learned | undefined;
+  /** False: plans do not say why tasks wait, which takes a good part of a plan. */
+  reasons?: boolean;
 }): Planner {
-  const { rng } = options;
+  const { rng, reasons = true } = options;
   let { policy } = options;
   const owners = new Owners();
   const start = (learned: LearnedMix | undefined): Memory => {
@@ -90,7 +92,8 @@ export function createPlanner(options: {
       // What a plan takes is a trial: the commit decides, and the next state tells.
       const ground = new Ground(fleet);
       try {
-        return planOn(ground, { state, policy, memory, expectations: expectationsOf(state), now });
+        const expectations = expectationsOf(state);
+        return planOn(ground, { state, policy, memory, expectations, reasons, now });
       } finally {
         ground.undo();
       }
@@ -113,6 +116,7 @@ function planOn(
     policy: SchedulingPolicy;
     memory: Memory;
     expectations: Expectations;
+    reasons: boolean;
     now: number;
   },
 ): Plan {
@@ -156,7 +160,9 @@ function planOn(
   return {
     placements: placementsOf(room, ground),
     preemptions: decisions.flatMap((decision) => preemptionsOf(decision, { room, line })),
-    reasons: explainWaiting(state.tasks, { fleet, capacity, budget, line, room, now }),
+    reasons: of.reasons
+      ? explainWaiting(state.tasks, { fleet, capacity, budget, line, room, now })
+      : new Map(),
     starts,
     expected,
     moves: enabled ? proposeMoves(ground, { attempts, maxMoves, minRunMs, now }) : [],

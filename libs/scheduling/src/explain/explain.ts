@@ -3,7 +3,7 @@ import type { PlanNode, PlanReservation, PlanState, PlanTask, Rng } from "../pla
 import { createQueueOrder } from "../queue-order.ts";
 import type { SchedulingPolicy } from "../scheduling-policy.ts";
 import { blockersOf, type TaskFit } from "./blockers.ts";
-import { forecastStart, Future, isPlanned, type Forecast, type Lengths } from "./future.ts";
+import { Future, isPlanned, type Bounds, type Forecast, type Lengths } from "./future.ts";
 import { gangFitOf, type GangFit } from "./gang-fit.ts";
 import { withoutAttempt, withoutLeases } from "./lease.ts";
 import { quotaBlocksOf, type QuotaBlock } from "./quotas.ts";
@@ -30,10 +30,12 @@ export interface ExplainInput {
    * this part of the time for the answer is used up, so that one forecast does not take all of it.
    */
   readonly goOn?: (part: number) => boolean;
+  /** Part of the time for the answer that is used up: forecasts on a large state take longer steps where it gets short. */
+  readonly spent?: () => number;
 }
 
 /** By when each piece of an answer ends, as parts of its time. */
-const parts = { latest: 0.35, remedies: 0.8, expected: 1 } as const;
+const parts = { latest: 0.6, remedies: 0.85, expected: 1 } as const;
 
 /** Where a task stands, and what would help. */
 export interface Explanation {
@@ -80,9 +82,13 @@ export function explainTask(input: ExplainInput): Explanation {
   const trials = createTrials({ ...subject, nodes });
   const released = state.nodes.map(withoutLeases);
   const fitsOnceFree = trials.placer(released, "without queues")(task);
-  const forecast = fitsOnceFree
-    ? forecastOf(input, state, { lengths: input.longest, part: parts.latest })
-    : never;
+  const latest = fitsOnceFree
+    ? // A pause would be over in the next cycle that was played.
+      nowMs === input.nowMs
+      ? next
+      : futureOf(input, state, input.longest)
+    : undefined;
+  const forecast = latest?.until(task.id, boundsOf(input, parts.latest)) ?? never;
   const quotas = starts ? [] : quotaBlocksOf({ ...state, nodes }, task);
   const reservation = starts
     ? undefined
@@ -108,7 +114,7 @@ export function explainTask(input: ExplainInput): Explanation {
     expected:
       input.expected === undefined || !fitsOnceFree
         ? undefined
-        : forecastOf(input, state, { lengths: input.expected, part: parts.expected }),
+        : futureOf(input, state, input.expected).until(task.id, boundsOf(input, parts.expected)),
     remedies,
   };
 }
@@ -119,13 +125,27 @@ const never: Forecast = { kind: "never" };
 const isOutOfReach = (quotas: readonly QuotaBlock[]): boolean =>
   quotas.some(({ wantedGpus, limitGpus }) => wantedGpus > limitGpus);
 
-function forecastOf(
-  { goOn = () => true, nowMs, policy, rng, task }: ExplainInput,
-  state: PlanState,
-  { lengths, part }: { lengths: Lengths; part: number },
-): Forecast {
-  const bounded = { state, nowMs, policy, rng, lengths, goOn: () => goOn(part) };
-  return forecastStart(bounded, task.id);
+const futureOf = ({ nowMs, policy, rng }: ExplainInput, state: PlanState, lengths: Lengths) =>
+  new Future({ state, nowMs, policy, rng, lengths });
+
+/** The bounds of a forecast that begins now and has until a part of the time is used up. */
+export function boundsOf(
+  { goOn = () => true, spent = () => 0 }: Pick<ExplainInput, "goOn" | "spent">,
+  part: number,
+): Bounds {
+  const before = spent();
+  let first: number | undefined;
+  return {
+    goOn: () => goOn(part),
+    turnsLeft: (turns) => {
+      first ??= turns;
+      const used = spent();
+      // The last of them must not be late.
+      return turns > first && used > before
+        ? ((part - used) * (turns - first)) / (used - before) - 1
+        : Infinity;
+    },
+  };
 }
 
 /** The node without the places that the next cycle gives the task. */

@@ -34,8 +34,20 @@ export interface FutureInput {
   readonly policy: SchedulingPolicy;
   readonly rng: Rng;
   readonly lengths: Lengths;
-  /** Asked before each turn: false ends it. Default: the fixed bounds alone. */
-  readonly goOn?: () => boolean;
+  /**
+   * What plans; default: one of its own. One that is given keeps what it knows of the fleet and of arrivals, so it is for
+   * futures of the same tasks that make a few turns each.
+   */
+  readonly planner?: Planner;
+  readonly bounds?: Bounds;
+}
+
+/** How far a forecast goes. Default: the fixed bounds alone. */
+export interface Bounds {
+  /** Asked after each turn: false ends it. */
+  readonly goOn?: (() => boolean) | undefined;
+  /** For how many more turns there is time after so many; Infinity: nobody waits. Fewer turns are longer steps. */
+  readonly turnsLeft?: ((turns: number) => number) | undefined;
 }
 
 /** Where and when a task starts. */
@@ -59,9 +71,12 @@ export type Forecast =
 
 /** Turns that a forecast goes through at most. */
 const maxTurns = 400;
-/** From this turn on, ends that lie closer together than a part of the time passed are taken together. */
+/** From this turn on, or once there is no time for as many turns, ends that lie closer together than a part of the time passed are taken together. */
 const exactTurns = 32;
 const coarsePart = 1 / 8;
+/** Steps in a hurry make of the time passed, or of this where that is less, at most so many times as much. */
+const hurriedFromMs = 600_000;
+const mostHurry = 2;
 /** Where running work may be stopped for other work, a plan may change without any end: it is made anew so often. */
 const tickMs = 600_000;
 
@@ -110,12 +125,18 @@ export class Future {
   private freedOn: NodeId | undefined;
   private made = 0;
   private turns = 0;
+  /** Whether this moment is planned. */
+  private planned = false;
+  private bounds: Bounds;
+  /** After about so long everything has ended that runs or waits now, in milliseconds. */
+  private readonly horizonMs: number;
 
   constructor(input: FutureInput) {
     this.input = input;
     this.nowMs = input.nowMs;
+    this.bounds = input.bounds ?? {};
     const { policy, rng, state } = input;
-    this.planner = createPlanner({ policy, rng });
+    this.planner = input.planner ?? createPlanner({ policy, rng, reasons: false });
     this.nodes = new Map(state.nodes.map((node) => [node.id, node]));
     this.waiting = new Map(state.tasks.map((task) => [task.id, task]));
     this.usage = state.usage;
@@ -132,6 +153,12 @@ export class Future {
       }
     }
     this.ends = this.ends.filter(({ atMs }) => atMs < Infinity).sort((a, b) => b.atMs - a.atMs);
+    let longestMs = 0;
+    for (const task of state.tasks) {
+      const ranMs = input.lengths.runMs(task);
+      if (ranMs < Infinity) longestMs = Math.max(longestMs, ranMs);
+    }
+    this.horizonMs = longestMs + Math.max(0, (this.ends[0]?.atMs ?? 0) - input.nowMs);
   }
 
   /** The state at this moment. */
@@ -150,16 +177,18 @@ export class Future {
     for (const placement of plan.placements) this.start(placement);
     for (const preemption of plan.preemptions) this.stop(preemption);
     this.turns++;
+    this.planned = true;
     return plan;
   }
 
   /** Goes on until the task starts, nothing more happens, or the bounds are reached. */
-  until(task: TaskId): Forecast {
+  until(task: TaskId, bounds: Bounds = this.bounds): Forecast {
+    this.bounds = bounds;
     for (; this.turns < maxTurns;) {
-      this.turn();
+      if (!this.planned) this.turn();
       const start = this.started.get(task);
       if (start !== undefined) return { kind: "starts", ...start };
-      if (this.input.goOn?.() === false) return { kind: "unknown" };
+      if (bounds.goOn?.() === false) return { kind: "unknown" };
       if (!this.advance()) return { kind: "never" };
     }
     return { kind: "unknown" };
@@ -169,9 +198,8 @@ export class Future {
   advance(): boolean {
     const next = this.nextMs();
     if (next === undefined) return false;
-    const coarseMs =
-      this.turns < exactTurns ? 0 : this.nowMs + (this.nowMs - this.input.nowMs) * coarsePart;
-    const toMs = Math.max(this.nowMs, next, coarseMs);
+    const toMs = Math.max(next, this.nowMs + this.leastStepMs());
+    this.planned = false;
     this.usage = aged(this.usage, {
       byMs: toMs - this.nowMs,
       halfLifeMs: this.input.policy.usage.halfLifeMs,
@@ -189,20 +217,40 @@ export class Future {
     return true;
   }
 
+  /**
+   * Ends that lie within it are taken together. Where work may be stopped for other work a long step leaves out the
+   * stops on the way, so nothing is hurried there.
+   */
+  private leastStepMs(): number {
+    const passedMs = this.nowMs - this.input.nowMs;
+    const unhurriedMs = this.turns < exactTurns ? 0 : passedMs * coarsePart;
+    const left = Math.max(1, this.bounds.turnsLeft?.(this.turns) ?? Infinity);
+    const fromMs = Math.max(hurriedFromMs, passedMs);
+    const toGo = Math.max(2, this.horizonMs / fromMs);
+    const wanted = Math.max(0, exactTurns - this.turns) + Math.log(toGo) / Math.log1p(coarsePart);
+    if (left >= wanted || this.mayStop()) return unhurriedMs;
+    return Math.max(unhurriedMs, fromMs * (Math.min(mostHurry, toGo ** (1 / left)) - 1));
+  }
+
   private nextMs(): number | undefined {
     let next = this.ends.at(-1)?.atMs ?? Infinity;
-    let mayStop = false;
     for (const task of this.waiting.values()) {
       if (task.notBeforeMs > this.nowMs) next = Math.min(next, task.notBeforeMs);
     }
     for (const { startMs, endMs } of this.input.state.reservations) {
       for (const at of [startMs, endMs]) if (at > this.nowMs) next = Math.min(next, at);
     }
-    if (this.input.policy.preemption.enabled && next < Infinity && this.waiting.size > 0) {
-      for (const { lease } of this.attempts.values()) mayStop ||= lease.preemptible;
-      if (mayStop) next = Math.min(next, this.nowMs + tickMs);
+    if (next < Infinity && this.waiting.size > 0 && this.mayStop()) {
+      next = Math.min(next, this.nowMs + tickMs);
     }
     return next === Infinity ? undefined : next;
+  }
+
+  /** Whether something that runs may be stopped for something else. */
+  private mayStop(): boolean {
+    if (!this.input.policy.preemption.enabled) return false;
+    for (const { lease } of this.attempts.values()) if (lease.preemptible) return true;
+    return false;
   }
 
   private start({ task: planned, elements, members }: Placement): void {

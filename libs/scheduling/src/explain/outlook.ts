@@ -25,10 +25,16 @@ export interface Outlook {
 const maxTurns = 2_000;
 
 /** Follows the planner from the state to `untilMs`, and counts what happens on the way. */
-export function outlookOf(input: FutureInput, untilMs: number): Outlook {
+export function outlookOf(
+  input: FutureInput & {
+    /** Asked before each turn: false ends it. */
+    readonly goOn?: () => boolean;
+  },
+  untilMs: number,
+): Outlook {
   const { state, nowMs: fromMs } = input;
   const future = new Future(input);
-  const goOn = input.goOn ?? (() => true);
+  const { goOn = () => true } = input;
   const served = new Map<ProjectId, number>();
   let busyGpuMs = 0;
   let stopped = 0;

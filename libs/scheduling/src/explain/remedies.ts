@@ -150,8 +150,8 @@ function forecastWith(of: Subject, changed: PlanTask, over: Partial<PlanState> =
   const { policy, rng, longest, nowMs } = of;
   const others = of.state.tasks.filter((each) => each.id !== changed.id);
   const state = { ...of.state, ...over, tasks: [...others, changed] };
-  const goOn = of.goOn === undefined ? {} : { goOn: of.goOn };
-  return forecastStart({ state, nowMs, policy, rng, lengths: longest, ...goOn }, changed.id);
+  const bounds = { goOn: of.goOn };
+  return forecastStart({ state, nowMs, policy, rng, lengths: longest, bounds }, changed.id);
 }
 
 /** Higher limits: alone, where that starts it, or in time. */

@@ -21,20 +21,22 @@ export interface Trials {
 
 /** Trials around one task. */
 export function createTrials(
-  of: Omit<FutureInput, "lengths"> & {
+  of: Omit<FutureInput, "lengths" | "bounds" | "planner"> & {
     readonly task: PlanTask;
     readonly longest: FutureInput["lengths"];
     readonly nodes: readonly PlanNode[];
+    readonly goOn?: () => boolean;
   },
 ): Trials {
   const { state, task, longest, nodes, nowMs, policy, rng } = of;
   const goOn = of.goOn ?? (() => true);
   const others = state.tasks.filter((each) => each.id !== task.id);
+  let planner: Planner | undefined;
   const planners = new Map<readonly PlanNode[], Planner>();
   const plannerOf = (on: readonly PlanNode[]): Planner => {
     const known = planners.get(on);
     if (known !== undefined) return known;
-    const made = createPlanner({ policy, rng });
+    const made = createPlanner({ policy, rng, reasons: false });
     planners.set(on, made);
     return made;
   };
@@ -43,16 +45,18 @@ export function createTrials(
     goOn,
     placer(on, queues = "with queues") {
       // It remembers the fleet: only the first try takes the nodes in.
-      const planner = plannerOf(on);
+      const alone = plannerOf(on);
       const bare = queues === "without queues" ? { queues: [], reservations: [] } : {};
       return (candidate) => {
-        const plan = planner.plan({ ...state, ...bare, nodes: on, tasks: [candidate] }, nowMs);
+        const plan = alone.plan({ ...state, ...bare, nodes: on, tasks: [candidate] }, nowMs);
         return plan.placements.length > 0 || plan.preemptions.length > 0;
       };
     },
     startsBy(candidate, over = {}) {
       const changed = { ...state, ...over, tasks: [...others, candidate] };
-      const future = new Future({ state: changed, nowMs, policy, rng, lengths: longest });
+      // All trials are of the same tasks, and nearly the same fleet: it takes in what differs.
+      planner ??= createPlanner({ policy, rng, reasons: false });
+      const future = new Future({ state: changed, nowMs, policy, rng, lengths: longest, planner });
       const { preemptions } = future.turn();
       if (future.started.has(candidate.id)) return nowMs;
       const stopped = new Set(

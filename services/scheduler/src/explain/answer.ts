@@ -1,5 +1,5 @@
 import { skuOf } from "@fastgpu/ledger/sku";
-import { explainTask, type ExplainInput } from "@fastgpu/scheduling/explain/explain";
+import { boundsOf, explainTask, type ExplainInput } from "@fastgpu/scheduling/explain/explain";
 import {
   forecastStart,
   longest as asLongAsTheyMay,
@@ -17,25 +17,33 @@ const rng = (): number => 0.5;
 /** A victim's GPUs are looked at again so long after its end, in milliseconds. */
 const freeingMs = 5_000;
 
+/** The time for one answer. */
+export interface AnswerTime {
+  /** Whether no more than a part of it is used up, and nobody has called it off. */
+  goOn(part: number): boolean;
+  /** The part of it that is used up. */
+  spent(): number;
+}
+
 /**
- * Works an answer out: pure. `goOn` is asked again and again whether no more than a part of the time is used up: once
- * false, the rest stays unknown.
+ * Works an answer out: pure. `time` is asked again and again: once it is up, the rest stays
+ * unknown.
  */
 export function answer<Q extends Question>(
   question: Q,
   snapshot: Snapshot,
-  goOn: (part: number) => boolean,
+  time: AnswerTime,
 ): AnswerTo<Q>;
 export function answer(
   question: Question,
   snapshot: Snapshot,
-  goOn: (part: number) => boolean,
+  time: AnswerTime,
 ): Told | Quoted | PlayedOut {
   const { nowMs } = question;
   if (question.kind === "whatIf") {
     const { change, untilMs } = question;
     const lengths = expectedLengths(snapshot.history, longestOf(snapshot), nowMs);
-    return playBoth({ snapshot, change, nowMs, untilMs, lengths, rng, goOn: () => goOn(1) });
+    return playBoth({ snapshot, change, nowMs, untilMs, lengths, rng, goOn: () => time.goOn(1) });
   }
   const { state, policy } = snapshot;
   const inLine = state.tasks.find(({ id }) => id === question.task.id);
@@ -48,7 +56,8 @@ export function answer(
   const history = { ...snapshot.history, names };
   const expected = expectedLengths(history, longest, nowMs);
   const { projects } = question;
-  const input = { state, task, nowMs, longest, expected, projects, policy, rng, goOn };
+  const { goOn, spent } = time;
+  const input = { state, task, nowMs, longest, expected, projects, policy, rng, goOn, spent };
   const told = explainTask(input);
   const name = names.get(task.id) ?? "";
   const { project, demand } = task;
@@ -102,6 +111,6 @@ function forecastOn(input: ExplainInput, demand: PlanTask["demand"]) {
   const narrowed = { ...task, demand };
   const others = input.state.tasks.filter(({ id }) => id !== task.id);
   const state = { ...input.state, tasks: [...others, narrowed] };
-  const goOn = (): boolean => input.goOn?.(1) ?? true;
-  return forecastStart({ state, nowMs, policy, rng, lengths, goOn }, task.id);
+  const bounds = boundsOf(input, 1);
+  return forecastStart({ state, nowMs, policy, rng, lengths, bounds }, task.id);
 }

@@ -19,11 +19,11 @@ parentPort?.on("message", ({ question, stop, budgetMs }: ThreadRequest) => {
   const fromMs = performance.now();
   aheadMs = question.nowMs - performance.now();
   const flag = new Int32Array(stop);
-  const goOn = (part: number): boolean =>
-    Atomics.load(flag, 0) === 0 && performance.now() - fromMs < part * budgetMs;
+  const spent = (): number => (performance.now() - fromMs) / budgetMs;
+  const goOn = (part: number): boolean => Atomics.load(flag, 0) === 0 && spent() < part;
   void snapshots.read().then((snapshot) => {
     try {
-      send({ kind: "answer", answer: answer(question, snapshot, goOn) });
+      send({ kind: "answer", answer: answer(question, snapshot, { goOn, spent }) });
     } catch (error) {
       refuse(error);
     }
