@@ -449,3 +449,31 @@ test("the blockers cover every node that does not fit, and the answer agrees wit
     { numRuns: 400 },
   );
 });
+
+test("where turns are dear a forecast takes longer steps, and tells a time that is not far off", () => {
+  // One node ends every half hour; 150 tasks go before the one asked about.
+  const nodes = Array.from({ length: 200 }, (_, at) =>
+    node({ id: `n${at}`, gpus: ["X"], busy: [0], ends: [((at + 1) * hour) / 2] }),
+  );
+  const others = Array.from({ length: 150 }, (_, at) =>
+    task(`o${at}`, {}, { submittedMs: at, maxRuntimeMs: 1_000 * hour }),
+  );
+  const subject = task("t", {}, { submittedMs: 1_000 });
+  const ask = (of: { turnCosts: number; hurries: boolean }) => {
+    let spent = 0;
+    const told = explainTask({
+      state: state({ nodes, tasks: [...others, subject] }),
+      ...{ task: subject, nowMs: 0, longest, policy: defaultSchedulingPolicy, rng },
+      goOn: (part) => (spent += of.turnCosts) < part,
+      ...(of.hurries ? { spent: () => spent } : {}),
+    });
+    return told.forecast;
+  };
+  const exact = ask({ turnCosts: 0, hurries: true });
+  const slow = { turnCosts: 0.04 };
+  expect(ask({ ...slow, hurries: false })).toEqual({ kind: "unknown" });
+  const hurried = ask({ ...slow, hurries: true });
+  if (exact.kind !== "starts" || hurried.kind !== "starts") throw new Error("no start was told");
+  expect(hurried.atMs).toBeGreaterThanOrEqual(exact.atMs);
+  expect(hurried.atMs).toBeLessThanOrEqual(2 * exact.atMs);
+});

@@ -130,6 +130,7 @@ export class Future {
   private bounds: Bounds;
   /** After about so long everything has ended that runs or waits now, in milliseconds. */
   private readonly horizonMs: number;
+  private readonly mayStopAtFirst: boolean;
 
   constructor(input: FutureInput) {
     this.input = input;
@@ -153,6 +154,7 @@ export class Future {
       }
     }
     this.ends = this.ends.filter(({ atMs }) => atMs < Infinity).sort((a, b) => b.atMs - a.atMs);
+    this.mayStopAtFirst = this.mayStop();
     let longestMs = 0;
     for (const task of state.tasks) {
       const ranMs = input.lengths.runMs(task);
@@ -218,8 +220,8 @@ export class Future {
   }
 
   /**
-   * Ends that lie within it are taken together. Where work may be stopped for other work a long step leaves out the
-   * stops on the way, so nothing is hurried there.
+   * Ends that lie within it are taken together. Where running work may be stopped for what waits a long step leaves out
+   * the stops on the way, so nothing is hurried there.
    */
   private leastStepMs(): number {
     const passedMs = this.nowMs - this.input.nowMs;
@@ -228,7 +230,7 @@ export class Future {
     const fromMs = Math.max(hurriedFromMs, passedMs);
     const toGo = Math.max(2, this.horizonMs / fromMs);
     const wanted = Math.max(0, exactTurns - this.turns) + Math.log(toGo) / Math.log1p(coarsePart);
-    if (left >= wanted || this.mayStop()) return unhurriedMs;
+    if (left >= wanted || this.mayStopAtFirst) return unhurriedMs;
     return Math.max(unhurriedMs, fromMs * (Math.min(mostHurry, toGo ** (1 / left)) - 1));
   }
 
