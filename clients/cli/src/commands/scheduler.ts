@@ -34,6 +34,7 @@ Examples:
   fastgpu scheduler what-if --add-nodes "4x 8 NVIDIA H200"             tasks with their start now and then
   fastgpu scheduler what-if --policy other.yaml --horizon 7d -o json
   fastgpu scheduler what-if --queue projects/PROJECT,weight=3 --remove-node NODE
+  fastgpu scheduler what-if --queue "projects/PROJECT/users/key-…,limit=2,limit:NVIDIA H200=1"
 `;
 
 /** `scheduler`: how the fleet is planned, and what was decided. */
@@ -94,7 +95,7 @@ function addWhatIfCommand(scheduler: Group): void {
     .option("--remove-node <node>", "it takes no new work, what runs goes on; repeatable", repeated)
     .option(
       "--queue <values>",
-      "projects/PROJECT,weight=3,guaranteed=0,limit=8; repeatable",
+      'projects/PROJECT[/users/USER] or organizations/ORG, and values: ",weight=3,guaranteed=0,limit=8,limit:NVIDIA H200=4"; repeatable',
       repeated,
     )
     .option("--horizon <duration>", "how far to look ahead, at most 30d; default 24h", durationMs)

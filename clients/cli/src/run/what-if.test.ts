@@ -14,5 +14,14 @@ test("a queue is named with the values that change", () => {
   expect(queueFrom("projects/p,weight=3,limit=8")).toEqual({
     ...{ queue: "projects/p/queue", weight: 3, limitGpus: 8 },
   });
+  expect(queueFrom("projects/p/users/key-1,limit=2,limit:NVIDIA H200=4,guaranteed:A10=1")).toEqual({
+    queue: "projects/p/users/key-1/queue",
+    limitGpus: 2,
+    models: [
+      { model: "NVIDIA H200", limitGpus: 4 },
+      { model: "A10", guaranteedGpus: 1 },
+    ],
+  });
+  expect(() => queueFrom("projects/p,limit:=3")).toThrow(/no value of a queue/);
   expect(() => queueFrom("projects/p,wait=3")).toThrow(/no value of a queue/);
 });

@@ -90,16 +90,24 @@ export function nodesFrom(typed: string): MessageInitShape<typeof AddedNodesSche
   return { count: Number(shape[1]), gpus: Number(shape[2]), gpuModel: shape[3] ?? "" };
 }
 
-/** `projects/P,weight=3,limit=8` */
+/** `projects/P,weight=3,limit=8`, `projects/P/users/U,limit:NVIDIA H200=2` */
 export function queueFrom(typed: string): MessageInitShape<typeof QueueValuesSchema> {
   const [name = "", ...values] = typed.split(",");
   const found: Record<string, number> = {};
+  const models = new Map<string, { guaranteedGpus?: number; limitGpus?: number }>();
   for (const value of values) {
+    const ofModel = /^(guaranteed|limit):(.+)=(\d{1,7})$/.exec(value.trim());
+    if (ofModel !== null) {
+      const [, what, model = "", gpus] = ofModel;
+      const field = what === "limit" ? "limitGpus" : "guaranteedGpus";
+      models.set(model, { ...models.get(model), [field]: Number(gpus) });
+      continue;
+    }
     const match = /^(weight|guaranteed|limit)=(\d{1,7})$/.exec(value.trim());
     if (match === null) {
       throw new CliError(`"${value}" is no value of a queue`, {
-        why: "they are weight, guaranteed and limit",
-        hint: "--queue projects/PROJECT,weight=3,limit=8",
+        why: "they are weight, guaranteed and limit, the last two also of one model",
+        hint: '--queue "projects/PROJECT,weight=3,limit=8,limit:NVIDIA H200=4"',
       });
     }
     found[match[1] ?? ""] = Number(match[2]);
@@ -110,6 +118,9 @@ export function queueFrom(typed: string): MessageInitShape<typeof QueueValuesSch
     ...(weight === undefined ? {} : { weight }),
     ...(guaranteed === undefined ? {} : { guaranteedGpus: guaranteed }),
     ...(limit === undefined ? {} : { limitGpus: limit }),
+    ...(models.size === 0
+      ? {}
+      : { models: Array.from(models, ([model, share]) => ({ model, ...share })) }),
   };
 }
 

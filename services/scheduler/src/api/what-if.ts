@@ -90,12 +90,19 @@ function newNodes(group: AddedNodes): NewNodes {
   };
 }
 
-function changedQueue({ queue, weight, guaranteedGpus, limitGpus }: QueueValues): ChangedQueue {
-  const [collection, id = ""] = queue.split("/");
+function changedQueue(of: QueueValues): ChangedQueue {
+  const { queue, weight, guaranteedGpus, limitGpus } = of;
+  const [collection, id = "", users, name] = queue.split("/");
   const org = collection === "organizations" ? parseId("org", id) : undefined;
   const project = collection === "projects" ? parseId("proj", id) : undefined;
   if (org === undefined && project === undefined) throw Fault.notFound(queue);
-  return { org, project, weight, guaranteedGpus, limitGpus };
+  const user = users === "users" ? name : undefined;
+  const models = of.models.map((each) => ({
+    model: each.model,
+    guaranteedGpus: each.guaranteedGpus,
+    limitGpus: each.limitGpus,
+  }));
+  return { org, project, user, weight, guaranteedGpus, limitGpus, models };
 }
 
 function outlookToWire(outlook: Outlook): MessageInitShape<typeof OutlookSchema> {

@@ -36,7 +36,17 @@ export interface ChangedQueue {
   /** Undefined for a project whose organisation nothing of the state tells. */
   readonly org: OrgId | undefined;
   readonly project: ProjectId | undefined;
+  /** A user of the project; undefined: the project's (or organisation's) own. */
+  readonly user: string | undefined;
   readonly weight: number | undefined;
+  readonly guaranteedGpus: number | undefined;
+  readonly limitGpus: number | undefined;
+  readonly models: readonly ChangedModel[];
+}
+
+/** What a queue is due of the GPUs of one model; undefined: as it is. */
+interface ChangedModel {
+  readonly model: string;
   readonly guaranteedGpus: number | undefined;
   readonly limitGpus: number | undefined;
 }
@@ -153,24 +163,35 @@ function withQueue(
   change: ChangedQueue,
   state: PlanState,
 ): readonly PlanQueue[] {
-  const { project, weight, guaranteedGpus, limitGpus } = change;
+  const { project, user, weight } = change;
   const org = change.org ?? orgOf(state, project);
   if (org === undefined) return rows;
   const isIt = (row: PlanQueue): boolean =>
-    row.org === org && row.project === project && row.user === undefined;
+    row.org === org && row.project === project && row.user === user;
   const before = rows.find(isIt) ?? {
-    ...{ org, project, user: undefined, weight: 1, guaranteedGpus: 0 },
+    ...{ org, project, user, weight: 1, guaranteedGpus: 0 },
     ...{ limitGpus: undefined, models: {} },
   };
-  const guaranteed = guaranteedGpus ?? before.guaranteedGpus;
-  const limit = limitGpus ?? before.limitGpus;
+  const models = change.models.map(
+    (each) => [each.model, withShare(before.models[each.model], each)] as const,
+  );
   const after: PlanQueue = {
     ...before,
     weight: weight ?? before.weight,
-    guaranteedGpus: limit === undefined ? guaranteed : Math.min(guaranteed, limit),
-    limitGpus: limit,
+    ...withShare(before, change),
+    models: { ...before.models, ...Object.fromEntries(models) },
   };
   return [...rows.filter((row) => !isIt(row)), after];
+}
+
+/** A guarantee is at most the limit. */
+function withShare(
+  before: { readonly guaranteedGpus: number; readonly limitGpus: number | undefined } | undefined,
+  change: Pick<ChangedModel, "guaranteedGpus" | "limitGpus">,
+): { guaranteedGpus: number; limitGpus: number | undefined } {
+  const guaranteed = change.guaranteedGpus ?? before?.guaranteedGpus ?? 0;
+  const limitGpus = change.limitGpus ?? before?.limitGpus;
+  return { guaranteedGpus: Math.min(guaranteed, limitGpus ?? guaranteed), limitGpus };
 }
 
 /** The organisation of a project that has anything in the state. */

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file fastgpu/scheduler/v1/what_if.proto.
  */
 export const file_fastgpu_scheduler_v1_what_if: GenFile = /*@__PURE__*/
-  fileDesc("CiJmYXN0Z3B1L3NjaGVkdWxlci92MS93aGF0X2lmLnByb3RvEhRmYXN0Z3B1LnNjaGVkdWxlci52MSKyAgoNV2hhdElmUmVxdWVzdBIgCg1wb2xpY3lfc291cmNlGAEgASgJQgm6SAZyBCiAgAQSPQoJYWRkX25vZGVzGAIgAygLMiAuZmFzdGdwdS5zY2hlZHVsZXIudjEuQWRkZWROb2Rlc0IIukgFkgECEGQSMQoLZHJhaW5fbm9kZXMYAyADKAlCHLpIGZIBFhDoByIRcg8yDV5ub2Rlcy9bXi9dKyQSOwoGcXVldWVzGAQgAygLMiEuZmFzdGdwdS5zY2hlZHVsZXIudjEuUXVldWVWYWx1ZXNCCLpIBZIBAhBkEjsKB2hvcml6b24YBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CD7pIDKoBCSIFCICangEqABITCgtjb25zb2xpZGF0ZRgGIAEoCCLQAQoKQWRkZWROb2RlcxIZCgVjb3VudBgBIAEoBUIKukgHGgUYkE4oARIWCgRsaWtlGAIgASgJQgi6SAVyAxiAAhIbCglncHVfbW9kZWwYAyABKAlCCLpIBXIDGIABEhcKBGdwdXMYBCABKAVCCbpIBhoEGEAoABIfCg5ncHVfbWVtb3J5X21pYhgFIAEoA0IHukgEIgIoABIbCgpjcHVfbWlsbGlzGAYgASgDQge6SAQiAigAEhsKCm1lbW9yeV9taWIYByABKANCB7pIBCICKAAi7AEKC1F1ZXVlVmFsdWVzEjwKBXF1ZXVlGAEgASgJQi26SCpyKDImXihwcm9qZWN0c3xvcmdhbml6YXRpb25zKS9bXi9dKy9xdWV1ZSQSIAoGd2VpZ2h0GAIgASgFQgu6SAgaBhjAhD0oAUgAiAEBEikKD2d1YXJhbnRlZWRfZ3B1cxgDIAEoBUILukgIGgYYwIQ9KABIAYgBARIkCgpsaW1pdF9ncHVzGAQgASgFQgu6SAgaBhjAhD0oAEgCiAEBQgkKB193ZWlnaHRCEgoQX2d1YXJhbnRlZWRfZ3B1c0INCgtfbGltaXRfZ3B1cyLfAQoOV2hhdElmUmVzcG9uc2USLwoFdGFza3MYASADKAsyIC5mYXN0Z3B1LnNjaGVkdWxlci52MS5XaGF0SWZUYXNrEioKA25vdxgCIAEoCzIdLmZhc3RncHUuc2NoZWR1bGVyLnYxLk91dGxvb2sSLgoHY2hhbmdlZBgDIAEoCzIdLmZhc3RncHUuc2NoZWR1bGVyLnYxLk91dGxvb2sSDQoFYmFzaXMYBCABKAkSMQoFbW92ZXMYBSADKAsyIi5mYXN0Z3B1LnNjaGVkdWxlci52MS5Qcm9wb3NlZE1vdmUiTgoMUHJvcG9zZWRNb3ZlEgwKBHRhc2sYASABKAkSEQoJZnJvbV9ub2RlGAIgASgJEg8KB3RvX25vZGUYAyABKAkSDAoEZ3B1cxgEIAEoBSKRAQoKV2hhdElmVGFzaxIMCgR0YXNrGAEgASgJEgwKBGdwdXMYAiABKAUSMgoOc3RhcnRfbm93X3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjMKD3N0YXJ0X3RoZW5fdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAipAEKB091dGxvb2sSDwoHc3RhcnRlZBgBIAEoBRIPCgd3YWl0aW5nGAIgASgFEiwKCW1lYW5fd2FpdBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhITCgt1dGlsaXNhdGlvbhgEIAEoARIQCghmYWlybmVzcxgFIAEoARIPCgdzdG9wcGVkGAYgASgFEhEKCWN1dF9zaG9ydBgHIAEoCGIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("CiJmYXN0Z3B1L3NjaGVkdWxlci92MS93aGF0X2lmLnByb3RvEhRmYXN0Z3B1LnNjaGVkdWxlci52MSKyAgoNV2hhdElmUmVxdWVzdBIgCg1wb2xpY3lfc291cmNlGAEgASgJQgm6SAZyBCiAgAQSPQoJYWRkX25vZGVzGAIgAygLMiAuZmFzdGdwdS5zY2hlZHVsZXIudjEuQWRkZWROb2Rlc0IIukgFkgECEGQSMQoLZHJhaW5fbm9kZXMYAyADKAlCHLpIGZIBFhDoByIRcg8yDV5ub2Rlcy9bXi9dKyQSOwoGcXVldWVzGAQgAygLMiEuZmFzdGdwdS5zY2hlZHVsZXIudjEuUXVldWVWYWx1ZXNCCLpIBZIBAhBkEjsKB2hvcml6b24YBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CD7pIDKoBCSIFCICangEqABITCgtjb25zb2xpZGF0ZRgGIAEoCCLQAQoKQWRkZWROb2RlcxIZCgVjb3VudBgBIAEoBUIKukgHGgUYkE4oARIWCgRsaWtlGAIgASgJQgi6SAVyAxiAAhIbCglncHVfbW9kZWwYAyABKAlCCLpIBXIDGIABEhcKBGdwdXMYBCABKAVCCbpIBhoEGEAoABIfCg5ncHVfbWVtb3J5X21pYhgFIAEoA0IHukgEIgIoABIbCgpjcHVfbWlsbGlzGAYgASgDQge6SAQiAigAEhsKCm1lbW9yeV9taWIYByABKANCB7pIBCICKAAixAIKC1F1ZXVlVmFsdWVzElcKBXF1ZXVlGAEgASgJQki6SEVyQzJBXihvcmdhbml6YXRpb25zL1teL10rfHByb2plY3RzL1teL10rKC91c2Vycy9bXi9dezEsMTI4fSk/KS9xdWV1ZSQSIAoGd2VpZ2h0GAIgASgFQgu6SAgaBhjAhD0oAUgAiAEBEikKD2d1YXJhbnRlZWRfZ3B1cxgDIAEoBUILukgIGgYYwIQ9KABIAYgBARIkCgpsaW1pdF9ncHVzGAQgASgFQgu6SAgaBhjAhD0oAEgCiAEBEjsKBm1vZGVscxgFIAMoCzIhLmZhc3RncHUuc2NoZWR1bGVyLnYxLk1vZGVsVmFsdWVzQgi6SAWSAQIQQEIJCgdfd2VpZ2h0QhIKEF9ndWFyYW50ZWVkX2dwdXNCDQoLX2xpbWl0X2dwdXMinAEKC01vZGVsVmFsdWVzEhkKBW1vZGVsGAEgASgJQgq6SAdyBRABGIABEikKD2d1YXJhbnRlZWRfZ3B1cxgCIAEoBUILukgIGgYYwIQ9KABIAIgBARIkCgpsaW1pdF9ncHVzGAMgASgFQgu6SAgaBhjAhD0oAEgBiAEBQhIKEF9ndWFyYW50ZWVkX2dwdXNCDQoLX2xpbWl0X2dwdXMi3wEKDldoYXRJZlJlc3BvbnNlEi8KBXRhc2tzGAEgAygLMiAuZmFzdGdwdS5zY2hlZHVsZXIudjEuV2hhdElmVGFzaxIqCgNub3cYAiABKAsyHS5mYXN0Z3B1LnNjaGVkdWxlci52MS5PdXRsb29rEi4KB2NoYW5nZWQYAyABKAsyHS5mYXN0Z3B1LnNjaGVkdWxlci52MS5PdXRsb29rEg0KBWJhc2lzGAQgASgJEjEKBW1vdmVzGAUgAygLMiIuZmFzdGdwdS5zY2hlZHVsZXIudjEuUHJvcG9zZWRNb3ZlIk4KDFByb3Bvc2VkTW92ZRIMCgR0YXNrGAEgASgJEhEKCWZyb21fbm9kZRgCIAEoCRIPCgd0b19ub2RlGAMgASgJEgwKBGdwdXMYBCABKAUikQEKCldoYXRJZlRhc2sSDAoEdGFzaxgBIAEoCRIMCgRncHVzGAIgASgFEjIKDnN0YXJ0X25vd190aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCg9zdGFydF90aGVuX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIqQBCgdPdXRsb29rEg8KB3N0YXJ0ZWQYASABKAUSDwoHd2FpdGluZxgCIAEoBRIsCgltZWFuX3dhaXQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEwoLdXRpbGlzYXRpb24YBCABKAESEAoIZmFpcm5lc3MYBSABKAESDwoHc3RvcHBlZBgGIAEoBRIRCgljdXRfc2hvcnQYByABKAhiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Asks what a change would do. Nothing is stored, and nothing is changed.
@@ -144,7 +144,8 @@ export const AddedNodesSchema: GenMessage<AddedNodes> = /*@__PURE__*/
  */
 export type QueueValues = Message<"fastgpu.scheduler.v1.QueueValues"> & {
   /**
-   * Resource name, `projects/{project}/queue` or `organizations/{organization}/queue`.
+   * Resource name, `organizations/{organization}/queue`, `projects/{project}/queue` or
+   * `projects/{project}/users/{user}/queue`.
    *
    * @generated from field: string queue = 1;
    */
@@ -170,6 +171,13 @@ export type QueueValues = Message<"fastgpu.scheduler.v1.QueueValues"> & {
    * @generated from field: optional int32 limit_gpus = 4;
    */
   limitGpus?: number | undefined;
+
+  /**
+   * The same for GPUs of single models, at most 64; models that are not named stay as they are.
+   *
+   * @generated from field: repeated fastgpu.scheduler.v1.ModelValues models = 5;
+   */
+  models: ModelValues[];
 };
 
 /**
@@ -178,6 +186,41 @@ export type QueueValues = Message<"fastgpu.scheduler.v1.QueueValues"> & {
  */
 export const QueueValuesSchema: GenMessage<QueueValues> = /*@__PURE__*/
   messageDesc(file_fastgpu_scheduler_v1_what_if, 2);
+
+/**
+ * Values of a queue for the GPUs of one model; what is absent stays.
+ *
+ * @generated from message fastgpu.scheduler.v1.ModelValues
+ */
+export type ModelValues = Message<"fastgpu.scheduler.v1.ModelValues"> & {
+  /**
+   * Model as the nodes name it, for example `NVIDIA H200`.
+   *
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * GPUs of the model that it gets before others.
+   *
+   * @generated from field: optional int32 guaranteed_gpus = 2;
+   */
+  guaranteedGpus?: number | undefined;
+
+  /**
+   * GPUs of the model that it never holds more of.
+   *
+   * @generated from field: optional int32 limit_gpus = 3;
+   */
+  limitGpus?: number | undefined;
+};
+
+/**
+ * Describes the message fastgpu.scheduler.v1.ModelValues.
+ * Use `create(ModelValuesSchema)` to create a new message.
+ */
+export const ModelValuesSchema: GenMessage<ModelValues> = /*@__PURE__*/
+  messageDesc(file_fastgpu_scheduler_v1_what_if, 3);
 
 /**
  * The same future, as things are and with the change.
@@ -227,7 +270,7 @@ export type WhatIfResponse = Message<"fastgpu.scheduler.v1.WhatIfResponse"> & {
  * Use `create(WhatIfResponseSchema)` to create a new message.
  */
 export const WhatIfResponseSchema: GenMessage<WhatIfResponse> = /*@__PURE__*/
-  messageDesc(file_fastgpu_scheduler_v1_what_if, 3);
+  messageDesc(file_fastgpu_scheduler_v1_what_if, 4);
 
 /**
  * A running attempt that would better run elsewhere: it can be stopped and goes on from its checkpoint.
@@ -269,7 +312,7 @@ export type ProposedMove = Message<"fastgpu.scheduler.v1.ProposedMove"> & {
  * Use `create(ProposedMoveSchema)` to create a new message.
  */
 export const ProposedMoveSchema: GenMessage<ProposedMove> = /*@__PURE__*/
-  messageDesc(file_fastgpu_scheduler_v1_what_if, 4);
+  messageDesc(file_fastgpu_scheduler_v1_what_if, 5);
 
 /**
  * One waiting task.
@@ -311,7 +354,7 @@ export type WhatIfTask = Message<"fastgpu.scheduler.v1.WhatIfTask"> & {
  * Use `create(WhatIfTaskSchema)` to create a new message.
  */
 export const WhatIfTaskSchema: GenMessage<WhatIfTask> = /*@__PURE__*/
-  messageDesc(file_fastgpu_scheduler_v1_what_if, 5);
+  messageDesc(file_fastgpu_scheduler_v1_what_if, 6);
 
 /**
  * What becomes of the waiting tasks within the horizon.
@@ -375,5 +418,5 @@ export type Outlook = Message<"fastgpu.scheduler.v1.Outlook"> & {
  * Use `create(OutlookSchema)` to create a new message.
  */
 export const OutlookSchema: GenMessage<Outlook> = /*@__PURE__*/
-  messageDesc(file_fastgpu_scheduler_v1_what_if, 6);
+  messageDesc(file_fastgpu_scheduler_v1_what_if, 7);
 
