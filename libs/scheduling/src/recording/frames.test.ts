@@ -4,7 +4,8 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { plainTask, type Plan, type PlanNode, type PlanState, type PlanTask } from "../plan.ts";
 import { createPlanner } from "../planner.ts";
-import { lease } from "../scene.ts";
+import { World } from "../scene-world.ts";
+import { aNode, aTask, lease } from "../scene.ts";
 import { defaultSchedulingPolicy } from "../scheduling-policy.ts";
 import { FrameReader, FrameWriter } from "./frames.ts";
 import { differences, planned } from "./planned.ts";
@@ -199,4 +200,35 @@ test("no trace context and no more than a few bytes for a cycle in which little 
   const bytes = writer.cycle(next, nowOf(1), undefined);
   expect(bytes.length).toBeLessThan(100);
   expect(new TextDecoder().decode(bytes)).not.toContain("abab");
+});
+
+test("parts of GPUs are read back as they were, and planned the same", () => {
+  const nodes = [
+    aNode("a", 1, { mode: { isolation: "timeslice" } }),
+    aNode("b", 1, { mode: { isolation: "mig", geometry: "h100-80" } }),
+  ];
+  const world = new World(nodes);
+  const part = { kind: "share", milli: 400, weakest: "mps" } as const;
+  const mig = { kind: "mig", profile: "h100-80/3g.40gb" } as const;
+  const demands = [{ part: { ...part, weakest: "timeslice" as const } }, { part: mig }, { part }];
+  for (const [at, demand] of demands.entries()) {
+    world.submit({ task: aTask(`t${at}`, { demand }), runMs: 60_000 });
+  }
+  const writer = new FrameWriter();
+  const reader = new FrameReader();
+  for (let turn = 0; turn < 3; turn++) {
+    const state = structuredClone(world.state());
+    const plan = world.turn();
+    const frame = reader.read(writer.cycle(state, world.nowMs, plan));
+    if (frame.kind !== "cycle") throw new Error(frame.kind);
+    expect(frame.state).toEqual(state);
+    const again = createPlanner({ policy: defaultSchedulingPolicy, rng: () => 0.5 });
+    expect(differences(frame.planned, planned(again.plan(frame.state, frame.nowMs)))).toEqual([]);
+    world.advance(world.nowMs + 1_000);
+  }
+  const held = [...world.nodes.values()].flatMap(({ running }) => running.map((each) => each.part));
+  expect(held).toEqual([
+    { kind: "share", milli: 400, memoryMib: 0, grade: "timeslice" },
+    { ...mig, starts: [4], grade: "mig" },
+  ]);
 });

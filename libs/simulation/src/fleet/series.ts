@@ -55,7 +55,7 @@ export class BucketSeries {
   }
 }
 
-/** A level that changes at points in time, with its series and its sum over time. */
+/** A level that changes by thousandths at points in time, with its series and its sum over time. */
 export class Level {
   readonly series: BucketSeries;
   private level = 0;
@@ -76,7 +76,8 @@ export class Level {
   change(nowMs: number, by: number): void {
     if (by === 0) return;
     this.settle(nowMs);
-    this.level += by;
+    // Exact, however many parts of GPUs come and go.
+    this.level = Math.round((this.level + by) * 1000) / 1000;
   }
 
   /** Sum of level × milliseconds up to a time. */

@@ -87,14 +87,14 @@ const fields: Readonly<Record<RemedyField, FieldOnWire>> = {
     value: ({ demand }) => String(demand.gpuMinMemoryMib),
     say: ({ demand }) => `ask for GPUs with ${demand.gpuMinMemoryMib} MiB`,
   },
-  // Tasks cannot ask for parts of GPUs yet, so nobody is told of the next two.
+  // Tasks cannot ask for parts of GPUs yet (docs/api-plan.md), so nobody is told of the next two.
   gpuPart: {
-    path: "spec.resources.gpu.part",
+    path: "spec.resources.gpu.share",
     value: ({ demand }) => demand.part ?? null,
     say: ({ demand }) => `ask for ${partText(demand.part)}`,
   },
   isolation: {
-    path: "spec.resources.gpu.part",
+    path: "spec.resources.gpu.min_isolation",
     value: ({ demand }) => demand.part ?? null,
     say: ({ demand }) =>
       demand.part?.kind === "share"

@@ -184,6 +184,7 @@ function nodeOf(node: ObservedNode["node"], told: Notes): FleetNode {
     gpuMemoryMib: gpu?.memoryMib ?? 0,
     rack: node.topology["rack"],
     nvlink: node.topology["nvlink"],
+    ...(gpu?.mode === undefined ? {} : { mode: gpu.mode }),
   };
 }
 
