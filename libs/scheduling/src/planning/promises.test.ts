@@ -284,6 +284,7 @@ describe.each(scenes)("over any fleet of %s, queues and history", (_, arbitraryS
           queues: state.queues.toReversed(),
           usage: state.usage.toReversed(),
           reservations: state.reservations.toReversed(),
+          runTimes: (state.runTimes ?? []).toReversed(),
         });
         expect(decisionsOf(turned)).toEqual(decisionsOf(one));
       }),
