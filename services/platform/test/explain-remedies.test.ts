@@ -260,3 +260,60 @@ test("a task behind its project's limit starts in another project of the caller'
   });
   channel.close();
 }, 120_000);
+
+test("a task that replaces one keeps its place where it asks for no more; a repeated request changes nothing, and nobody takes another's place", async () => {
+  const holder = await run(p, script("sleep 600", { gpus: 2 }));
+  await runs(p, holder);
+  const small = { ...script("true", { gpus: 1 }) };
+  const [first, second] = [await run(p, small), await run(p, small)];
+  const submitted = async (name: string) => (await p.tasks.getTask({ name })).submitTime;
+  const since = await submitted(first);
+  const replace = (replaces: string, task: Task, requestId: string = randomUUID()) =>
+    p.tasks.runTask({ parent: p.parent, task, replaces, requestId }).then(({ name }) => name);
+
+  const requestId = randomUUID();
+  const again = await replace(first, small, requestId);
+  expect(await replace(first, small, requestId)).toBe(again);
+  await expect(replace(second, small, requestId)).rejects.toMatchObject({
+    reason: "REQUEST_ID_REUSED",
+  });
+  expect(await submitted(again)).toEqual(since);
+  expect(await p.tasks.getTask({ name: first })).toMatchObject({
+    state: TaskState.CANCELLED,
+    statusMessage: expect.stringContaining("takes its place"),
+  });
+  expect(await p.tasks.explainTask({ name: again })).toMatchObject({ queuePosition: 1 });
+  const mended = rerunOf(
+    await type(p, `fastgpu task rerun ${again} --set spec.preemptible=true -o json`),
+  );
+  expect(await submitted(mended)).toEqual(since);
+  const wider = await replace(mended, script("true", { gpus: 2 }));
+  expect(await submitted(wider)).not.toEqual(since);
+  expect(await p.tasks.explainTask({ name: wider })).toMatchObject({ queuePosition: 2 });
+
+  // What has ended or runs is not replaced, and then nothing is submitted.
+  const count = async () => (await p.tasks.listTasks({ parent: p.parent, pageSize: 1_000 })).tasks;
+  const before = (await count()).length;
+  for (const name of [first, holder]) {
+    await expect(replace(name, small)).rejects.toMatchObject({ reason: "ILLEGAL_STATE" });
+  }
+  expect((await count()).length).toBe(before);
+
+  const channel = createChannel({
+    address: p.platform.address,
+    token: () => Promise.resolve(p.key),
+  });
+  const org = `organizations/${p.platform.org}`;
+  const { name: parent } = await createClient(ProjectService, channel).createProject({
+    ...{ parent: org, project: { displayName: "elsewhere" } },
+  });
+  const foreign = (replaces: string) => p.tasks.runTask({ parent, task: small, replaces });
+  await expect(foreign(second)).rejects.toMatchObject({ violations: [{ field: "replaces" }] });
+  await expect(foreign(second.replace(p.parent, parent))).rejects.toMatchObject({
+    reason: "NOT_FOUND",
+  });
+  expect(await p.tasks.getTask({ name: second })).toMatchObject({ state: TaskState.QUEUED });
+  channel.close();
+  for (const name of [second, wider, holder]) await p.tasks.cancelTask({ name });
+  await endOf(p, holder);
+}, 120_000);

@@ -34,17 +34,20 @@ export async function rerunTask(
     const before = await api.tasks.getTask({ name });
     const task = changedTask(before, options.set ?? []);
     const parent = projectOf(name, options.toProject);
-    const after = await api.tasks.runTask({ parent, task, requestId: randomUUID() });
+    const waits = before.state === TaskState.DRAFT || before.state === TaskState.QUEUED;
+    const replaced = waits && options.keep !== true;
+    // At once where both are in one project: it keeps its place in line where it asks for no more.
+    const replaces = replaced && name.startsWith(`${parent}/`) ? name : "";
+    const after = await api.tasks.runTask({ parent, task, replaces, requestId: randomUUID() });
     await printOne(
       printOptions(context, options),
       taskView(context.terminal.paint, context.nowMs()),
       after,
     );
-    const waits = before.state === TaskState.DRAFT || before.state === TaskState.QUEUED;
-    if (!waits || options.keep === true) return;
+    if (!replaced) return;
     // Only once the new one is accepted: a refused change leaves the old one in its place.
     const reason = `${lastPart(after.name)} takes its place`;
-    await api.tasks.cancelTask({ name, reason });
+    if (replaces === "") await api.tasks.cancelTask({ name, reason });
     context.terminal.err(`${lastPart(name)} is cancelled: ${reason}\n`);
   });
 }

@@ -35,7 +35,7 @@ export async function cancelTask(
       throw Fault.notFound(request.name, "`fastgpu task list` shows the tasks");
     return isTerminal(task.state) || task.cancelRequested
       ? []
-      : cancel(s, tx, { task, request, context });
+      : cancelIn(s, tx, { task, request, context });
   });
   s.changed({ tasks: [id], nodes });
   const [task] = await readTasks(s.core, [id]);
@@ -43,10 +43,15 @@ export async function cancelTask(
   return describeTask(s, task, context);
 }
 
-async function cancel(
-  s: Scheduler,
+/** Cancels a locked task within a transaction; answers the nodes that have to be told. */
+export async function cancelIn(
+  s: Pick<Scheduler, "clock">,
   tx: Tx,
-  of: { task: StoredTask; request: CancelTaskRequest; context: CallContext },
+  of: {
+    task: StoredTask;
+    request: Pick<CancelTaskRequest, "name" | "reason">;
+    context: CallContext;
+  },
 ): Promise<readonly NodeId[]> {
   const { task, request, context } = of;
   const nowMs = s.clock.nowMs();

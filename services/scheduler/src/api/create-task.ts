@@ -9,6 +9,7 @@ import type { Scheduler } from "../scheduler.ts";
 import { parseTask } from "../spec/task-spec.ts";
 import { firstReason, type NewTask } from "../store/submits.ts";
 import { readTasks } from "../store/tasks.ts";
+import { replaceTask } from "../submit/replace.ts";
 import { conflictFault } from "../submit/writer.ts";
 import { auditRecorded, taskStateChanged } from "../transition/events.ts";
 import { tenantOf } from "./names.ts";
@@ -22,14 +23,21 @@ export async function createTask(
   context: CallContext,
   state: "DRAFT" | "QUEUED",
 ): Promise<MessageInitShape<typeof TaskSchema>> {
+  const { replaces } = request;
+  if (replaces !== "" && state === "DRAFT") {
+    throw Fault.invalid("replaces", "is for RunTask: a draft has no place in line");
+  }
   const task = buildTask(
     s,
-    { task: request.task, requestId: request.requestId },
+    { task: request.task, requestId: request.requestId, replaces },
     { context, state },
   );
   await s.models.check(task.task.demand);
   if (request.validateOnly) return newTaskToWire(task);
-  const outcome = await s.submits.submit(task);
+  const outcome =
+    replaces === ""
+      ? await s.submits.submit(task)
+      : await replaceTask(s, task, { replaces, context });
   switch (outcome.kind) {
     case "stored":
       return newTaskToWire(task);
@@ -46,7 +54,12 @@ export async function createTask(
 /** A task of a request, checked and with everything that is stored with it. */
 export function buildTask(
   s: Scheduler,
-  of: { readonly task?: Task | undefined; readonly requestId: string },
+  of: {
+    readonly task?: Task | undefined;
+    readonly requestId: string;
+    /** The task whose place it takes; default: none's. */
+    readonly replaces?: string;
+  },
   at: { context: CallContext; state: "DRAFT" | "QUEUED" },
 ): NewTask {
   const { context, state } = at;
@@ -79,7 +92,11 @@ export function buildTask(
         ? undefined
         : {
             key: { org, project, method: context.method, requestId: of.requestId },
-            body: requestBody({ task: toJson(TaskSchema, of.task) as Json }),
+            body: requestBody({
+              task: toJson(TaskSchema, of.task) as Json,
+              // So that the bodies of those that replace none stay what they were.
+              ...(of.replaces ? { replaces: of.replaces } : {}),
+            }),
           },
     events: [
       taskStateChanged({ ...origin, id, revision: 1 }, { from: undefined, to: state }, nowMs),

@@ -18,6 +18,8 @@ export interface NewTask {
   /** Dependencies that are not met yet. */
   readonly waitingFor: number;
   readonly nowMs: number;
+  /** Since when it stands in line, where that is not now: the place of a task that it replaces. */
+  readonly submittedMs?: number;
   readonly traceparent: string;
   /** The request id it answers, where the caller gave one. */
   readonly request: { readonly key: RequestKey; readonly body: RequestBody } | undefined;
@@ -121,7 +123,7 @@ function toRow(of: NewTask) {
     array_parallelism: task.array?.parallelism ?? null,
     traceparent: of.traceparent,
     created_ms: of.nowMs,
-    submitted_ms: of.state === "DRAFT" ? null : of.nowMs,
+    submitted_ms: of.state === "DRAFT" ? null : (of.submittedMs ?? of.nowMs),
     not_before_ms: task.startAfterMs,
     preemptible: task.preemptible,
     principal: of.user,

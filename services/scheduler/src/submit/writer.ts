@@ -47,7 +47,7 @@ export function createSubmitWriter(options: {
   return {
     async submit(task) {
       if (task.task.dependencies.length === 0) return writer.submit(task);
-      const outcome = await transaction(core, (tx) => storeDependent(tx, task));
+      const outcome = await transaction(core, (tx) => storeAlone(tx, task));
       // Parents are marked too: one that has ended already unlocks or fails the task in the next cycle.
       if (outcome.kind === "stored") {
         onStored([task.id, ...task.task.dependencies.map((dependency) => dependency.parent)]);
@@ -83,7 +83,8 @@ function replayOf(task: NewTask, used: ReadonlyMap<string, UsedRequest>): Submit
   return { kind: "replay", task: taskOfResponse(row.response) };
 }
 
-async function storeDependent(tx: Tx, task: NewTask): Promise<SubmitOutcome> {
+/** Stores one task in a transaction of the caller's, with its parents locked. */
+export async function storeAlone(tx: Tx, task: NewTask): Promise<SubmitOutcome> {
   const { dependencies } = task.task;
   const parents = [...new Set(dependencies.map((dependency) => dependency.parent))].toSorted();
   const states = await lockParentStates(tx, task.project, parents);
