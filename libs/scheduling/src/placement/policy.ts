@@ -29,7 +29,7 @@ export interface Policy {
    * its demand for GPUs and `Shape.family`. They must then hold for states where only that fits.
    */
   readonly sharesBounds: boolean;
-  /** An upper bound of `score`, for a state where the shape fits; next to free. */
+  /** An upper bound of `score`, for a state where the shape fits; cheap beside it. */
   bound(slot: number, shape: Shape): number;
   /**
    * A bound between `bound` and `score`, in cost and in value; absent where there is none. For a
