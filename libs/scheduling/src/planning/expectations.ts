@@ -23,7 +23,7 @@ const unknown: Expected = {
 export class Expectations {
   private readonly byKind: ReadonlyMap<string, PlanRunTimes>;
   /** Tasks of one class share the object of their needs: each is looked up once for each owner. */
-  private readonly byDemand = new WeakMap<PlanTask["demand"], Map<string, Expected>>();
+  private readonly byDemand = new WeakMap<PlanTask["demand"], Map<string, Map<string, Expected>>>();
   private readonly byLease = new WeakMap<PlanLease, { gpus: number; expected: Expected }>();
 
   constructor(runTimes: readonly PlanRunTimes[]) {
@@ -35,13 +35,16 @@ export class Expectations {
     if (this.byKind.size === 0 || array !== undefined) return unknown;
     let owners = this.byDemand.get(demand);
     if (owners === undefined) this.byDemand.set(demand, (owners = new Map()));
-    const owner = `${project}/${replicas}/${user}`;
-    let expected = owners.get(owner);
+    let users = owners.get(project);
+    if (users === undefined) owners.set(project, (users = new Map()));
+    // Gangs are rare: their key is put together, a plain task's is the user.
+    const key = replicas === 1 ? user : `${user}/${replicas}`;
+    let expected = users.get(key);
     if (expected === undefined) {
       const { cpuMillis, memoryMib } = demand;
       const gpus = (milliOfDemand(demand) * replicas) / 1000;
       const kind = { project, user, gpus, cpuMillis, memoryMib };
-      owners.set(owner, (expected = this.of(kind)));
+      users.set(key, (expected = this.of(kind)));
     }
     return expected;
   }
