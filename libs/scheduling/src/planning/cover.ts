@@ -115,23 +115,32 @@ function sightsOf<T>(ground: Ground, options: CoverOptions<T>): Sight<T>[] {
     gpu.memoryMib >= demand.gpuMinMemoryMib &&
     (demand.simulatedOk || !gpu.simulated) &&
     !excludedGpus.includes(gpu.id);
+  // By class of node: whether its runtime and its GPUs will do, where they are all alike.
+  const verdicts: (boolean | undefined)[] = [];
+  const suits = ({ node, alike }: Entry): boolean =>
+    node.runtimes.includes(demand.runtime) &&
+    node.gpus.length >= demand.gpuCount &&
+    (!alike || demand.gpuCount === 0 || willDo(node.gpus[0]!));
+  const plain = excludedGpus.length === 0;
   const sights: Sight<T>[] = [];
   for (const entry of ground.fleet.inOrder) {
     const { node, index, held, alike, shared } = entry;
-    if (!node.acceptsWork || held === undefined || !node.runtimes.includes(demand.runtime))
-      continue;
+    if (!node.acceptsWork || held === undefined) continue;
+    const suited = plain
+      ? (verdicts[entry.class] ??= suits(entry))
+      : suits({ ...entry, alike: false });
+    if (!suited) continue;
     const count = node.gpus.length;
-    if (count < demand.gpuCount) continue;
     if (demand.part !== undefined && !shared) continue;
-    const most = ground.freeCount(index) + (bounds === undefined ? count : bounds.gpus[index]!);
+    const free = ground.freeCount(index);
+    const most = free + (bounds === undefined ? count : bounds.gpus[index]!);
     if (!shared && most < demand.gpuCount) continue;
     if (avoid?.(index) === true) continue;
     if (shared) sights.push({ entry, ...partsOf(ground, entry, { task, shape }) });
-    else if (alike && excludedGpus.length === 0 && count > 0) {
-      // Looked at once for all of them.
-      const good = willDo(node.gpus[0]!);
-      if (!good && demand.gpuCount > 0) continue;
-      const gpus = good ? ground.freeCount(index) : 0;
+    else if (alike && plain && count > 0) {
+      // Of a task without GPUs none has to do.
+      const good = demand.gpuCount > 0 || willDo(node.gpus[0]!);
+      const gpus = good ? free : 0;
       sights.push({ entry, fits: sameForAll(count, good), gpus, parts: undefined });
     } else {
       const fits = node.gpus.map(willDo);
@@ -174,16 +183,20 @@ function coverOne<T extends object>(
     if (lacking <= 0 || parts !== undefined || total !== "sum" || bounds === undefined) return 0;
     return lacking * bounds.rate[entry.index]! * roundedDown;
   });
-  const workOut = (at: number) => nextOf(toSpot(ground, sights[at]!, options), options, none);
+  const workOut = (at: number, below: number) => {
+    const spot = toSpot(ground, sights[at]!, options);
+    return leastCost(spot, options, none) < below ? nextOf(spot, options, none) : null;
+  };
   let first = 0;
   for (let at = 1; at < floors.length; at++) if (floors[at]! < floors[first]!) first = at;
-  const next = sights.length === 0 ? null : workOut(first);
+  const next = sights.length === 0 ? null : workOut(first, Number.POSITIVE_INFINITY);
   let ceiling = next?.cost ?? Number.POSITIVE_INFINITY;
   let best: { readonly next: NonNullable<typeof next>; readonly index: number } | undefined;
   for (const [at, { entry }] of sights.entries()) {
     const floor = floors[at]!;
     if (floor > ceiling || (best !== undefined && floor >= best.next.cost)) continue;
-    const found = at === first ? next : workOut(at);
+    const below = best?.next.cost ?? Number.POSITIVE_INFINITY;
+    const found = at === first ? next : workOut(at, below);
     if (found === null || (best !== undefined && found.cost >= best.next.cost)) continue;
     best = { next: found, index: entry.index };
     ceiling = Math.min(ceiling, found.cost);

@@ -40,6 +40,8 @@ export interface Entry {
   readonly clearing: readonly TaskId[];
   /** All its GPUs are of one kind: what holds for the first holds for each. */
   readonly alike: boolean;
+  /** Nodes of one class run the same kinds of task and have as many GPUs; where those are alike, of the same kind. */
+  readonly class: number;
   /** Whether any of its GPUs is given out in parts. */
   readonly shared: boolean;
 }
@@ -71,6 +73,7 @@ export class Fleet {
     { readonly models: readonly string[]; readonly shape: Shape | undefined }[]
   >();
   private readonly runtimes = new Map<string, number>();
+  private readonly classes = new Map<string, number>();
   /** Numbers of the nodes by their ids. */
   private ranked: readonly number[] | undefined;
   private sorted: readonly Entry[] | undefined;
@@ -191,6 +194,19 @@ export class Fleet {
     for (const [at, { id }] of node.gpus.entries()) this.gpus.set(id, { index, at });
   }
 
+  private classOf({ runtimes, gpus }: PlanNode, alike: boolean): number {
+    const first = gpus[0];
+    const kind =
+      alike && first !== undefined
+        ? `${first.model} ${first.memoryMib} ${first.simulated}`
+        : gpus.length > 0;
+    const key = `${runtimes.join()} ${gpus.length} ${kind}`;
+    const known = this.classes.get(key);
+    if (known !== undefined) return known;
+    this.classes.set(key, this.classes.size);
+    return this.classes.size - 1;
+  }
+
   private hardwareChanged(): void {
     this.hardware++;
     this.runtimes.clear();
@@ -209,13 +225,14 @@ export class Fleet {
 
   private enter(node: PlanNode, index: number): Entry {
     const alike = areAlike(node.gpus);
+    const kind = { alike, class: this.classOf(node, alike) };
     const positions = new Map(node.gpus.map(({ id }, at) => [id, at]));
     const held = node.running.map((lease) => this.holds(lease, node, positions));
     // A node that announces less than what runs on it takes nothing more until that has ended.
     const shared = isShared(node);
     if (holdsMoreThanItHas(node) || (shared && overdrawn(node, held))) {
       this.free.replaceNode(index, { ...specOf(node, false), schedulable: false }, []);
-      return { node, index, held: undefined, kept: new Map(), clearing: [], alike, shared };
+      return { node, index, held: undefined, kept: new Map(), clearing: [], shared, ...kind };
     }
     const kept = this.keptOf(node, held);
     // Whoever holds a part of a reserved GPU may stay, unless it was told to stop.
@@ -235,7 +252,7 @@ export class Fleet {
     for (const { at, fill } of [...kept.values()].flat()) {
       if (fill !== undefined) this.free.take(fill, { node: index, gpus: [at] });
     }
-    return { node, index, held, kept, clearing, alike, shared };
+    return { node, index, held, kept, clearing, shared, ...kind };
   }
 
   /** What keeps so much of one GPU from being given out, on a GPU that this organisation shares ("": nobody). */

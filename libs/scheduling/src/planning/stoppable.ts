@@ -25,19 +25,18 @@ export class Stoppable implements CoverBounds {
     this.gpus = new Float64Array(nodes);
     this.rate = new Float64Array(nodes).fill(Number.POSITIVE_INFINITY);
     for (const [slot, { members }] of runners) {
-      const here = new Map<number, number>();
-      for (const { entry, held } of members) {
-        (this.byNode[entry.index] ??= []).push({ slot, entry, held });
-        here.set(entry.index, (here.get(entry.index) ?? 0) + held.gpus.length);
-      }
       const lossGpuMs = jobs.lossAt(slot, now, policy.restoreChargeMs);
-      for (const [index, gpus] of here) this.bound(index, { gpus, lossGpuMs });
+      for (const { entry, held } of members) {
+        const { index } = entry;
+        const on = (this.byNode[index] ??= []);
+        on.push({ slot, entry, held });
+        this.gpus[index]! += held.gpus.length;
+        // Members of one attempt on one node count together.
+        let gpus = 0;
+        for (const other of on) if (other.slot === slot) gpus += other.held.gpus.length;
+        if (gpus > 0) this.rate[index] = Math.min(this.rate[index]!, lossGpuMs / gpus);
+      }
     }
-  }
-
-  private bound(index: number, of: { gpus: number; lossGpuMs: number }): void {
-    this.gpus[index]! += of.gpus;
-    if (of.gpus > 0) this.rate[index] = Math.min(this.rate[index]!, of.lossGpuMs / of.gpus);
   }
 
   /** Takes the candidates of the next search. */
