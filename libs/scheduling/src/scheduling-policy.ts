@@ -1,4 +1,4 @@
-import { checkOrderPolicy, defaultOrderPolicy, type OrderPolicy } from "./order/policy.ts";
+import { checkOrderPolicy, defaultOrderPolicy, type OrderPolicy, untimedOrder } from "./order/policy.ts";
 import { policies, type PolicyName } from "./placement/engine.ts";
 
 /** Everything that an operator may set of how the cluster is planned. */
@@ -35,6 +35,8 @@ export const defaultSchedulingPolicy: SchedulingPolicy = {
   placement: "default",
   order: {
     ...defaultOrderPolicy,
+    // Scores of what waits are renewed with history only.
+    ...untimedOrder,
     // Between tenants the share decides, and attained service only where shares are close: tasks that cannot be
     // stopped are the rule, and nobody gets a fleet by a flood of fresh ones.
     shareWeightMd: 10_000,

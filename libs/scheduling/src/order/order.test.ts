@@ -9,6 +9,7 @@ import type { OrderPolicy } from "./policy.ts";
 import { OrderQueue } from "./queue.ts";
 import { flatVictims } from "./room.ts";
 import type { Room } from "./room.ts";
+import { waitedMd } from "./score.ts";
 import type { ShareNode } from "./shares.ts";
 
 const minute = 60_000;
@@ -227,10 +228,10 @@ describe("preemption", () => {
           ? "gang"
           : "";
     };
-    // 7 GPUs too many are worth log2(8) × 500 = 1500: a factor of 2.8; the gang has its bonus of 1850 beside.
+    // 7 GPUs too many are worth log2(8) × 500 = 1500 and the gang's bonus 1800, a single GPU's 500: a factor of 7.
     expect(victimFor(200 * hour)).toBe("narrow");
-    expect(victimFor(900 * hour)).toBe("narrow");
-    expect(victimFor(1_100 * hour)).toBe("gang");
+    expect(victimFor(670 * hour)).toBe("narrow");
+    expect(victimFor(720 * hour)).toBe("gang");
   });
 
   test("the allowance grows with run time: a short task is not stopped for ever", () => {
@@ -248,15 +249,20 @@ describe("preemption", () => {
 });
 
 describe("wide gangs", () => {
-  test("a wide gang goes before narrow ones of up to 3.6 times less service", () => {
-    const firstOf = (wideHours: number, narrowHours: number): number => {
-      const bench = new Bench(8, queues(1));
-      bench.add(0, 8, { attainedGpuMs: wideHours * hour });
-      bench.add(0, 1, { attainedGpuMs: narrowHours * hour });
+  test("a wide gang goes before narrower ones of up to 3.5 times less service, twice as wide of 4.3 times", () => {
+    const firstOf = (wide: number, wideHours: number, narrow: number): number => {
+      const bench = new Bench(16, queues(1), { blockedGroups: 1 });
+      bench.add(0, wide, { attainedGpuMs: wideHours * hour });
+      bench.add(0, narrow, { attainedGpuMs: 10 * hour });
       return bench.cycle()[0]!.slot;
     };
-    expect(firstOf(35, 10)).toBe(0);
-    expect(firstOf(37, 10)).toBe(1);
+    expect(firstOf(8, 34, 4)).toBe(0);
+    expect(firstOf(8, 36, 4)).toBe(1);
+    expect(firstOf(16, 42, 4)).toBe(0);
+    expect(firstOf(16, 44, 4)).toBe(1);
+    // A single GPU has a bonus of its own.
+    expect(firstOf(8, 24, 1)).toBe(0);
+    expect(firstOf(8, 25, 1)).toBe(1);
   });
 
   test("the walk ends after so many blocked groups: what is free is kept together for those ahead", () => {
@@ -277,6 +283,55 @@ describe("wide gangs", () => {
     open.cycle();
     expect(open.running()).toHaveLength(2);
     expect(bench.queue.jobs.state[narrow]).toBe(jobState.waiting);
+  });
+});
+
+describe("waiting", () => {
+  const sizeOf = (gpus: number, sinceSubmitMs: number, queuedMs: number): number =>
+    waitedMd(defaultOrderPolicy, { sizeMd: 20_000, gpus, sinceSubmitMs, queuedMs });
+
+  test("who is late holds what there are no GPUs for: gangs, the wide ones for less, single GPUs not", () => {
+    const { lateAfterMs, lateMd, lateWideMd } = defaultOrderPolicy;
+    expect(sizeOf(4, lateAfterMs - 1, 0)).toBe(20_000);
+    expect(sizeOf(4, lateAfterMs, 0)).toBe(20_000 + lateMd);
+    expect(sizeOf(8, lateAfterMs, 0)).toBe(20_000 + lateWideMd);
+    expect(sizeOf(1, lateAfterMs, 0)).toBe(20_000);
+  });
+
+  test("a late task lets one with somewhat more service pass: running at once, waiting from the next refresh on", () => {
+    const bench = new Bench(4, queues(1), { historyBoundMd: 0 });
+    const blocker = bench.add(0, 4, { preemptible: false });
+    bench.cycle();
+    const late = bench.add(0, 4, { submitMs: -70 * hour, attainedGpuMs: 100 * hour });
+    const other = bench.add(0, 4, { attainedGpuMs: 130 * hour });
+    // Both have run here: a refresh looks at nobody else.
+    bench.finish(blocker);
+    for (const slot of [late, other]) {
+      bench.queue.start(slot, bench.nowMs);
+      bench.queue.stop(slot, bench.nowMs, false);
+    }
+    const next = (): Slot | undefined =>
+      decide(bench.queue, new Rehearsal(bench), bench.nowMs)[0]?.slot;
+    expect(next()).toBe(late);
+    bench.nowMs = 6 * hour;
+    expect(next()).toBe(late);
+    bench.queue.refresh(bench.nowMs);
+    expect(next()).toBe(other);
+  });
+
+  test("who is due goes before all that have had service, and nobody who has had some stops it again", () => {
+    const { dueAfterMs } = defaultOrderPolicy;
+    const bench = new Bench(8, queues(1), { agedShareMilli: 0 });
+    const running = bench.add(0, 8, { attainedGpuMs: 2 * hour });
+    bench.cycle();
+    const due = bench.add(0, 8, { attainedGpuMs: 900 * hour, queuedMs: dueAfterMs });
+    bench.nowMs = hour;
+    expect(bench.cycle()).toEqual([{ slot: due, victims: [running], moves: [], lane: false }]);
+    bench.nowMs = 2 * hour;
+    bench.add(0, 8, { attainedGpuMs: hour });
+    bench.nowMs = 3 * hour;
+    expect(bench.cycle()).toEqual([]);
+    expect(sizeOf(8, dueAfterMs, dueAfterMs - 1)).toBeGreaterThan(20_000);
   });
 });
 
@@ -380,11 +435,13 @@ function act(bench: Bench, { afterMs, add, end }: Step): readonly Decision[] {
 
 describe("promises over random queues", () => {
   const steps = fc.array(step([0, 1, 2], [1, 2, 4, 8]), { minLength: 10, maxLength: 80 });
+  /** Tasks become late and due within the steps. */
+  const soon: Partial<OrderPolicy> = { lateAfterMs: hour, dueAfterMs: 4 * hour };
 
   test("no cycle of preemption: at one instant plans come to rest, nobody is both started and stopped, and each stop is paid for by ten minutes of run", () => {
     fc.assert(
-      fc.property(steps, (list) => {
-        const bench = new Bench(8, queues(1, 2, 1));
+      fc.property(steps, fc.constantFrom({}, soon), (list, policy) => {
+        const bench = new Bench(8, queues(1, 2, 1), policy);
         for (const one of list) {
           const before = new Map(
             bench.running().map((slot) => [slot, bench.queue.jobs.sinceMs[slot]!] as const),

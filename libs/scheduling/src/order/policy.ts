@@ -7,8 +7,12 @@ export interface OrderPolicy {
   readonly minServiceGpuSeconds: number;
   /** A gang of at least this many GPUs is wide. */
   readonly wideGpus: number;
-  /** Taken off the score of a wide gang, in millidoublings: what it loses by waiting for many GPUs at once. */
+  /** Taken off the score of a wide gang, in millidoublings: what it loses by waiting for many GPUs at once … */
   readonly wideBonusMd: number;
+  /** … and so much more for each doubling of its GPUs beyond that. */
+  readonly widerBonusMd: number;
+  /** Taken off the score of a task of at most one GPU, in millidoublings: parking it holds next to nothing back. */
+  readonly narrowBonusMd: number;
   /** How far the history of run times may bend the size of a task from its attained service, in millidoublings; 0: not at all. */
   readonly historyBoundMd: number;
   /** Before there is history, run times are taken for Pareto with this tail index: the higher, the sooner they end. */
@@ -41,6 +45,14 @@ export interface OrderPolicy {
   readonly allowancePerMs: number;
   /** Run time that one preemption costs its victim on restore, in milliseconds. */
   readonly restoreChargeMs: number;
+  /** A task is late so long after its submit, in milliseconds. */
+  readonly lateAfterMs: number;
+  /** What a late task of more than one GPU has added to its score, in millidoublings … */
+  readonly lateMd: number;
+  /** … and what it has if it is wide. */
+  readonly lateWideMd: number;
+  /** From so much queueing on a task goes as if it had had no service, in milliseconds. */
+  readonly dueAfterMs: number;
   /** Queueing time after which a task may use the aged lane, in milliseconds. */
   readonly agedAfterMs: number;
   /** Part of the capacity that the aged lane may hold, in thousandths. */
@@ -53,7 +65,9 @@ export interface OrderPolicy {
 export const defaultOrderPolicy: OrderPolicy = {
   minServiceGpuSeconds: 1_800,
   wideGpus: 8,
-  wideBonusMd: 1_850,
+  wideBonusMd: 1_800,
+  widerBonusMd: 300,
+  narrowBonusMd: 500,
   historyBoundMd: 3_000,
   priorTail: 4,
   priorTasks: 10,
@@ -70,16 +84,38 @@ export const defaultOrderPolicy: OrderPolicy = {
   allowanceBase: 3,
   allowancePerMs: 3_600_000,
   restoreChargeMs: 120_000,
+  lateAfterMs: 75 * 3_600_000,
+  lateMd: 600,
+  lateWideMd: 240,
+  dueAfterMs: 1_090 * 3_600_000,
   agedAfterMs: 1_000 * 3_600_000,
   agedShareMilli: 20,
-  blockedGroups: 4,
+  blockedGroups: 3,
 };
+
+/** A time that never comes, in milliseconds: the greatest that a policy takes. */
+export const neverMs = 1e12;
+
+/**
+ * The order without the parameters that came last: tasks wait for as long as their service says, and width beyond
+ * `wideGpus` says nothing. For policies without history, and for those written down before these parameters were.
+ */
+export const untimedOrder = {
+  widerBonusMd: 0,
+  narrowBonusMd: 0,
+  lateAfterMs: neverMs,
+  lateMd: 0,
+  lateWideMd: 0,
+  dueAfterMs: neverMs,
+} as const satisfies Partial<OrderPolicy>;
 
 /** Ranges in which a parameter makes sense: [least, greatest]. */
 const ranges: Readonly<Record<keyof OrderPolicy, readonly [number, number]>> = {
   minServiceGpuSeconds: [1, 1e9],
   wideGpus: [1, 1e6],
   wideBonusMd: [0, 20_000],
+  widerBonusMd: [0, 20_000],
+  narrowBonusMd: [0, 20_000],
   historyBoundMd: [0, 100_000],
   priorTail: [0.01, 100],
   priorTasks: [0.01, 1e6],
@@ -96,7 +132,11 @@ const ranges: Readonly<Record<keyof OrderPolicy, readonly [number, number]>> = {
   allowanceBase: [0, 1e6],
   allowancePerMs: [1_000, 1e12],
   restoreChargeMs: [0, 1e9],
-  agedAfterMs: [1_000, 1e12],
+  lateAfterMs: [1_000, neverMs],
+  lateMd: [0, 20_000],
+  lateWideMd: [0, 20_000],
+  dueAfterMs: [1_000, neverMs],
+  agedAfterMs: [1_000, neverMs],
   agedShareMilli: [0, 1_000],
   blockedGroups: [1, 1e9],
 };

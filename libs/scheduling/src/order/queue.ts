@@ -3,8 +3,8 @@ import { ServiceHistory } from "./history.ts";
 import type { Life } from "./history.ts";
 import { JobTable, jobState } from "./jobs.ts";
 import type { NewJob, Slot } from "./jobs.ts";
-import type { OrderPolicy } from "./policy.ts";
-import { allowance, sizeMd } from "./score.ts";
+import { neverMs, type OrderPolicy } from "./policy.ts";
+import { allowance, sizeMd, waitedMd } from "./score.ts";
 import { ShareTree } from "./shares.ts";
 import type { ShareNode } from "./shares.ts";
 
@@ -31,7 +31,7 @@ export class OrderQueue {
   readonly running = new Set<Slot>();
   /** Run times of what has run: bends the order as far as the policy lets it. */
   private readonly history: ServiceHistory;
-  /** What history knows of the jobs in the queue that have run. */
+  /** The jobs in the queue that have run, with what history knows of them. */
   private readonly lives = new Map<Slot, Life>();
   private readonly groupIndex = new Map<number, number[]>();
   private readonly byRoot = new Map<number, number[]>();
@@ -106,7 +106,7 @@ export class OrderQueue {
     jobs.sinceMs[slot] = nowMs;
     jobs.usefulMs[slot] = usefulMs;
     jobs.savedMs[slot] = usefulMs;
-    if (this.bends && jobs.gpusMilli[slot]! > 0 && !this.lives.has(slot)) {
+    if (this.changes && jobs.gpusMilli[slot]! > 0 && !this.lives.has(slot)) {
       this.lives.set(slot, this.history.enter(jobs.leaf[slot]!, jobs.gpusMilli[slot]! / 1000));
     }
     tree.allocate(jobs.leaf[slot]!, jobs.gpusMilli[slot]!);
@@ -157,20 +157,23 @@ export class OrderQueue {
   }
 
   /**
-   * Takes what was learned into the order: ranks anew all jobs that have run, O(k log n) for k of them. Once in a few
-   * hours is enough; does nothing where history does not bend the order.
+   * Takes what was learned into the order, and who is late or due by now: ranks anew all jobs that have run, O(k log n)
+   * for k of them. Once in a few hours is enough; does nothing where neither history nor waiting bends the order. A job
+   * that never ran needs none: it has the size of one that is due.
    */
   refresh(nowMs: number): void {
     const { jobs, lives } = this;
     if (lives.size === 0) return;
-    this.history.refresh(
-      new Map([...lives].map(([slot, life]) => [life, this.runMs(slot, nowMs)])),
-    );
+    if (this.bends) {
+      this.history.refresh(
+        new Map([...lives].map(([slot, life]) => [life, this.runMs(slot, nowMs)])),
+      );
+    }
     for (const slot of lives.keys()) {
       if (jobs.state[slot] !== jobState.waiting) continue;
       const { heap } = this.groups[jobs.group[slot]!]!;
       heap.remove(slot);
-      jobs.sizeMd[slot] = this.waitingSize(slot);
+      jobs.sizeMd[slot] = this.waitingSize(slot, nowMs);
       heap.push(slot);
     }
   }
@@ -204,7 +207,7 @@ export class OrderQueue {
     const { jobs, policy } = this;
     const priority = this.groups[jobs.group[slot]!]!.priority * policy.priorityMd;
     if (jobs.state[slot] === jobState.waiting) return jobs.sizeMd[slot]! - priority;
-    return this.sizeOf(slot, jobs.attainedAt(slot, nowMs)) - priority;
+    return this.sizeOf(slot, nowMs) - priority;
   }
 
   /** Whether the rules let a running job be stopped at all now: it can resume, has run long enough, may bear more. */
@@ -230,16 +233,16 @@ export class OrderQueue {
     const { jobs } = this;
     jobs.state[slot] = jobState.waiting;
     jobs.sinceMs[slot] = nowMs;
-    jobs.sizeMd[slot] = this.waitingSize(slot);
+    jobs.sizeMd[slot] = this.waitingSize(slot, nowMs);
     this.groups[jobs.group[slot]!]!.heap.push(slot);
     this.byAge.push(slot);
     this.waitingJobs++;
   }
 
-  private waitingSize(slot: Slot): number {
+  private waitingSize(slot: Slot, nowMs: number): number {
     const { jobs } = this;
     return jobs.preemptible(slot)
-      ? this.sizeOf(slot, jobs.attainedGpuMs[slot]!)
+      ? this.sizeOf(slot, nowMs)
       : sizeMd(this.policy, {
           attainedGpuMs: this.expected(slot),
           gpus: jobs.gpusMilli[slot]! / 1000,
@@ -247,10 +250,17 @@ export class OrderQueue {
         });
   }
 
-  private sizeOf(slot: Slot, attainedGpuMs: number): number {
-    const gpus = this.jobs.gpusMilli[slot]! / 1000;
+  private sizeOf(slot: Slot, nowMs: number): number {
+    const { jobs, policy } = this;
+    const gpus = jobs.gpusMilli[slot]! / 1000;
     const rankMs = this.bends ? this.lives.get(slot)?.rankMs : undefined;
-    return sizeMd(this.policy, { attainedGpuMs, gpus, rankMs });
+    const size = sizeMd(policy, { attainedGpuMs: jobs.attainedAt(slot, nowMs), gpus, rankMs });
+    return waitedMd(policy, {
+      sizeMd: size,
+      gpus,
+      sinceSubmitMs: nowMs - jobs.submitMs[slot]!,
+      queuedMs: jobs.queuedAt(slot, nowMs),
+    });
   }
 
   /** Run time attained on its GPUs, in milliseconds. */
@@ -261,6 +271,12 @@ export class OrderQueue {
 
   private get bends(): boolean {
     return this.policy.historyBoundMd > 0;
+  }
+
+  /** Whether what a waiting job has for a size changes without its doing. */
+  private get changes(): boolean {
+    const { lateMd, lateWideMd, dueAfterMs } = this.policy;
+    return this.bends || lateMd > 0 || lateWideMd > 0 || dueAfterMs < neverMs;
   }
 
   /** What cannot be stopped takes all its service at once: it is ordered by what it is expected to take. */

@@ -7,7 +7,7 @@ import type { OrderPolicy } from "./policy.ts";
  * Counting in doublings bounds the rate: a task is passed over only by what has had a fraction of its service.
  *
  * With a rank from history (run time in milliseconds, history.ts) the size follows rank × GPUs instead, as far as
- * `historyBoundMd` lets it: wrong history costs at most so much. A wide gang gets its bonus.
+ * `historyBoundMd` lets it: wrong history costs at most so much. Wide gangs and single GPUs get their bonus.
  */
 export function sizeMd(
   policy: OrderPolicy,
@@ -25,7 +25,37 @@ export function sizeMd(
     const bend = doublings(rankMs * gpus) - size;
     size += Math.min(policy.historyBoundMd, Math.max(-policy.historyBoundMd, bend));
   }
-  return Math.round(gpus >= policy.wideGpus ? size - policy.wideBonusMd : size);
+  return Math.round(size - bonusMd(policy, gpus));
+}
+
+function bonusMd(policy: OrderPolicy, gpus: number): number {
+  const { wideGpus } = policy;
+  if (gpus >= wideGpus)
+    return policy.wideBonusMd + policy.widerBonusMd * Math.log2(gpus / wideGpus);
+  return gpus <= 1 ? policy.narrowBonusMd : 0;
+}
+
+/**
+ * The size of a task as its waiting bends it. Where there is more work than GPUs somebody must hold the rest: late
+ * tasks do, for whom a soft deadline is past anyway, so that those who can still meet it go before them. A single GPU
+ * holds too little for that. Who is due goes as if it had had no service.
+ */
+export function waitedMd(
+  policy: OrderPolicy,
+  task: {
+    readonly sizeMd: number;
+    readonly gpus: number;
+    readonly sinceSubmitMs: number;
+    readonly queuedMs: number;
+  },
+): number {
+  const { gpus } = task;
+  if (task.queuedMs >= policy.dueAfterMs) {
+    const fresh = sizeMd(policy, { attainedGpuMs: 0, gpus, rankMs: undefined });
+    return Math.min(task.sizeMd, fresh);
+  }
+  if (task.sinceSubmitMs < policy.lateAfterMs || gpus <= 1) return task.sizeMd;
+  return task.sizeMd + (gpus >= policy.wideGpus ? policy.lateWideMd : policy.lateMd);
 }
 
 /**

@@ -6,7 +6,8 @@ import { plainTask, type Plan, type PlanNode, type PlanState, type PlanTask } fr
 import { createPlanner } from "../planner.ts";
 import { World } from "../scene-world.ts";
 import { aNode, aTask, lease } from "../scene.ts";
-import { defaultSchedulingPolicy } from "../scheduling-policy.ts";
+import { defaultOrderPolicy, untimedOrder } from "../order/policy.ts";
+import { defaultSchedulingPolicy, type SchedulingPolicy } from "../scheduling-policy.ts";
 import { FrameReader, FrameWriter } from "./frames.ts";
 import { differences, planned } from "./planned.ts";
 
@@ -187,6 +188,18 @@ test("another decision is told, part by part", () => {
 test("a policy is read back as it was", () => {
   const frame = new FrameReader().read(new FrameWriter().policy(defaultSchedulingPolicy));
   expect(frame).toStrictEqual({ kind: "policy", policy: defaultSchedulingPolicy });
+});
+
+test("a policy from before a parameter was is read with the value that changes nothing", () => {
+  const { lateMd: _, dueAfterMs: __, ...order } = defaultOrderPolicy;
+  const old = { ...defaultSchedulingPolicy, order } as SchedulingPolicy;
+  const writer = new FrameWriter();
+  const reader = new FrameReader();
+  const expected = { ...defaultOrderPolicy, lateMd: 0, dueAfterMs: untimedOrder.dueAfterMs };
+  const begun = reader.read(writer.beginning({ policy: old, seed: 1, learned: undefined }));
+  expect(begun.kind === "beginning" && begun.beginning.policy.order).toStrictEqual(expected);
+  const changed = reader.read(writer.policy(old));
+  expect(changed.kind === "policy" && changed.policy.order).toStrictEqual(expected);
 });
 
 test("no trace context and no more than a few bytes for a cycle in which little changes", () => {

@@ -1,5 +1,6 @@
 import type { Plan, PlanState } from "../plan.ts";
 import type { Learned } from "../planner.ts";
+import { untimedOrder } from "../order/policy.ts";
 import type { SchedulingPolicy } from "../scheduling-policy.ts";
 import { ByteSource } from "./bytes.ts";
 import { isIdentified, ListReader, ListWriter } from "./list.ts";
@@ -108,6 +109,11 @@ export class FrameWriter {
   }
 }
 
+/** A policy with the parameters that it was written without: they change nothing then. */
+function whole(policy: SchedulingPolicy): SchedulingPolicy {
+  return { ...policy, order: { ...untimedOrder, ...policy.order } };
+}
+
 /** Reads the frames of one planner's life, in order. Throws RangeError for what no {@link FrameWriter} writes. */
 export class FrameReader {
   private readonly values = new ValueReader();
@@ -120,10 +126,11 @@ export class FrameReader {
     const kind = source.byte();
     // What is read has the form that the same engine once wrote; reading is where it gets its types back.
     if (kind === kinds.policy) {
-      return { kind: "policy", policy: this.values.read(source) as SchedulingPolicy };
+      return { kind: "policy", policy: whole(this.values.read(source) as SchedulingPolicy) };
     }
     if (kind === kinds.beginning) {
-      return { kind: "beginning", beginning: this.values.read(source) as Beginning };
+      const beginning = this.values.read(source) as Beginning;
+      return { kind: "beginning", beginning: { ...beginning, policy: whole(beginning.policy) } };
     }
     if (kind !== kinds.cycle && kind !== kinds.change) {
       throw new RangeError(`the recording has an unknown frame ${kind}`);

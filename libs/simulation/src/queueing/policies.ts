@@ -90,9 +90,8 @@ export const queuePolicies: Readonly<Record<string, NamedPolicy>> = {
       }),
   },
   "default-bounded-wait": {
-    about: "the shipped order, with a lane for 40 % of the GPUs after 550 hours",
-    create: (world) =>
-      ordered(world, { ...defaultOrderPolicy, agedAfterMs: 550 * hourMs, agedShareMilli: 400 }),
+    about: "the shipped order, but due after 585 hours",
+    create: (world) => ordered(world, { ...defaultOrderPolicy, dueAfterMs: 585 * hourMs }),
   },
   "default-no-history": {
     about: "the shipped order by attained service alone",
