@@ -1,4 +1,9 @@
-import { checkOrderPolicy, defaultOrderPolicy, type OrderPolicy, untimedOrder } from "./order/policy.ts";
+import {
+  checkOrderPolicy,
+  defaultOrderPolicy,
+  type OrderPolicy,
+  untimedOrder,
+} from "./order/policy.ts";
 import { policies, type PolicyName } from "./placement/engine.ts";
 
 /** Everything that an operator may set of how the cluster is planned. */
