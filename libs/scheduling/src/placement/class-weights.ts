@@ -1,6 +1,7 @@
 /** How much each class of tasks counts when a node's future use is judged. */
 import type { Cluster } from "./cluster.ts";
 import type { Mix } from "./mix.ts";
+import { servingModels } from "./serving-models.ts";
 import type { Shape } from "./shapes.ts";
 
 /** The constants of class weights. */
@@ -47,8 +48,10 @@ export function classWeights(
   for (const { shape, count } of mix.classes) {
     milliPerArrival += (count / mix.total) * shape.gpus * shape.gpuMilli;
   }
-  for (const { shape, count } of mix.classes) {
-    if (shape.gpus === 0) continue;
+  const serving = servingModels(cluster);
+  for (const { shape: asked, count } of mix.classes) {
+    if (asked.gpus === 0) continue;
+    const shape = serving(asked);
     const part = count / mix.total;
     const milli = shape.gpus * shape.gpuMilli;
     const scarcity = (supply.freeMilli + offset) / (supply.usableMilli(shape) + offset);
