@@ -343,7 +343,9 @@ class Walk {
     const due = this.guarantees?.due?.(slot) === true;
     const plain = entitled ? scoreMd - entitledMd : scoreMd;
     const { policy } = queue;
-    const needMilli = queue.jobs.gpusMilli[slot]! - this.room.freeMilli();
+    const freeMilli = this.room.freeMilli();
+    // Where the pool knows no bound, what is free may lie on any node, and none of it counts.
+    const needMilli = queue.jobs.gpusMilli[slot]! - (Number.isFinite(freeMilli) ? freeMilli : 0);
     const found: Candidate[] = [];
     for (const runner of this.allRunners().values()) {
       const runnerMd = runner.baseMd + shares.termMd(runner.leaf);

@@ -16,7 +16,7 @@ export interface Candidate {
  */
 export interface Room {
   readonly capacityMilli: number;
-  /** Milli-GPUs free in all, a bound on what fits. */
+  /** Milli-GPUs free in all, a bound on what fits; Infinity where the pool has no such bound. */
   freeMilli(): number;
   /** Places the whole gang, or nothing and answers false. */
   place(slot: Slot): boolean;

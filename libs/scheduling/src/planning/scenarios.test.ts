@@ -139,6 +139,15 @@ describe("preemption", () => {
     expect(reasonOf(plan, "t")).toContain("NO_CAPACITY: its place is kept");
   });
 
+  test("among those that lose as much stops who has had the most service", () => {
+    let node = aNode("n", 3);
+    for (const [at, hours] of [100, 900, 300].entries()) {
+      node = running(node, old(`v${at}`, { attainedGpuMs: hours * hour }), { gpus: [at] });
+    }
+    const plan = planAt(10 * hour, { nodes: [node], tasks: [aTask("t")] });
+    expect(plan.preemptions.map(({ victim }) => victim)).toEqual(["att-v1"]);
+  });
+
   test("stops nobody where it is switched off", () => {
     const policy = { ...defaultSchedulingPolicy, preemption: { enabled: false } };
     const plan = planAt(10 * hour, { nodes: [full()], tasks: [aTask("t")] }, policy);
