@@ -410,6 +410,20 @@ function after(
   }
 }
 
+/** Whether `me` finds its CPU on n1 hangs on where the other one goes, which was learned from trials before it once. */
+const learnedElsewhere = {
+  nodes: [
+    node({ id: "n0", gpus: ["A"], gpuMemoryMib: 16_000, cpuMillis: 4_000 }),
+    node({ id: "n1", gpus: ["C", "A", "A"], busy: [1], ends: [hour], cpuMillis: 4_900 }),
+  ],
+  queues: [],
+  subject: task("me", {
+    ...{ gpuCount: 2, gpuModels: ["A"], gpuMinMemoryMib: 90_000 },
+    ...{ simulatedOk: false, cpuMillis: 3_900 },
+  }),
+  others: [task("o0", { gpuCount: 0, simulatedOk: false, cpuMillis: 100 }, { priority: 1 })],
+};
+
 test("a remedy that is offered does start the task when applied to the state", () => {
   const offered = new Map<Remedy["kind"], number>();
   fc.assert(
@@ -424,7 +438,7 @@ test("a remedy that is offered does start the task when applied to the state", (
         expect(starts(applied, subject)).toBe(true);
       }
     }),
-    { numRuns: 400 },
+    { numRuns: 400, examples: [[learnedElsewhere]] },
   );
   // Each kind was offered: a promise about none would be kept too.
   expect([...offered.keys()].toSorted()).toEqual(["change", "end", "limit", "project", "wait"]);

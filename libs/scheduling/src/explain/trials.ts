@@ -36,7 +36,7 @@ export function createTrials(
   const plannerOf = (on: readonly PlanNode[]): Planner => {
     const known = planners.get(on);
     if (known !== undefined) return known;
-    const made = createPlanner({ policy, rng, reasons: false });
+    const made = fresh();
     planners.set(on, made);
     return made;
   };
@@ -53,19 +53,28 @@ export function createTrials(
       };
     },
     startsBy(candidate, over = {}) {
-      const changed = { ...state, ...over, tasks: [...others, candidate] };
-      // All trials are of the same tasks, and nearly the same fleet: it takes in what differs.
-      planner ??= createPlanner({ policy, rng, reasons: false });
-      const future = new Future({ state: changed, nowMs, policy, rng, lengths: longest, planner });
-      const { preemptions } = future.turn();
-      if (future.started.has(candidate.id)) return nowMs;
-      const stopped = new Set(
-        preemptions.flatMap((each) => (each.reservedFor === candidate.id ? [each.victim] : [])),
-      );
-      if (stopped.size === 0) return undefined;
-      const leases = state.nodes.flatMap((node) => node.running);
-      const victims = leases.filter((lease) => stopped.has(lease.attempt));
-      return nowMs + Math.max(...victims.map((lease) => longest.stopMs(lease)));
+      const tried = { ...state, ...over, tasks: [...others, candidate] };
+      // All trials are of the same tasks, and nearly the same fleet: a kept planner takes in what differs. But it has
+      // also learned from the trials before, and may place what goes first elsewhere: what it finds is tried anew.
+      const found = turnWith((planner ??= fresh()), tried, candidate);
+      return found === undefined ? undefined : turnWith(fresh(), tried, candidate);
     },
   };
+
+  function fresh(): Planner {
+    return createPlanner({ policy, rng, reasons: false });
+  }
+
+  function turnWith(planner: Planner, state: PlanState, candidate: PlanTask): number | undefined {
+    const future = new Future({ state, nowMs, policy, rng, lengths: longest, planner });
+    const { preemptions } = future.turn();
+    if (future.started.has(candidate.id)) return nowMs;
+    const stopped = new Set(
+      preemptions.flatMap((each) => (each.reservedFor === candidate.id ? [each.victim] : [])),
+    );
+    if (stopped.size === 0) return undefined;
+    const leases = state.nodes.flatMap((node) => node.running);
+    const victims = leases.filter((lease) => stopped.has(lease.attempt));
+    return nowMs + Math.max(...victims.map((lease) => longest.stopMs(lease)));
+  }
 }
