@@ -243,6 +243,22 @@ describe("a quote", () => {
     expect(after.tasks.length).toBe(before.tasks.length);
   });
 
+  test("of a task that would wait in line says where, as the task itself does once it is submitted", async () => {
+    const holder = await run(script("sleep 600", { gpus: 1 }));
+    await runs(holder);
+    // Both GPUs go to the first in line; what could use the free one meanwhile outlasts that.
+    const first = await run(script("true", { gpus: 2 }));
+    await waitsFor(first, QueueReason.NO_CAPACITY);
+    const task = script("true", { gpus: 1 });
+    const quote = await p.tasks.quoteTask({ parent: p.parent, task });
+    expect(quote).toMatchObject({ startsNow: false, queuePosition: 2, queueLength: 2 });
+    const second = await run(task);
+    await waitsFor(second, QueueReason.NO_CAPACITY);
+    const told = await p.tasks.explainTask({ name: second });
+    expect(told).toMatchObject({ queuePosition: 2, queueLength: 2, conditions: quote.conditions });
+    for (const name of [second, first, holder]) await cancel(name);
+  });
+
   test("for what no node has says what would do", async () => {
     const quote = await p.tasks.quoteTask({ parent: p.parent, task: script("true", { gpus: 5 }) });
     expect(quote).toMatchObject({

@@ -150,12 +150,12 @@ function conditionOf(
 }
 
 function toPlanTask(task: StoredTask): PlanTask {
-  const { id, org, project, demand, priority, stopGraceMs, notBeforeMs, excludedGpus } = task;
-  const { array } = task;
+  const { id, org, project, user, demand, priority, preemptible, stopGraceMs } = task;
+  const { array, notBeforeMs, excludedGpus } = task;
   const submittedMs = task.submittedMs ?? task.createdMs;
   const pending = pendingOf(task);
   return planTaskOf({
-    ...{ id, org, project, demand, priority, submittedMs, stopGraceMs },
+    ...{ id, org, project, user, demand, priority, preemptible, submittedMs, stopGraceMs },
     more: {
       ...{ notBeforeMs, excludedGpus, maxRuntimeMs: task.maxRuntimeMs },
       ...{ replicas: task.replicas, topology: task.topology },

@@ -42,10 +42,11 @@ export async function quoteTask(
 ): Promise<MessageInitShape<typeof QuoteTaskResponseSchema>> {
   const { request, context } = of;
   const built = buildTask(s, { task: request.task, requestId: "" }, { context, state: "QUEUED" });
-  const { task: parsed, id, org, project, nowMs } = built;
-  const { demand, priority, stopGraceMs, maxRuntimeMs } = parsed;
+  const { task: parsed, id, org, project, user, nowMs } = built;
+  const { demand, priority, preemptible, stopGraceMs, maxRuntimeMs } = parsed;
   const task = planTaskOf({
-    ...{ id, org, project, demand, priority, submittedMs: nowMs, stopGraceMs },
+    ...{ id, org, project, user, demand, priority, preemptible },
+    ...{ submittedMs: nowMs, stopGraceMs },
     more: {
       notBeforeMs: parsed.startAfterMs,
       array: arrayOf(parsed),

@@ -13,6 +13,9 @@ export function planTaskOf(of: {
   id: TaskId;
   org: OrgId;
   project: ProjectId;
+  /** Shares and limits are of users too: without its own it would stand elsewhere in line. */
+  user: string;
+  preemptible: boolean;
   demand: PlanTask["demand"];
   priority: number;
   submittedMs: number;
