@@ -41,14 +41,14 @@ const viewAt = (nowMs: number): View<SchedulerStatus> => ({
       `${status.leases}, ${status.leasesRejected} refused by the commit, ${status.leasesUnfunded} without money`,
     ],
     ["preemptions", `${status.preemptions}, ${status.preemptionsRejected} refused by the commit`],
-    ["run times expected", expectedInWords(status)],
+    ["run times", expectedInWords(status)],
   ],
 });
 
 /** How good what backfill expects is. */
 function expectedInWords(status: SchedulerStatus): string {
   const { runsExpected, runsUnexpected, runTimeMedianFactorOff, runTimeP90Part } = status;
-  const of = `${runsExpected} of ${runsExpected + runsUnexpected} runs`;
+  const of = `expected for ${runsExpected} of ${runsExpected + runsUnexpected} runs that ended`;
   if (runsExpected === 0n) return of;
   const within = Math.round(runTimeP90Part * 100);
   return `${of}; off by a factor of ${runTimeMedianFactorOff.toFixed(2)} (median), ${within} % ended within their p90`;
