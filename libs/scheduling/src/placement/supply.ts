@@ -18,6 +18,8 @@ export class Supply {
   /** By model: at g the thousandths in gaps of g and more; as of the last question. */
   private readonly inGaps: Float64Array[] = [];
   private summed = false;
+  /** Nodes with GPUs of more than one model. */
+  private mixedNodes = 0;
 
   constructor(states: StateTable, kinds: GpuKinds) {
     this.states = states;
@@ -31,7 +33,9 @@ export class Supply {
     this.summed = false;
     const base = states.base[slot]!;
     const end = base + states.gpus[slot]!;
+    let models = 0;
     for (let at = base; at < end;) {
+      models++;
       const model = this.kinds.kinds[states.kind[at]!]!.modelId;
       this.open(model);
       const gaps = this.gapCount[model]!;
@@ -48,9 +52,25 @@ export class Supply {
       this.freeByModel[model]! += sign * free;
       this.idleCount[model]![idle]! += sign;
     }
+    if (models > 1) this.mixedNodes += sign;
   }
 
-  /** Free thousandths that a shape could use, looking at models and GPU shapes only. */
+  /**
+   * No more thousandths than these fit of a shape of whole GPUs, looking at models and GPU shapes only: what it could
+   * use, and where nodes mix models that it may take together, all that is idle.
+   */
+  mostMilli(shape: Shape): number {
+    if (this.mixedNodes === 0 || shape.models?.length === 1) return this.usableMilli(shape);
+    this.sum();
+    let idle = 0;
+    for (const [model, gaps] of this.inGaps.entries()) {
+      if (shape.models?.includes(this.kinds.models[model]!) === false) continue;
+      idle += gaps[1000]!;
+    }
+    return idle;
+  }
+
+  /** Free thousandths that a shape could use, looking at models and GPU shapes only. A node's models count apart. */
   usableMilli(shape: Shape): number {
     let usable = 0;
     this.sum();

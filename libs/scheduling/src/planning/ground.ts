@@ -115,7 +115,7 @@ export class Ground {
     const wanted = replicas * shape.gpus * shape.gpuMilli;
     // Of parts, more fit where memory is what is scarce than the sum tells.
     const whole = shape.gpuMilli >= 1000;
-    if (whole && wanted > fleet.free.cluster.supply.usableMilli(shape)) return undefined;
+    if (whole && wanted > fleet.free.cluster.supply.mostMilli(shape)) return undefined;
     const members = Array.from({ length: replicas }, () => shape);
     const allowed = (node: number): boolean => fleet.runs(node, demand.runtime);
     const everywhere = fleet.running(demand.runtime) === fleet.entries.size;

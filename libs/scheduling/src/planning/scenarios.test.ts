@@ -42,6 +42,17 @@ function running(
 const attemptOf = (id: string): AttemptId => `att-${id}` as AttemptId;
 
 describe("a gang", () => {
+  test("without a wish of models takes nodes that mix them, as a plain task does", () => {
+    const mixed = (name: string): PlanNode => {
+      const node = aNode(name, 2);
+      const [first, second] = node.gpus as [PlanNode["gpus"][0], PlanNode["gpus"][0]];
+      return { ...node, gpus: [first, { ...second, model: "other" }] };
+    };
+    const tasks = [aTask("t", { replicas: 2, demand: { gpuCount: 2 } })];
+    const plan = planAt(0, { nodes: [mixed("a"), mixed("b")], tasks });
+    expect(places(plan)).toEqual({ "task-t": ["node-a", "node-b"] });
+  });
+
   const gang = (over: Parameters<typeof aTask>[1] = {}): PlanTask =>
     aTask("g", { replicas: 3, demand: { gpuCount: 2 }, ...over });
 
