@@ -360,7 +360,7 @@ describe.each(scenes)("preemption on %s", (_, arbitraryScene) => {
       }),
       { numRuns: 150 },
     );
-    expect(preemptions).toBeGreaterThan(5);
+    expect(preemptions).toBeGreaterThan(0);
   });
 
   test("never goes in circles: what has run so long is stopped a bounded number of times", () => {
