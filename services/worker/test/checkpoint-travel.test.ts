@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { chmodSync, existsSync, readdirSync } from "node:fs";
+import { chmodSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { ExitClass } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import { newId } from "@fastgpu/domain/ids";
@@ -11,10 +11,10 @@ import { endOf, freshDirectory, shell, startWorker, waitForFile } from "./worker
 
 const aTask = () => newId("task", Date.now(), randomBytes(10));
 
-/** Counts up in its checkpoint, says the count as its output, and stays until it is stopped. */
+/** Says a count, keeps it in its checkpoint, and stays until it is stopped. */
 const counting =
   'd=$FASTGPU_CHECKPOINT_DIR; mkdir -p "$d/deep"; n=$(cat "$d/deep/n" 2>/dev/null || echo 0); ' +
-  'echo $((n+1)) > "$d/deep/n"; echo "count $((n+1))"; while :; do sleep 0.05; done';
+  'echo "count $((n+1))"; echo $((n+1)) > "$d/deep/n"; while :; do sleep 0.05; done';
 
 /** The digest of the checkpoint that an attempt has left in storage. */
 async function stopped(peer: Peer, attempt: string): Promise<string> {
@@ -30,7 +30,7 @@ test("what a stopped task has saved is in storage, and it goes on from there on 
   const first = await startWorker(peer);
   const one = peer.lease(shell(counting), { task });
   await peer.report(one, "running");
-  await waitForFile(join(first.directory, "checkpoints", task, "deep", "n"));
+  await waitForFile(join(first.directory, "checkpoints", task, "deep", "n"), "1\n");
   const digest = await stopped(peer, one);
   expect(peer.checkpoints).toMatchObject([
     { digest, attempt: one, checkpoint: { task, member: 0, epoch: 1n, resumedDigest: "" } },
@@ -43,7 +43,7 @@ test("what a stopped task has saved is in storage, and it goes on from there on 
   const checkpoint = { manifestDigest: digest, epoch: 1n };
   const two = peer.lease(shell(counting), { task, epoch: 1n, checkpoint });
   await peer.report(two, "running");
-  await peer.until(() => existsSync(join(second.directory, "checkpoints", `${task}.epoch`)));
+  await waitForFile(join(second.directory, "checkpoints", task, "deep", "n"), "2\n");
   await stopped(peer, two);
   expect(peer.checkpoints[1]?.checkpoint).toMatchObject({ resumedDigest: digest });
   expect(peer.files.get("checkpoint/deep/n")?.content.toString()).toBe("2\n");
@@ -101,7 +101,7 @@ test.skipIf(skipReason !== undefined)(
       const checkpoint = before === undefined ? undefined : { manifestDigest: before, epoch: 1n };
       const attempt = peer.lease(spec, { task, ...(checkpoint && { checkpoint }) });
       await peer.report(attempt, "running");
-      await waitForFile(join(directory, "checkpoints", task, "deep", "n"));
+      await waitForFile(join(directory, "checkpoints", task, "deep", "n"), `${count}\n`);
       digests.push(await stopped(peer, attempt));
       expect(peer.files.get("checkpoint/deep/n")?.content.toString()).toBe(`${count}\n`);
     }

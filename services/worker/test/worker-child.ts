@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -68,7 +68,9 @@ export function endOf(report: Report) {
   return report.event.value;
 }
 
-/** Resolves once the file is there. */
-export async function waitForFile(path: string): Promise<void> {
-  while (!existsSync(path)) await new Promise((resolve) => setTimeout(resolve, 10));
+/** Resolves once the file is there, with this content where one is given. */
+export async function waitForFile(path: string, content?: string): Promise<void> {
+  const isThere = (): boolean =>
+    existsSync(path) && (content === undefined || readFileSync(path, "utf8") === content);
+  while (!isThere()) await new Promise((resolve) => setTimeout(resolve, 10));
 }
