@@ -295,31 +295,35 @@ describe.each(scenes)("over any fleet of %s, queues and history", (_, arbitraryS
 
 test("organisations share a GPU in MIG instances only, each part within what the GPU has", () => {
   const seen = { shares: 0, beside: 0, instances: 0, strangers: 0, stopped: 0 };
-  fc.assert(
-    fc.property(partsScene, (scene) => {
-      // The world checks each GPU whenever something is placed on it (scene-parts.ts); here is counted what came up.
-      play({ ...scene, preempt: true }, (world, { preemptions }) => {
-        const leases = [...world.nodes.values()].flatMap((node) => node.running);
-        const victims = new Set(preemptions.map(({ victim }) => victim));
-        for (const { attempt, part } of leases) {
-          if (part !== undefined && victims.has(attempt)) seen.stopped++;
-        }
-        for (const on of Map.groupBy(
-          leases.flatMap((lease) => lease.gpus.map((gpu) => ({ gpu, lease }))),
-          ({ gpu }) => gpu,
-        ).values()) {
-          const kind = on[0]!.lease.part?.kind;
-          if (kind === "share") seen.shares++;
-          if (kind === "mig") seen.instances++;
-          if (kind === "share" && on.length > 1) seen.beside++;
-          if (new Set(on.map(({ lease }) => lease.org)).size > 1) seen.strangers++;
-        }
-      });
-    }),
-    { numRuns: 150 },
-  );
-  // How often each comes up is chance; a promise about what never does would be kept too.
-  for (const [what, times] of Object.entries(seen)) expect(times, what).toBeGreaterThan(0);
+  const promise = fc.property(partsScene, (scene) => {
+    // The world checks each GPU whenever something is placed on it (scene-parts.ts); here is counted what came up.
+    play({ ...scene, preempt: true }, (world, { preemptions }) => {
+      const leases = [...world.nodes.values()].flatMap((node) => node.running);
+      const victims = new Set(preemptions.map(({ victim }) => victim));
+      for (const { attempt, part } of leases) {
+        if (part !== undefined && victims.has(attempt)) seen.stopped++;
+      }
+      for (const on of Map.groupBy(
+        leases.flatMap((lease) => lease.gpus.map((gpu) => ({ gpu, lease }))),
+        ({ gpu }) => gpu,
+      ).values()) {
+        const kind = on[0]!.lease.part?.kind;
+        if (kind === "share") seen.shares++;
+        if (kind === "mig") seen.instances++;
+        if (kind === "share" && on.length > 1) seen.beside++;
+        if (new Set(on.map(({ lease }) => lease.org)).size > 1) seen.strangers++;
+      }
+    });
+  });
+  fc.assert(promise, { numRuns: 150 });
+  // Counted on scenes that are always the same: how often each comes up in others is chance.
+  Object.assign(seen, { shares: 0, beside: 0, instances: 0, strangers: 0, stopped: 0 });
+  fc.assert(promise, { numRuns: 150, seed: 1 });
+  expect(seen.shares).toBeGreaterThan(300);
+  expect(seen.beside).toBeGreaterThan(50);
+  expect(seen.instances).toBeGreaterThan(100);
+  expect(seen.strangers).toBeGreaterThan(5);
+  expect(seen.stopped).toBeGreaterThan(1);
 });
 
 /** The state of a scene after so many turns. */
@@ -339,28 +343,27 @@ const decisionsOf = ({ placements, preemptions, reasons, starts }: Plan) => ({
 describe.each(scenes)("preemption on %s", (_, arbitraryScene) => {
   test("a preemptor starts once its victims are gone, and every victim was needed", () => {
     let preemptions = 0;
-    fc.assert(
-      fc.property(arbitraryScene, (scene) => {
-        play({ ...scene, preempt: true }, (world, plan) => {
-          if (plan.preemptions.length === 0) return;
-          const byTask = Map.groupBy(plan.preemptions, ({ reservedFor }) => reservedFor);
-          // Nothing else happens until the victims are gone: then all of them start.
-          const then = afterStops(world);
-          for (const [task, victims] of byTask) {
-            preemptions++;
-            expect(then.started.has(task)).toBe(true);
-            // With one victim left running there is no room for it.
-            for (const { victim } of victims.length > 1 ? victims : []) {
-              expect(then.started.get(task)).toBeGreaterThanOrEqual(
-                world.running.get(victim)!.endMs,
-              );
-            }
+    const promise = fc.property(arbitraryScene, (scene) => {
+      play({ ...scene, preempt: true }, (world, plan) => {
+        if (plan.preemptions.length === 0) return;
+        const byTask = Map.groupBy(plan.preemptions, ({ reservedFor }) => reservedFor);
+        // Nothing else happens until the victims are gone: then all of them start.
+        const then = afterStops(world);
+        for (const [task, victims] of byTask) {
+          preemptions++;
+          expect(then.started.has(task)).toBe(true);
+          // With one victim left running there is no room for it.
+          for (const { victim } of victims.length > 1 ? victims : []) {
+            expect(then.started.get(task)).toBeGreaterThanOrEqual(world.running.get(victim)!.endMs);
           }
-        });
-      }),
-      { numRuns: 150 },
-    );
-    expect(preemptions).toBeGreaterThan(0);
+        }
+      });
+    });
+    fc.assert(promise, { numRuns: 150 });
+    // Counted on scenes that are always the same.
+    preemptions = 0;
+    fc.assert(promise, { numRuns: 150, seed: 1 });
+    expect(preemptions).toBeGreaterThan(5);
   });
 
   test("never goes in circles: what has run so long is stopped a bounded number of times", () => {
