@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { makeRunDirectory, removeRunDirectory } from "@fastgpu/testkit/run-directory";
 
@@ -19,25 +19,49 @@ function run(command: string, args: readonly string[]): Promise<number> {
   });
 }
 
-interface Totals {
+/** What one project's run wrote. */
+interface Report {
   numPassedTests: number;
   numFailedTests: number;
   numPendingTests: number;
   success: boolean;
+  testResults: {
+    name: string;
+    status: string;
+    message: string;
+    assertionResults: { fullName: string; status: string; failureMessages: string[] }[];
+  }[];
 }
 
-/** Adds up what each project's run wrote; nx restores the file of a run that nothing has changed since. */
-function addUp(): { passed: number; failed: number; skipped: number } {
+/** The reports of all projects; nx restores the file of a run that nothing has changed since. */
+function reports(): Report[] {
+  return readdirSync(results, { recursive: true, encoding: "utf8" })
+    .filter((name) => name.endsWith(".json"))
+    .map((name) => JSON.parse(readFileSync(join(results, name), "utf8")) as Report);
+}
+
+function addUp(found: readonly Report[]): { passed: number; failed: number; skipped: number } {
   const totals = { passed: 0, failed: 0, skipped: 0 };
-  for (const name of readdirSync(results, { recursive: true, encoding: "utf8" })) {
-    if (!name.endsWith(".json")) continue;
-    const found = JSON.parse(readFileSync(join(results, name), "utf8")) as Totals;
-    totals.passed += found.numPassedTests;
+  for (const report of found) {
+    totals.passed += report.numPassedTests;
     // A file that cannot be loaded fails without a failed test in it.
-    totals.failed += found.success ? 0 : Math.max(1, found.numFailedTests);
-    totals.skipped += found.numPendingTests;
+    totals.failed += report.success ? 0 : Math.max(1, report.numFailedTests);
+    totals.skipped += report.numPendingTests;
   }
   return totals;
+}
+
+/** Each failure again, with its file and its first lines: what a long log is searched for. */
+function* failures(found: readonly Report[]): Generator<string> {
+  const indented = (text: string) => text.split("\n").slice(0, 30).join("\n    ");
+  for (const file of found.flatMap((report) => report.testResults)) {
+    const path = relative(root, file.name);
+    const failed = file.assertionResults.filter(({ status }) => status === "failed");
+    for (const test of failed)
+      yield `${path}: ${test.fullName}\n    ${indented(test.failureMessages.join("\n"))}`;
+    if (failed.length === 0 && file.status === "failed")
+      yield `${path}\n    ${indented(file.message)}`;
+  }
 }
 
 const paths = process.argv.slice(2);
@@ -54,6 +78,8 @@ try {
 } finally {
   await removeRunDirectory(directory);
 }
-const { passed, failed, skipped } = addUp();
+const found = reports();
+for (const failure of failures(found)) console.log(`FAILED ${failure}`);
+const { passed, failed, skipped } = addUp(found);
 console.log(`${passed} passed, ${failed} failed, ${skipped} skipped`);
 process.exit(code === 0 && failed === 0 && passed > 0 ? 0 : 1);
