@@ -7,11 +7,15 @@ import { readPhilly } from "@fastgpu/simulation/philly/trace";
 import type { PredictionError } from "@fastgpu/scheduling/order/predict";
 import type { SimJob } from "@fastgpu/simulation/queueing/job";
 import { predictionError } from "@fastgpu/simulation/queueing/prediction";
+import { replayOnFleet } from "@fastgpu/simulation/fleet/queue-replay";
 import { queuePolicies } from "@fastgpu/simulation/queueing/policies";
 import { replay, tooWide } from "@fastgpu/simulation/queueing/replay";
 import type { ReplayResult } from "@fastgpu/simulation/queueing/replay";
 import { syntheticJobs } from "@fastgpu/simulation/synthetic";
 import { renderQueueReport } from "@fastgpu/simulation/report/queue-report";
+
+/** Not a queue policy: the planner of the scheduler's cycle, places, leases and all. */
+const service = "service";
 
 const usage = `usage: npm run bench -- philly --trace FILE [flags]
 
@@ -23,9 +27,13 @@ The public source: https://github.com/msr-fiddle/philly-traces (CC BY 4.0).
   --seed N          seed of the synthetic load (default 42)
   --gpus LIST       sizes of the pool, comma-separated (default 512)
   --nodes N         GPUs of each node; 0: a flat pool (default 0)
-  --policies LIST   of: ${Object.keys(queuePolicies).join(", ")} (default: all)
+  --policies LIST   of: ${Object.keys(queuePolicies).join(", ")}, ${service} (default: all but the
+                    last: the service's planner on a simulated fleet of nodes, which takes minutes)
   --json FILE       writes one JSON object a line
   --html FILE       writes a self-contained page with plots over time
+
+Columns, in hours: mean and 99th percentile from submit to end; longest from submit to the first start; longest from
+submit to end beyond the run time; mean from submit to end of gangs of 8 GPUs and more.
 `;
 
 interface Row {
@@ -99,8 +107,11 @@ export async function main(args: readonly string[]): Promise<number> {
     }
   }
   const names = flags.policies.split(",");
-  const unknown = names.find((name) => !Object.hasOwn(queuePolicies, name));
+  const unknown = names.find((name) => name !== service && !Object.hasOwn(queuePolicies, name));
   if (unknown !== undefined) return fail(`there is no policy "${unknown}"`);
+  if (names.includes(service) && gpusPerNode === 0) {
+    return fail(`"${service}" places on nodes: say how large they are with --nodes`);
+  }
   const jobs = await readJobs(flags);
   if (typeof jobs === "string") return fail(jobs);
   const smallest = Math.min(...sizes);
@@ -144,7 +155,8 @@ function runAll(options: {
     "policy",
     "mean h",
     "p99 h",
-    "wait max",
+    "to start",
+    "longest",
     "ratio",
     "wide h",
     "preempt",
@@ -155,7 +167,10 @@ function runAll(options: {
   for (const gpus of options.sizes) {
     for (const name of options.names) {
       const started = performance.now();
-      const result = replay({ jobs, gpus, gpusPerNode, policy: queuePolicies[name]! });
+      const result =
+        name === service
+          ? replayOnFleet({ jobs, gpus, gpusPerNode })
+          : replay({ jobs, gpus, gpusPerNode, policy: queuePolicies[name]! });
       const seconds = (performance.now() - started) / 1000;
       rows.push({ policy: name, gpus, gpusPerNode, result, seconds });
       const { summary } = result;
@@ -164,6 +179,7 @@ function runAll(options: {
         name,
         summary.meanHours.toFixed(2),
         summary.p99Hours.toFixed(1),
+        summary.longestToStartHours.toFixed(0),
         summary.longestWaitHours.toFixed(0),
         summary.tenantRatio.toFixed(2),
         summary.wideMeanHours.toFixed(1),
@@ -176,7 +192,7 @@ function runAll(options: {
 }
 
 function print(cells: readonly string[]): void {
-  const widths = [5, 21, 8, 7, 9, 7, 8, 8, 6];
+  const widths = [5, 21, 8, 7, 9, 8, 7, 8, 8, 6];
   const line = cells.map((cell, at) =>
     at === 1 ? cell.padEnd(widths[at] ?? 0) : cell.padStart(widths[at] ?? 0),
   );

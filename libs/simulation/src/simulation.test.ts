@@ -206,9 +206,13 @@ describe("a world", () => {
 
 test("a summary counts the wait beyond the run time, and compares tenants by bounded slowdown", () => {
   const jobs = [job(0, hour, 1, "a"), job(0, hour, 8, "b")];
-  const outcomes = [hour, 3 * hour].map((endMs) => ({ endMs, firstStartMs: 0, preemptions: 1 }));
+  const outcomes = [
+    { endMs: hour, firstStartMs: 0, preemptions: 1 },
+    { endMs: 3 * hour, firstStartMs: hour / 2, preemptions: 1 },
+  ];
   expect(summarize(jobs, outcomes)).toMatchObject({
     meanHours: 2,
+    longestToStartHours: 0.5,
     longestWaitHours: 2,
     tenantRatio: 3,
     wideMeanHours: 3,

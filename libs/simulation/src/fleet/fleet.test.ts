@@ -11,6 +11,7 @@ import { fleetTables } from "../report/fleet-tables.ts";
 import { drawLoad, parseLoad, usualLoad } from "./load.ts";
 import { costNanos, parsePrices } from "./prices.ts";
 import { BrokenPromise } from "./promises.ts";
+import { replayOnFleet } from "./queue-replay.ts";
 import { openbWorkload, phillyWorkload, trainingTrace } from "./readers.ts";
 import type { FleetReport } from "./report.ts";
 import { BucketSeries, Level } from "./series.ts";
@@ -678,4 +679,27 @@ describe("campaigns of faults", () => {
     expect(bytes(5)).toBe(bytes(5));
     expect(bytes(5)).not.toBe(bytes(6));
   });
+});
+
+test("a queue replay on a fleet counts waits, delays and preemptions as the queue policies' replays do", () => {
+  const jobs = [
+    { submitMs: 0, durationMs: 10 * hour, gpus: 8, tenant: "a" },
+    { submitMs: 2 * hour, durationMs: hour, gpus: 8, tenant: "a" },
+  ];
+  const { summary, chargedGpuHours, samples } = replayOnFleet({
+    jobs,
+    gpus: 8,
+    gpusPerNode: 8,
+    settings,
+  });
+  // The short one waits for the stop and the start, the long one for both, its restore and its new start.
+  expect(summary.jobs).toBe(2);
+  expect(summary.preemptions).toBe(1);
+  expect(chargedGpuHours).toBeCloseTo((8 * settings.restoreMs) / hour, 9);
+  expect(summary.longestToStartHours).toBeCloseTo(settings.stopMs / hour, 6);
+  const lostMs = hour + settings.stopMs + 3 * settings.startMs + settings.restoreMs;
+  expect(summary.longestWaitHours).toBeCloseTo(lostMs / hour, 4);
+  expect(summary.wideMeanHours).toBe(summary.meanHours);
+  expect(samples[0]).toMatchObject({ waitingJobs: 0, fragmentation: 0 });
+  expect(() => replayOnFleet({ jobs, gpus: 12, gpusPerNode: 8 })).toThrow(RangeError);
 });

@@ -1,5 +1,6 @@
 import type { PredictionError } from "@fastgpu/scheduling/order/predict";
 import type { SchedulingPolicy } from "@fastgpu/scheduling/scheduling-policy";
+import { wideGpus } from "../queueing/summary.ts";
 import type { FleetFault } from "./faults.ts";
 import type { Named } from "./names.ts";
 import { costNanos, type Prices } from "./prices.ts";
@@ -81,6 +82,10 @@ export interface FleetReport {
   readonly waiting: Distribution;
   /** From submit to the end, of tasks that ended. */
   readonly turnaround: Distribution;
+  /** The same of wide tasks alone (8 GPUs and more, as in the queue replays). */
+  readonly wideTurnaround: Distribution;
+  /** From submit to the end beyond the run time, of tasks that ended: all waits, starts and restores together. */
+  readonly delay: Distribution;
   readonly byWidth: readonly { readonly width: string; readonly waiting: Distribution }[];
   /** Mean of (end − submit) / run time, a run time below a minute counted as one ("bounded slowdown"). */
   readonly meanSlowdown: number;
@@ -163,7 +168,9 @@ export function reportOf(
     endMs,
     tasks: stateCounts(sim),
     waiting: distribution(arrived.map((task) => waitOf(task, endMs))),
-    turnaround: distribution(ended(arrived).map((task) => task.endMs! - task.spec.atMs)),
+    turnaround: distribution(ended(arrived).map(tookMs)),
+    wideTurnaround: distribution(ended(arrived.filter(({ gpus }) => gpus >= wideGpus)).map(tookMs)),
+    delay: distribution(ended(arrived).map((task) => tookMs(task) - leastMs(task))),
     byWidth: byWidth(arrived, endMs),
     meanSlowdown: mean(ended(arrived).map(slowdown)),
     fairness: {
@@ -201,11 +208,16 @@ const ended = (tasks: readonly TaskRun[]): readonly TaskRun[] =>
 const waitOf = (task: TaskRun, endMs: number): number =>
   Math.min(task.firstLeaseMs ?? endMs, task.endMs ?? endMs) - task.spec.atMs;
 
-function slowdown(task: TaskRun): number {
-  const { array, runMs, atMs } = task.spec;
-  const least = array === undefined ? runMs : runMs * Math.ceil(array.elements / array.parallelism);
-  return Math.max(1, (task.endMs! - atMs) / Math.max(slowdownBoundMs, least));
+/** From submit to end, of a task that has ended. */
+const tookMs = ({ endMs, spec }: TaskRun): number => endMs! - spec.atMs;
+
+/** Run time of a task that never waits. */
+function leastMs({ spec: { array, runMs } }: TaskRun): number {
+  return array === undefined ? runMs : runMs * Math.ceil(array.elements / array.parallelism);
 }
+
+const slowdown = (task: TaskRun): number =>
+  Math.max(1, tookMs(task) / Math.max(slowdownBoundMs, leastMs(task)));
 
 const ratio = (part: number, whole: number): number => (whole > 0 ? part / whole : 0);
 

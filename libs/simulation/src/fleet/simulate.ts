@@ -1,3 +1,4 @@
+import type { JobOutcome } from "../queueing/job.ts";
 import { drawFaults, noFaults, type FaultModel, type FleetFault } from "./faults.ts";
 import type { FleetNode } from "./inventory.ts";
 import { named } from "./names.ts";
@@ -6,6 +7,7 @@ import { reportOf, type FleetReport } from "./report.ts";
 import { settingsFor, type FleetSettings } from "./settings.ts";
 import { FleetSimulation, type SimulationOptions } from "./simulation.ts";
 import type { SchedulingPolicy } from "@fastgpu/scheduling/scheduling-policy";
+import type { TaskRun } from "./task-run.ts";
 import type { FleetWorkload } from "./workload.ts";
 
 /** A scenario: everything but the policy. */
@@ -42,6 +44,8 @@ export interface Run {
   readonly work: { readonly events: number; readonly plans: number };
   /** The report of what was played. */
   report(): FleetReport;
+  /** What became of each task, in the workload's order; undefined: it has not ended. */
+  outcomes(): readonly (JobOutcome | undefined)[];
 }
 
 /** Prepares a run. The same scenario and policy give the same report to the byte. */
@@ -85,8 +89,12 @@ export function prepare(scenario: Scenario, { name, policy }: NamedPolicy): Run 
         named: named(workload),
         prices: scenario.prices ?? dollarPrices,
       }),
+    outcomes: () => sim.tasks.map(outcomeOf),
   };
 }
+
+const outcomeOf = ({ endMs, firstLeaseMs, preemptions }: TaskRun): JobOutcome | undefined =>
+  endMs === undefined ? undefined : { endMs, firstStartMs: firstLeaseMs ?? endMs, preemptions };
 
 /** Plays a scenario to its end. Throws BrokenPromise where the planner breaks one of its promises. */
 export function simulate(scenario: Scenario, policy: NamedPolicy): FleetReport {

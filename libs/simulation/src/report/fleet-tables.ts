@@ -13,7 +13,7 @@ const shownTenants = 30;
 
 /** What a report says, as tables. */
 export function fleetTables(report: FleetReport): readonly Table[] {
-  const { tasks, fleet, waiting, turnaround, utilisation, fairness, preemptions } = report;
+  const { tasks, fleet, waiting, utilisation, fairness, preemptions } = report;
   const waits = (of: typeof waiting): readonly string[] =>
     [of.meanMs, of.p50Ms, of.p99Ms, of.longestMs].map(duration);
   const models = Object.entries(fleet.models).map(([model, gpus]) => `${gpus} ${model}`);
@@ -55,7 +55,7 @@ export function fleetTables(report: FleetReport): readonly Table[] {
           String(own.count),
           ...waits(own),
         ]),
-        ["all, submit to end", String(turnaround.count), ...waits(turnaround)],
+        ...untilEnd(report).map(([name, of]) => [name, String(of.count), ...waits(of)]),
       ],
     },
     {
@@ -89,6 +89,14 @@ export function fleetTables(report: FleetReport): readonly Table[] {
     },
   ];
 }
+
+/** What tasks took that have ended. */
+const untilEnd = ({ turnaround, wideTurnaround, delay }: FleetReport) =>
+  [
+    ["all, submit to end", turnaround],
+    ["8 GPUs and more, submit to end", wideTurnaround],
+    ["all, submit to end beyond the run time", delay],
+  ] as const;
 
 function predictionsInWords({ predictions }: FleetReport): string {
   const { predicted, unpredicted, medianAbsDoublings, p90Coverage } = predictions;
