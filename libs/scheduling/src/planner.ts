@@ -126,7 +126,7 @@ function planOn(
   const ready = state.tasks.filter((task) => mayStart(task, now));
   const attempts = crew.sync();
   const line = createLine({ state, attempts, ready, policy, expectations, now, owners });
-  const budget = new Budget(state, { attempts, now });
+  const budget = new Budget(state, { attempts, policy, now });
   const room = new PlanRoom({ ground, budget, line, expectations, policy, now });
   const starts = new Map<TaskId, number>();
   const expected = new Map<TaskId, number>();
@@ -137,7 +137,7 @@ function planOn(
     preempt: policy.preemption.enabled,
     priorityWithinQueue: true,
     ...(line.leafMd === undefined ? {} : { leafMd: line.leafMd }),
-    ...(budget.guards ? { guarantees: guaranteesOf(line, budget, now) } : {}),
+    ...(budget.guards ? { guarantees: guaranteesOf(line, budget) } : {}),
     onBlocked: (slot) => {
       if (!policy.backfill.enabled) return;
       const job = line.jobs.get(slot)!;
@@ -148,9 +148,10 @@ function planOn(
         expected.set(job.task.id, atMs);
         return;
       }
-      // By then it might run into what is reserved for others: no promise.
+      // By then it might run into what is reserved for others, or need a loan of it: no promise.
       const untilMs = atMs + (job.endMs - now);
-      if (budget.reservedFor(job.task, untilMs) === undefined) starts.set(job.task.id, atMs);
+      if (budget.reservedFor(job.task, untilMs, "without loans") === undefined)
+        starts.set(job.task.id, atMs);
     },
   });
   // 3. As data: leases, who stops, and why the others wait.
@@ -169,17 +170,12 @@ function planOn(
   };
 }
 
-const guaranteesOf = (
-  line: Line,
-  budget: Budget,
-  now: number,
-): NonNullable<DecideOptions["guarantees"]> => ({
-  entitled: (slot) => budget.guaranteedModels(line.jobs.get(slot)!.task, now).length > 0,
+const guaranteesOf = (line: Line, budget: Budget): NonNullable<DecideOptions["guarantees"]> => ({
+  entitled: (slot) => budget.guaranteedModels(line.jobs.get(slot)!.task).length > 0,
   ...(budget.dueNow
-    ? { due: (slot) => budget.dueModels(line.jobs.get(slot)!.task, now).length > 0 }
+    ? { due: (slot) => budget.dueModels(line.jobs.get(slot)!.task).length > 0 }
     : {}),
-  protects: (victim, slot) =>
-    budget.protects(line.runners.get(victim)!, line.jobs.get(slot)!.task, now),
+  protects: (victim, slot) => budget.protects(line.runners.get(victim)!, line.jobs.get(slot)!.task),
 });
 
 const mayStart = (task: PlanTask, now: number): boolean =>

@@ -31,12 +31,13 @@ export function createQueueOrder(
   // The order does not go by run times.
   const expectations = new Expectations([]);
   return {
-    limit: (task) => new Budget(state, { attempts, now: 0 }).limit(task),
+    limit: (task) =>
+      new Budget({ ...state, reservations: [] }, { attempts, policy, now: 0 }).limit(task),
     reservation: (task, now) =>
-      new Budget(state, { attempts, now }).reservedFor(task, endIfStarted(task, now)),
+      new Budget(state, { attempts, policy, now }).reservedFor(task, endIfStarted(task, now)),
     walk(now, place) {
       const line = createLine({ state, attempts, ready: state.tasks, policy, expectations, now });
-      const budget = new Budget(state, { attempts, now });
+      const budget = new Budget(state, { attempts, policy, now });
       const room: Room = {
         ...noPreemption,
         capacityMilli: line.unit.capacityMilli,
@@ -44,7 +45,8 @@ export function createQueueOrder(
           const { task, gpuMilli, endMs } = line.jobs.get(slot)!;
           if (budget.limit(task) !== undefined || !place(task)) return false;
           const [model = ""] = task.demand.gpuModels;
-          budget.change({ owner: task, counts: new Map([[model, gpuMilli]]), endMs }, 1);
+          const counts = new Map([[model, gpuMilli]]);
+          budget.change(budget.takenBy(task, { counts, endMs }), 1);
           return true;
         },
       };

@@ -355,6 +355,37 @@ describe("a reservation by call", () => {
     for (const each of [stoppable, lasting]) await p.tasks.cancelTask({ name: each });
   }, 120_000);
 
+  test("lends what its owner has no work for to what can be stopped, and has it back at once", async () => {
+    const [other, owner] = [await newProject(p), p.parent];
+    const submit = async (parent: string, task: Task): Promise<string> =>
+      (await p.tasks.runTask({ parent, task, requestId: randomUUID() })).name;
+    const { name: reservation } = await operator.reservations.createReservation({
+      parent: owner,
+      reservation: { gpus: 2, endTime: timestampFromMs(Date.now() + 60 * minute) },
+    });
+    const holder = script("sleep 600", { gpus: 1 });
+    const lasting = await submit(other, holder);
+    const waits = ({ queueReason }: Task): boolean => queueReason === QueueReason.NO_CAPACITY;
+    expect((await reaches(p, lasting, waits)).statusMessage).toContain("reserved");
+    const { remedies } = await p.tasks.explainTask({ name: lasting });
+    expect(remedies.flatMap(({ changes }) => changes)).toMatchObject([
+      { fieldPath: "spec.preemptible", valueJson: "true" },
+    ]);
+    const lent = await submit(other, withSpec(holder, { preemptible: true }));
+    await runs(p, lent);
+    const own = await submit(owner, script("true", { gpus: 2 }));
+    expect((await endOf(p, own)).state).toBe(TaskState.SUCCEEDED);
+    const back = await reaches(
+      p,
+      lent,
+      ({ state, attemptCount }) => state === TaskState.RUNNING && attemptCount === 2,
+    );
+    expect(back.preemptions).toBe(1);
+    expect((await p.tasks.getTask({ name: lasting })).attemptCount).toBe(0);
+    for (const name of [lent, lasting]) await p.tasks.cancelTask({ name });
+    await operator.reservations.deleteReservation({ name: reservation });
+  }, 120_000);
+
   test("is an event for each change, and part of what a replay decides by", async () => {
     const told = await changesOf(p);
     expect(told.slice(0, 1)).toEqual([ReservationChange.CREATED]);

@@ -16,7 +16,9 @@ export type RemedyField =
   | "memoryMib"
   | "diskMib"
   | "priority"
-  | "maxRuntimeMs";
+  | "maxRuntimeMs"
+  /** To be stopped for others: with it GPUs that are reserved are lent. */
+  | "preemptible";
 
 /** Makes another task of a task. */
 export type Change = (task: PlanTask) => PlanTask;

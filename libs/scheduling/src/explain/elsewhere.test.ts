@@ -56,7 +56,7 @@ test("behind its project's limit a task hears of projects with room, those that 
   expect(moves(explain(full, task, ["y", "idle"]))).toEqual([]);
 });
 
-test("what a reservation keeps waiting hears of the reservation, of a run time that ends before it, and of its owner", () => {
+test("what a reservation keeps waiting hears of the reservation, of a run time that ends before it, of loans, and of its owner", () => {
   const task = aTask("t", { owner: "a/y", maxRuntimeMs: 10 * hour });
   const reservation = {
     ...{ id: "resv-1", org: "org-a" as OrgId, project: proj("x"), gpus: 2, models: [] },
@@ -65,13 +65,24 @@ test("what a reservation keeps waiting hears of the reservation, of a run time t
   const state = aState({ nodes: [aNode("n", 2)], tasks: [task], reservations: [reservation] });
   const told = explain(state, task, ["x"]);
   expect(told).toMatchObject({ reservation, forecast: { kind: "starts", atMs: 6 * hour } });
-  const [elsewhere, shorter, wait] = told.remedies;
+  const [elsewhere, shorter, lent, wait] = told.remedies;
   expect(elsewhere).toMatchObject({ kind: "project", project: proj("x"), startsByMs: 0 });
   expect(shorter).toMatchObject({ kind: "change", fields: ["maxRuntimeMs"], startsByMs: 0 });
   if (shorter?.kind !== "change") throw new Error("no shorter run time");
   expect(shorter.task.maxRuntimeMs).toBe(2 * hour);
   expect(starts(state, shorter.task)).toBe(true);
+  expect(lent).toMatchObject({ kind: "change", fields: ["preemptible"], startsByMs: 0 });
+  if (lent?.kind !== "change") throw new Error("no loan");
+  expect(starts(state, lent.task)).toBe(true);
   expect(wait?.kind).toBe("wait");
+  // Once it has begun no shorter run time helps, and where nobody is ever stopped nothing is lent.
+  const begun = { ...state, reservations: [{ ...reservation, startMs: 0 }] };
+  const fieldsOf = ({ remedies }: Explanation) =>
+    remedies.flatMap((remedy) => (remedy.kind === "change" ? remedy.fields : []));
+  expect(fieldsOf(explain(begun, task))).toEqual(["preemptible"]);
+  const never = { ...policy, preemption: { enabled: false } };
+  const input = { state: begun, task, nowMs: 0, longest, policy: never, rng };
+  expect(fieldsOf(explainTask(input))).toEqual([]);
   expect(explain({ ...state, reservations: [] }, task).reservation).toBeUndefined();
 });
 

@@ -92,7 +92,7 @@ export function explainTask(input: ExplainInput): Explanation {
   const quotas = starts ? [] : quotaBlocksOf({ ...state, nodes }, task);
   const reservation = starts
     ? undefined
-    : createQueueOrder({ ...state, nodes }).reservation(task, nowMs);
+    : createQueueOrder({ ...state, nodes }, input.policy).reservation(task, nowMs);
   const possible = fitsOnceFree && task.array?.leasesLeft !== 0;
   const waits = !starts && !stops && task.array?.leasesLeft !== 0;
   const situation = { trials, nodes, released, quotas, reservation, forecast };

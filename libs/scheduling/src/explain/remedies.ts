@@ -75,6 +75,7 @@ export function remediesOf(of: Subject, known: Situation): Remedy[] {
     ...fieldRemedies(of, known),
     ...priorityRemedies(of, known),
     ...runTimeRemedies(of, known),
+    ...loanRemedies(of, known),
     ...endRemedies(of, known),
   ].toSorted((a, b) => sizeOf(a) - sizeOf(b));
   const later = forecast.kind === "never" ? laterRemedies(of, known) : [];
@@ -223,6 +224,14 @@ function runTimeRemedies({ task, nowMs, policy }: Subject, known: Situation): Re
     .map((maxRuntimeMs) => again({ ...task, maxRuntimeMs }, nowMs))
     .reverse();
   return leastStep(steps, trials, "maxRuntimeMs");
+}
+
+/** What can be stopped may have GPUs that are reserved, until their owner has work for them. */
+function loanRemedies({ task, nowMs }: Subject, known: Situation): Remedy[] {
+  const { trials, quotas, reservation } = known;
+  if (reservation === undefined || task.preemptible || quotas.length > 0 || !trials.goOn())
+    return [];
+  return leastStep([again({ ...task, preemptible: true }, nowMs)], trials, "preemptible");
 }
 
 /** Of steps from the greatest to the least, the last one that starts the task; where one does, greater ones do. */

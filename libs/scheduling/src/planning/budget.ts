@@ -1,16 +1,10 @@
-import type { GpuId, ProjectId } from "@fastgpu/domain/ids";
-import { milliOfDemand, milliOfPart } from "../gpu-part.ts";
-import type {
-  PlanLease,
-  PlanNode,
-  PlanQueue,
-  PlanReservation,
-  PlanState,
-  PlanTask,
-} from "../plan.ts";
+import type { ProjectId } from "@fastgpu/domain/ids";
+import { milliOfDemand } from "../gpu-part.ts";
+import type { PlanNode, PlanQueue, PlanReservation, PlanState, PlanTask } from "../plan.ts";
+import type { SchedulingPolicy } from "../scheduling-policy.ts";
 import type { Attempt } from "./crew.ts";
-import { endOf } from "./line.ts";
 import { rowsByKey, rowsOf, type Owner } from "./queues.ts";
+import { mayBorrow, Reserved, type Change } from "./reserved.ts";
 
 /** A limit that keeps a task waiting. */
 export interface LimitHit {
@@ -20,16 +14,6 @@ export interface LimitHit {
   readonly limitGpus: number;
   /** Parts of GPUs count as such, in thousandths. */
   readonly heldGpus: number;
-}
-
-/** Thousandths of GPUs by model. */
-type Counts = ReadonlyMap<string, number>;
-
-/** What changes hands: an attempt's GPUs, whose, and when it ends at the latest. */
-interface Change {
-  readonly owner: Owner;
-  readonly counts: Counts;
-  readonly endMs: number;
 }
 
 /** A row of the queues with what it holds, in thousandths of GPUs. */
@@ -42,33 +26,25 @@ interface Account {
   readonly sureByModel: Map<string, number>;
 }
 
-/** A reservation with what is left for it. */
-interface Promised {
-  readonly reservation: PlanReservation;
-  /** Thousandths of GPUs that are free when it starts, by the latest ends of what runs. */
-  free: number;
-  /** Thousandths of GPUs that its owner's tasks hold then. */
-  own: number;
-}
-
 /**
- * What queues and reservations leave to each task: limits (in all, and by GPU model) are never passed; GPUs reserved
- * from a time on are taken by nobody else's task that might outlast that time, and while the reservation lasts only by
- * its owner's. Follows what the plan takes and gives back.
+ * What queues and reservations leave to each task: limits (in all, and by GPU model) are never passed, and GPUs that are
+ * reserved are left to their owner (reserved.ts). Follows what the plan takes and gives back.
  */
 export class Budget {
   private readonly accounts = new Map<PlanQueue, Account>();
   private readonly rows: ReadonlyMap<string, PlanQueue>;
-  private readonly promised: readonly Promised[];
+  private readonly reserved: Reserved;
+  private readonly policy: SchedulingPolicy;
   private readonly models: readonly string[];
-  /** Whether anything is reserved for now. */
-  readonly dueNow: boolean;
   /** Whether anything is guaranteed by model, or reserved for now. */
   readonly guards: boolean;
   private readonly rowsByOwner = new Map<ProjectId, Map<string, readonly PlanQueue[]>>();
 
-  constructor(state: PlanState, of: { attempts: readonly Attempt[]; now: number }) {
-    const { now } = of;
+  constructor(
+    state: PlanState,
+    of: { attempts: readonly Attempt[]; policy: SchedulingPolicy; now: number },
+  ) {
+    this.policy = of.policy;
     this.rows = rowsByKey(state.queues.filter(matters));
     for (const row of this.rows.values()) {
       this.accounts.set(row, {
@@ -76,52 +52,39 @@ export class Budget {
         ...{ sure: 0, sureByModel: new Map() },
       });
     }
-    this.promised = state.reservations
-      .filter(({ endMs, gpus }) => endMs > now && gpus > 0)
-      .toSorted((a, b) => a.startMs - b.startMs || (a.id < b.id ? -1 : 1))
-      .map((reservation) => ({ reservation, free: 0, own: 0 }));
-    this.models = this.rules ? modelsOf(state.nodes) : [];
-    this.dueNow = this.promised.some(({ reservation }) => reservation.startMs <= now);
+    this.models = this.rows.size > 0 || state.reservations.length > 0 ? modelsOf(state.nodes) : [];
+    this.reserved = new Reserved(state, { ...of, models: this.models });
     this.guards =
       this.dueNow ||
       [...this.rows.values()].some(({ models }) =>
         Object.values(models).some(({ guaranteedGpus }) => guaranteedGpus > 0),
       );
-    if (!this.rules) return;
-    for (const node of this.promised.length > 0 ? state.nodes : []) this.countFree(node, now);
+    if (this.rows.size === 0) return;
     for (const attempt of of.attempts) {
       const { lease: owner, counts } = attempt;
-      const change = { owner, counts, endMs: endOf(attempt, now) };
-      this.hold(change, 1);
-      this.lease(change, 1);
+      this.hold({ owner, counts }, 1);
+      this.lease({ owner, counts }, 1);
     }
   }
 
-  /** The accounts and reservations that a plan has to mind. */
-  private get rules(): boolean {
-    return this.rows.size > 0 || this.promised.length > 0;
+  /** Whether anything is reserved for now. */
+  get dueNow(): boolean {
+    return this.reserved.begun;
   }
 
-  /** What runs is in nobody's way once it has ended: it counts as free then. */
-  private countFree(node: PlanNode, now: number): void {
-    if (!node.acceptsWork) return;
-    const leases = new Map<GpuId, PlanLease[]>();
-    for (const lease of node.running) {
-      for (const id of lease.gpus) {
-        const known = leases.get(id);
-        if (known === undefined) leases.set(id, [lease]);
-        else known.push(lease);
-      }
-    }
-    for (const gpu of node.gpus) {
-      const held = leases.get(gpu.id) ?? [];
-      const left = gpu.free ? 1000 - partsOf(held) : 0;
-      for (const each of this.promised) {
-        const { startMs } = each.reservation;
-        if (!covers(each.reservation, gpu.model)) continue;
-        each.free += left + partsOf(held.filter((lease) => endOf({ lease }, now) <= startMs));
-      }
-    }
+  /** What a running attempt holds. */
+  heldBy(attempt: Attempt): Change {
+    return this.reserved.changeOf(attempt);
+  }
+
+  /** What a task would hold, in thousandths of GPUs by model. */
+  takenBy(task: PlanTask, of: { counts: ReadonlyMap<string, number>; endMs: number }): Change {
+    return { owner: task, ...of, givesWay: this.givesWay(task) };
+  }
+
+  private givesWay(task: PlanTask): boolean {
+    const { policy } = this;
+    return this.reserved.any && mayBorrow(task, { policy, gpuMilli: milliOfTask(task) });
   }
 
   /** The lists of models that a task may use, best first, each as it asks for them (empty: any); none: it has to wait. */
@@ -129,13 +92,15 @@ export class Budget {
     const { demand } = task;
     const preferences =
       demand.gpuModels.length > 1 ? demand.gpuModels.map((model) => [model]) : [demand.gpuModels];
-    if (!this.rules || demand.gpuCount === 0) return preferences;
-    if (this.promised.length === 0 && this.rowsOf(task).length === 0) return preferences;
+    if (demand.gpuCount === 0) return preferences;
+    const { any } = this.reserved;
+    if (!any && this.rowsOf(task).length === 0) return preferences;
     const milli = milliOfTask(task);
     if (this.fullRow(task, milli) !== undefined) return [];
+    const wanted = { owner: task, milli, endMs, givesWay: this.givesWay(task) };
     const open = (model: string): boolean =>
       this.fullRow(task, milli, model) === undefined &&
-      this.fullReservation(task, { model, milli, endMs }) === undefined;
+      !(any && this.reserved.cutInto({ ...wanted, model }) !== undefined);
     return preferences.flatMap((models) => {
       const asked = models.length > 0 ? models : this.models;
       const left = asked.filter(open);
@@ -158,23 +123,28 @@ export class Budget {
     return hitOf(first.full, first.model);
   }
 
-  /** The reservation that keeps a task from starting, where one does. */
-  reservedFor(task: PlanTask, endMs: number): PlanReservation | undefined {
-    const { demand } = task;
+  /**
+   * The reservation that keeps a task from starting, where one does; or that it would need a loan from, which may end at
+   * any moment.
+   */
+  reservedFor(task: PlanTask, endMs: number, loans: "with loans" | "without loans" = "with loans") {
     const milli = milliOfTask(task);
-    if (milli === 0 || this.promised.length === 0) return undefined;
-    const asked = demand.gpuModels.length > 0 ? demand.gpuModels : this.models;
-    const hits = asked.map((model) => this.fullReservation(task, { model, milli, endMs }));
-    return hits.includes(undefined) ? undefined : hits[0];
+    if (milli === 0 || !this.reserved.any) return undefined;
+    const givesWay = loans === "with loans" && this.givesWay(task);
+    const wanted = { owner: task, milli, endMs, givesWay };
+    let first: PlanReservation | undefined;
+    for (const model of this.asked(task)) {
+      const hit = this.reserved.cutInto({ ...wanted, model });
+      if (hit === undefined) return undefined;
+      first ??= hit;
+    }
+    return first;
   }
 
   /** Takes GPUs in the course of the plan (`sign` 1), or gives them back (-1). */
   change(change: Change, sign: 1 | -1): void {
-    if (!this.rules) return;
     this.hold(change, sign);
-    for (const each of this.promised) {
-      if (outlasts(change, each)) each.free -= sign * covered(each.reservation, change.counts);
-    }
+    this.reserved.change(change, sign);
   }
 
   /** Counts what is leased for sure in this plan (`sign` 1), or is not after all (-1). */
@@ -202,17 +172,12 @@ export class Budget {
     });
   }
 
-  private hold({ owner, counts, endMs }: Change, sign: 1 | -1): void {
+  private hold({ owner, counts }: Pick<Change, "owner" | "counts">, sign: 1 | -1): void {
     for (const row of this.rowsOf(owner)) {
       const account = this.accounts.get(row)!;
       for (const [model, milli] of counts) {
         account.held += sign * milli;
         account.byModel.set(model, (account.byModel.get(model) ?? 0) + sign * milli);
-      }
-    }
-    for (const each of this.promised) {
-      if (owns(each.reservation, owner) && endMs > each.reservation.startMs) {
-        each.own += sign * covered(each.reservation, counts);
       }
     }
   }
@@ -236,29 +201,8 @@ export class Budget {
     return undefined;
   }
 
-  /** The reservation of others that GPUs of a model would cut into. */
-  private fullReservation(
-    task: Owner,
-    of: { model: string; milli: number; endMs: number },
-  ): PlanReservation | undefined {
-    for (const each of this.promised) {
-      const { reservation } = each;
-      if (owns(reservation, task) || !covers(reservation, of.model)) continue;
-      if (of.endMs <= reservation.startMs) continue;
-      // Those of others that last at the same time may have to share the models with it.
-      let due = 0;
-      for (const other of this.promised) {
-        if (!together(reservation, other.reservation)) continue;
-        const own = owns(other.reservation, task) ? of.milli : 0;
-        due += Math.max(0, other.reservation.gpus * 1000 - other.own - own);
-      }
-      if (each.free - of.milli < due) return reservation;
-    }
-    return undefined;
-  }
-
   /** Models of which a task may have its GPUs within a guarantee by model, or a reservation of its owner's. */
-  guaranteedModels(task: PlanTask, now: number): readonly string[] {
+  guaranteedModels(task: PlanTask): readonly string[] {
     if (!this.guards || task.demand.gpuCount === 0) return [];
     const milli = milliOfTask(task);
     const rows = this.rowsOf(task);
@@ -267,47 +211,30 @@ export class Budget {
         const { guaranteedGpus = 0 } = row.models[model] ?? {};
         return (this.accounts.get(row)!.byModel.get(model) ?? 0) + milli <= guaranteedGpus * 1000;
       });
-      return byRow || this.isDue(task, { model, milli, now });
+      return byRow || this.reserved.isDue({ owner: task, model, milli });
     });
   }
 
   /** Models of which a task is due its GPUs now, by a reservation of its owner's. */
-  dueModels(task: PlanTask, now: number): readonly string[] {
+  dueModels(task: PlanTask): readonly string[] {
     if (!this.dueNow || task.demand.gpuCount === 0) return [];
     const milli = milliOfTask(task);
-    return this.asked(task).filter((model) => this.isDue(task, { model, milli, now }));
+    return this.asked(task).filter((model) => this.reserved.isDue({ owner: task, model, milli }));
   }
 
   private asked({ demand }: PlanTask): readonly string[] {
     return demand.gpuModels.length > 0 ? demand.gpuModels : this.models;
   }
 
-  private isDue(task: Owner, of: { model: string; milli: number; now: number }): boolean {
-    return this.promised.some(
-      (each) => isDueBy(each, task, of) && covers(each.reservation, of.model),
-    );
-  }
-
   /**
    * Whether stopping an attempt for a task cuts into a guarantee by model, or a reservation, that is not the task's. Who
    * is due GPUs now goes before guarantees, and takes nothing from others of the same reservation.
    */
-  protects(attempt: Attempt, task: PlanTask, now: number): boolean {
+  protects(attempt: Attempt, task: PlanTask): boolean {
     if (!this.guards) return false;
-    const { counts } = attempt;
-    const of = { milli: milliOfTask(task), now };
-    const due = this.promised.some((each) => isDueBy(each, task, of));
-    return (
-      (!due && this.isGuaranteed(attempt, task)) ||
-      this.promised.some(
-        (each) =>
-          each.reservation.startMs <= now &&
-          owns(each.reservation, attempt.lease) &&
-          (!owns(each.reservation, task) || isDueBy(each, task, of)) &&
-          covered(each.reservation, counts) > 0 &&
-          each.own <= each.reservation.gpus * 1000,
-      )
-    );
+    const due = this.dueModels(task).length > 0;
+    if (!due && this.isGuaranteed(attempt, task)) return true;
+    return this.reserved.protects(attempt, { task, due });
   }
 
   private isGuaranteed({ lease, counts }: Attempt, task: Owner): boolean {
@@ -332,10 +259,6 @@ const milliOfTask = ({ demand, replicas }: PlanTask): number => milliOfDemand(de
 const milliOf = (limitGpus: number | undefined): number =>
   limitGpus === undefined ? Number.POSITIVE_INFINITY : limitGpus * 1000;
 
-/** Thousandths of one GPU that leases hold. */
-const partsOf = (leases: readonly PlanLease[]): number =>
-  leases.reduce((sum, lease) => sum + milliOfPart(lease.part), 0);
-
 const noRows: readonly PlanQueue[] = [];
 
 const matters = (row: PlanQueue): boolean =>
@@ -343,38 +266,6 @@ const matters = (row: PlanQueue): boolean =>
 
 const modelsOf = (nodes: readonly PlanNode[]): readonly string[] =>
   [...new Set(nodes.flatMap(({ gpus }) => gpus.map(({ model }) => model)))].toSorted();
-
-const covers = ({ models }: PlanReservation, model: string): boolean =>
-  models.length === 0 || models.includes(model);
-
-const owns = ({ org, project }: PlanReservation, owner: Owner): boolean =>
-  owner.org === org && (project === undefined || owner.project === project);
-
-/** Whether a reservation that has begun has so much left for a task of its owner's. */
-const isDueBy = (
-  { reservation, own }: Promised,
-  task: Owner,
-  { milli, now }: { milli: number; now: number },
-): boolean =>
-  milli > 0 &&
-  reservation.startMs <= now &&
-  owns(reservation, task) &&
-  own + milli <= reservation.gpus * 1000;
-
-const outlasts = ({ endMs }: Change, { reservation }: Promised): boolean =>
-  endMs > reservation.startMs;
-
-/** Whether two reservations last at the same time and may want the same GPUs. */
-const together = (a: PlanReservation, b: PlanReservation): boolean =>
-  a.startMs < b.endMs &&
-  b.startMs < a.endMs &&
-  (a.models.length === 0 || b.models.length === 0 || a.models.some((model) => covers(b, model)));
-
-function covered(reservation: PlanReservation, counts: Counts): number {
-  let sum = 0;
-  for (const [model, milli] of counts) if (covers(reservation, model)) sum += milli;
-  return sum;
-}
 
 function hitOf({ row, held, byModel }: Account, model?: string): LimitHit {
   const of =

@@ -7,6 +7,7 @@ import type { SchedulingPolicy } from "../scheduling-policy.ts";
 import type { Attempt } from "./crew.ts";
 import type { Expectations, Expected } from "./expectations.ts";
 import { Owners, Party } from "./owners.ts";
+import { mayBorrow } from "./reserved.ts";
 import { createUnit, type Unit } from "./queues.ts";
 import { usageTerms } from "./usage.ts";
 
@@ -92,7 +93,15 @@ export function createLine(of: {
   // So that the order of the input decides nothing.
   for (const task of ready.toSorted(bySubmit)) {
     const expected = expectations.run(task);
-    const job = { task, kind: kinds.of(task, expected), milli: milliOf(task), expected };
+    const gpuMilli = milliOfDemand(task.demand) * task.replicas;
+    // It finds room where its like that cannot be stopped does not.
+    const borrows = state.reservations.length > 0 && mayBorrow(task, { policy, gpuMilli });
+    const job = {
+      task,
+      kind: kinds.of(task, { ...expected, borrows }),
+      milli: milliOf(task),
+      expected,
+    };
     addJobs(line, job, { leaf: tree.leafOf(task), unit, now });
   }
   for (const attempt of attempts) {
@@ -209,10 +218,11 @@ const runtimeClass = (ms: number): number =>
 class Kinds {
   private readonly byKey = new Map<string, number>();
 
-  of(task: PlanTask, { p90Ms }: Expected): number {
+  of(task: PlanTask, { p90Ms, borrows }: Expected & { borrows: boolean }): number {
     let key = needs.get(task);
     if (key === undefined) needs.set(task, (key = needsOf(task)));
     if (p90Ms < task.maxRuntimeMs) key += ` ${runtimeClass(p90Ms)}`;
+    if (borrows) key += " borrows";
     const known = this.byKey.get(key);
     if (known !== undefined) return known;
     this.byKey.set(key, this.byKey.size);

@@ -141,7 +141,7 @@ describe("when a reservation begins", () => {
   });
 });
 
-test("known in time, a reservation's GPUs are held by nobody else while it lasts", () => {
+test("known in time, a reservation's GPUs are held by nobody else who cannot be stopped, and its owner has them at once", () => {
   const arbitrary = fc.record({
     reserved: fc.integer({ min: 1, max: 4 }),
     project: fc.constantFrom(undefined, "proj-x" as ProjectId),
@@ -159,6 +159,7 @@ test("known in time, a reservation's GPUs are held by nobody else while it lasts
       { maxLength: 25, size: "max" },
     ),
   });
+  let [lent, stopped] = [0, 0];
   fc.assert(
     fc.property(arbitrary, ({ reserved, project, models, works }) => {
       const world = new World([aNode("n", 4), aNode("m", 2), aNode("h", 2, { model: "H100" })]);
@@ -166,9 +167,13 @@ test("known in time, a reservation's GPUs are held by nobody else while it lasts
       world.reservations = [kept];
       const owns = ({ org, project: own }: PlanTask): boolean =>
         org === kept.org && (project === undefined || own === project);
+      /** Whether any GPU that may be kept for it will do. */
+      const takesAny = (wanted: readonly string[]): boolean =>
+        wanted.length === 0 || (models.length > 0 && wanted.includes("A100"));
       const covered = (node: PlanNode): boolean =>
         models.length === 0 || node.gpus.some(({ model }) => models.includes(model));
       const total = models.length === 0 ? 8 : 6;
+      const stops = new Set<string>();
       for (let at = 0; at <= 22; at++) {
         world.advance(at * hour);
         for (const [index, work] of works.entries()) {
@@ -181,17 +186,185 @@ test("known in time, a reservation's GPUs are held by nobody else while it lasts
           });
           world.submit({ task, runMs: (maxRuntimeMs * part) / 4 });
         }
-        world.turn();
+        const ofOwner = new Set(
+          [...world.waiting.values()].flatMap(({ task }) => (owns(task) ? [task.id] : [])),
+        );
+        const plan = world.turn();
+        for (const { victimTask, reservedFor } of plan.preemptions) {
+          if (!ofOwner.has(reservedFor)) continue;
+          // Nobody is stopped twice for the same task.
+          expect(stops.has(`${victimTask} ${reservedFor}`)).toBe(false);
+          stops.add(`${victimTask} ${reservedFor}`);
+          stopped++;
+        }
         if (at < 10 || at >= 20) continue;
-        const others = [...world.running.values()]
-          .filter(({ work, stopping }) => !stopping && !owns(work.task))
-          .filter(({ nodes }) => covered(world.nodes.get(nodes[0]!)!))
-          .reduce((sum, { work }) => sum + work.task.demand.gpuCount, 0);
-        expect(others).toBeLessThanOrEqual(total - reserved);
+        const holders = [...world.running.values()]
+          .filter(({ stopping, nodes }) => !stopping && covered(world.nodes.get(nodes[0]!)!))
+          .map(({ work }) => work.task);
+        const sum = (list: readonly PlanTask[]): number =>
+          list.reduce((gpus, { demand }) => gpus + demand.gpuCount, 0);
+        const others = holders.filter((task) => !owns(task));
+        const firm = sum(others.filter(({ preemptible }) => !preemptible));
+        expect(firm).toBeLessThanOrEqual(total - reserved);
+        if (sum(others) > total - reserved) lent++;
+        // What the owner asks for one by one starts, or its place is kept until who gives way has stopped.
+        const waiting = [...world.waiting.values()].filter(({ task }) => owns(task));
+        const kept = waiting.filter(({ task }) =>
+          plan.reasons.get(task.id)?.message.startsWith("its place is kept"),
+        );
+        const left = waiting.filter(
+          ({ task: { id, demand } }) =>
+            demand.gpuCount === 1 &&
+            takesAny(demand.gpuModels) &&
+            kept.every(({ task }) => task.id !== id),
+        );
+        const own = sum(holders.filter(owns)) + sum(kept.map(({ task }) => task));
+        if (left.length > 0) expect(own).toBeGreaterThanOrEqual(reserved);
+        world.advance(at * hour + minute);
+        world.turn();
+        for (const { reservedFor } of plan.preemptions) {
+          expect(world.waiting.has(reservedFor)).toBe(false);
+        }
       }
     }),
     { numRuns: 100 },
   );
+  expect(lent).toBeGreaterThan(10);
+  expect(stopped).toBeGreaterThan(10);
+});
+
+describe("GPUs that are reserved and idle", () => {
+  const long = (id: string, over: Parameters<typeof aTask>[1] = {}): PlanTask =>
+    aTask(id, { owner: "b/y", preemptible: true, maxRuntimeMs: 30 * hour, ...over });
+  const four = (over: Parameters<typeof aTask>[1] = {}): PlanTask[] =>
+    Array.from({ length: 4 }, (_, at) => long(`t${at}`, over));
+  const started = (
+    nowHours: number,
+    tasks: readonly PlanTask[],
+    policy = defaultSchedulingPolicy,
+  ): number => {
+    const state = { nodes: [aNode("n", 4)], tasks, reservations: [reservation({ gpus: 3 })] };
+    const planner = createPlanner({ policy, rng: () => 0.5 });
+    return planner.plan(aState(state), nowHours * hour).placements.length;
+  };
+
+  test.each([
+    ["before the beginning", 0],
+    ["while it lasts", 12],
+  ])("are lent, %s, to what can be stopped", (_when, nowHours) => {
+    expect(started(nowHours, four())).toBe(4);
+    expect(started(nowHours, four({ preemptible: false }))).toBe(1);
+    // Who was stopped too often for what it has run, or where nobody is ever stopped.
+    expect(started(nowHours, four({ preemptions: 3 }))).toBe(1);
+    expect(started(nowHours, four({ preemptions: 3, attainedGpuMs: 4 * hour }))).toBe(4);
+    const preemption = { enabled: false };
+    expect(started(nowHours, four(), { ...defaultSchedulingPolicy, preemption })).toBe(1);
+  });
+
+  test("are lent whatever of the same project cannot have them, and stands in line before", () => {
+    const tasks = [0, 1].flatMap((at) => [
+      long(`f${at}`, { preemptible: false }),
+      long(`t${at}`, { submittedMs: 1 }),
+      long(`s${at}`, { preemptions: 9 }),
+    ]);
+    const reservations = [reservation({ gpus: 4 })];
+    const { placements } = planAt(12 * hour, { nodes: [aNode("n", 4)], tasks, reservations });
+    expect(placements.map(({ task }) => task.id)).toEqual(["task-t0", "task-t1"]);
+  });
+
+  test("leave what cannot be stopped as much as if nothing were lent", () => {
+    let node = aNode("n", 4);
+    for (const at of [0, 1]) node = running(node, long(`r${at}`), { gpus: [at], sinceMs: 0 });
+    const tasks = four({ preemptible: false });
+    const reservations = [reservation({ gpus: 2 })];
+    expect(planAt(12 * hour, { nodes: [node], tasks, reservations }).placements).toHaveLength(2);
+  });
+
+  test("are promised to nobody else: the promise would end with the loan", () => {
+    const busy = running(aNode("n", 1), long("r", { preemptible: false, maxRuntimeMs: hour }), {
+      ...{ gpus: [0], sinceMs: 11.5 * hour },
+    });
+    const task = long("t");
+    const plan = planAt(12 * hour, {
+      ...{ nodes: [busy], tasks: [task], reservations: [reservation({ gpus: 1 })] },
+    });
+    expect(plan.starts.has(task.id)).toBe(false);
+    const free = planAt(12 * hour, { nodes: [busy], tasks: [task] });
+    expect(free.starts.get(task.id)).toBe(12.5 * hour);
+  });
+
+  test.each([
+    [1, 3],
+    [5, 17],
+  ])(
+    "are lent no more often than the run time makes up for, where their owner comes every %d hours",
+    (everyHours, stops) => {
+      const world = new World([aNode("n", 1)]);
+      world.reservations = [reservation({ gpus: 1, startMs: 0, endMs: 100 * hour })];
+      world.submit({ task: long("b", { maxRuntimeMs: 90 * hour }), runMs: 90 * hour });
+      for (let at = 0; at < 90; at += everyHours) {
+        world.advance(at * hour);
+        const task = aTask(`a${at}`, { maxRuntimeMs: minute, submittedMs: at * hour });
+        world.submit({ task, runMs: minute });
+        world.turn();
+        for (const minutes of [1, 3]) {
+          world.advance(at * hour + minutes * minute);
+          world.turn();
+        }
+        // Its owner never waits for longer than the stop takes.
+        expect(world.started.has(task.id)).toBe(true);
+      }
+      expect(world.preempted).toHaveLength(stops);
+    },
+  );
+});
+
+describe("several reservations at one time", () => {
+  const firm = (id: string, model: string): PlanTask =>
+    aTask(id, { owner: "c/w", maxRuntimeMs: 30 * hour, demand: { gpuModels: [model] } });
+  const nodes = [
+    aNode("x", 2, { model: "A100" }),
+    aNode("y", 4, { model: "H100" }),
+    aNode("z", 2, { model: "B200" }),
+  ];
+
+  test("that share models keep no more than they need together", () => {
+    const reservations = [
+      reservation({ id: "r1", models: ["A100", "H100"], gpus: 3 }),
+      reservation({ id: "r2", org: "org-b" as OrgId, models: ["H100", "B200"], gpus: 3 }),
+    ];
+    const tasks = ["A100", "H100", "B200"].flatMap((model) =>
+      [0, 1].map((at) => firm(`${model}${at}`, model)),
+    );
+    // Eight GPUs less six; counted apart all four H100 would be kept for both.
+    const { placements, reasons } = planAt(0, { nodes, tasks, reservations });
+    expect(placements).toHaveLength(2);
+    expect([...reasons.values()].every(({ message }) => message.includes("reserved"))).toBe(true);
+    const one = planAt(0, { nodes, tasks: tasks.slice(2, 4), reservations });
+    expect(one.placements).toHaveLength(2);
+  });
+
+  test("of one owner are due to it together", () => {
+    let node = aNode("n", 4);
+    for (const at of [0, 1, 2, 3]) {
+      const task = aTask(`r${at}`, { owner: "b/y", preemptible: true });
+      node = running(node, task, { gpus: [at], sinceMs: 10 * hour });
+    }
+    const reservations = ["r1", "r2"].map((id) => reservation({ id, gpus: 2 }));
+    const tasks = Array.from({ length: 4 }, (_, at) => aTask(`a${at}`));
+    expect(planAt(10 * hour, { nodes: [node], tasks, reservations }).preemptions).toHaveLength(4);
+    // And nobody takes them back.
+    let own = aNode("n", 4);
+    for (const at of [0, 1, 2, 3]) {
+      const task = aTask(`o${at}`, { preemptible: true, attainedGpuMs: 1e12 });
+      own = running(own, task, { gpus: [at], sinceMs: 0 });
+    }
+    const others = [aTask("b", { owner: "b/y" })];
+    const plan = (list: readonly PlanReservation[]) =>
+      planAt(12 * hour, { nodes: [own], tasks: others, reservations: list }).preemptions;
+    expect(plan(reservations)).toEqual([]);
+    expect(plan(reservations.slice(0, 1))).toHaveLength(1);
+  });
 });
 
 test("what waits because of one names its own organisation's, and no other's", () => {

@@ -183,7 +183,7 @@ export class PlanRoom implements Room {
         counts.set(model, (counts.get(model) ?? 0) + shape.gpuMilli);
       }
     }
-    return { owner: task, counts, endMs };
+    return this.budget.takenBy(task, { counts, endMs });
   }
 
   release(slot: Slot): void {
@@ -207,7 +207,7 @@ export class PlanRoom implements Room {
     const attempt = this.line.runners.get(slot)!;
     this.ground.end(attempt);
     this.ended.add(attempt);
-    this.budget.change(this.heldBy(attempt), -1);
+    this.budget.change(this.budget.heldBy(attempt), -1);
     this.heads.changed(attempt.members.map(({ entry }) => entry.index));
   }
 
@@ -216,16 +216,8 @@ export class PlanRoom implements Room {
     this.heads.clear();
     if (!this.ground.resume(attempt)) return false;
     this.ended.delete(attempt);
-    this.budget.change(this.heldBy(attempt), 1);
+    this.budget.change(this.budget.heldBy(attempt), 1);
     return true;
-  }
-
-  private heldBy(attempt: Attempt) {
-    return {
-      owner: attempt.lease,
-      counts: attempt.counts,
-      endMs: endOf(attempt, this.now),
-    };
   }
 
   seeksVictims(slot: Slot): boolean {
@@ -266,8 +258,8 @@ export class PlanRoom implements Room {
   /** The models for which others may be stopped: those due to it or within a guarantee, where it rests on that. */
   private preferencesOf({ task, endMs }: Job): readonly (readonly string[])[] {
     const allowed = this.budget.allowed(task, endMs);
-    const due = this.budget.dueModels(task, this.now);
-    const guaranteed = due.length > 0 ? due : this.budget.guaranteedModels(task, this.now);
+    const due = this.budget.dueModels(task);
+    const guaranteed = due.length > 0 ? due : this.budget.guaranteedModels(task);
     if (guaranteed.length === 0) return allowed;
     return allowed.flatMap((models) => {
       const left = guaranteed.filter((model) => models.length === 0 || models.includes(model));

@@ -132,6 +132,13 @@ const fields: Readonly<Record<RemedyField, FieldOnWire>> = {
     say: ({ maxRuntimeMs }) =>
       `let it run for at most ${spanInWords(maxRuntimeMs)}: it then ends before what is reserved`,
   },
+  preemptible: {
+    path: "spec.preemptible",
+    value: ({ preemptible }) => preemptible,
+    say: () =>
+      "make it preemptible, so that it saves its state and can be stopped: GPUs that are reserved are then lent to it " +
+      "until their owner has work for them",
+  },
 };
 
 /** The fields with the values that a changed task gives them. */
