@@ -22,6 +22,14 @@ export class Flow {
     return { span, got: this.serve(span, amount) };
   }
 
+  /** Adds columns; answers the number of the first. */
+  addColumns(supply: readonly number[]): number {
+    const first = this.left.length;
+    this.left.push(...supply);
+    for (const row of this.served) for (const _ of supply) row.push(0);
+    return first;
+  }
+
   /** Lets a span have these columns too. */
   widen(span: number, columns: readonly number[]): void {
     this.columns[span] = [...this.columns[span]!, ...columns];

@@ -1,6 +1,8 @@
 import type { OrgId, ProjectId } from "@fastgpu/domain/ids";
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import type { PlanReservation } from "../plan.ts";
+import { Models } from "./estate.ts";
 import { Moment } from "./moment.ts";
 
 const models = ["A", "B", "C"];
@@ -24,6 +26,15 @@ const arbitrary = fc.record({
   task: fc.record({ owner: fc.nat(3), model: fc.nat(2), gpus: fc.integer({ min: 1, max: 3 }) }),
 });
 type Scene = typeof arbitrary extends fc.Arbitrary<infer S> ? S : never;
+
+const reservationsOf = (reserved: Scene["reserved"]) =>
+  reserved.map(({ owner, gpus, models: wanted }, n): PlanReservation => {
+    const { org } = ownerOf(owner);
+    return {
+      ...{ id: `resv-${n}`, org, project: undefined, gpus, models: wanted },
+      ...{ startMs: 0, endMs: 1 },
+    };
+  });
 
 /** Most GPUs that reservations can have in all, by trying for each GPU each of them: with this task's, or without. */
 function most({ open, reserved, held }: Scene, task?: Scene["task"]): number {
@@ -59,12 +70,8 @@ test("keeps no more than reservations need together, however they share models, 
       const { open, reserved, held, task } = scene;
       fc.pre(task.gpus <= open[task.model]!);
       const moment = new Moment(0, {
-        models,
-        reservations: reserved.map(({ owner, gpus, models: wanted }, n) => {
-          const { org } = ownerOf(owner);
-          const id = `resv-${n}`;
-          return { id, org, project: undefined, gpus, models: wanted, startMs: 0, endMs: 1 };
-        }),
+        models: new Models(models),
+        reservations: reservationsOf(reserved),
       });
       for (const [at, count] of open.entries()) moment.supply(models[at]!, count * 1000);
       for (const { owner, model } of held) {
@@ -90,4 +97,42 @@ test("keeps no more than reservations need together, however they share models, 
   );
   expect(cut).toBeGreaterThan(50);
   expect(harmless).toBeGreaterThan(50);
+});
+
+test("answers the same whatever was asked before, as more is taken and given back", () => {
+  const step = fc.record({
+    ...{ owner: fc.nat(3), model: fc.nat(2), gpus: fc.integer({ min: 1, max: 2 }) },
+    ...{ givesWay: fc.boolean(), back: fc.boolean() },
+  });
+  const scenes = fc.tuple(arbitrary, fc.array(step, { minLength: 1, maxLength: 8 }));
+  let answers = 0;
+  fc.assert(
+    fc.property(scenes, ([{ open, reserved, task }, steps]) => {
+      const fresh = (): Moment => {
+        const reservations = reservationsOf(reserved);
+        const moment = new Moment(0, { models: new Models(models), reservations });
+        for (const [at, count] of open.entries()) moment.supply(models[at]!, count * 3_000);
+        return moment;
+      };
+      const model = models[task.model]!;
+      const want = { owner: ownerOf(task.owner), model, milli: task.gpus * 1000, givesWay: false };
+      const lived = fresh();
+      const taken: Parameters<Moment["take"]>[0][] = [];
+      for (const { owner, model: at, gpus, givesWay, back } of steps) {
+        const counts = new Map([[models[at]!, gpus * 1000]]);
+        const hold = { owner: ownerOf(owner), counts, givesWay };
+        const last = back ? taken.pop() : undefined;
+        if (last === undefined) taken.push(hold);
+        lived.take(last ?? hold, last === undefined ? 1 : -1);
+        const anew = fresh();
+        for (const each of taken) anew.take(each, 1);
+        expect(lived.cutInto(want)).toEqual(anew.cutInto(want));
+        expect(lived.isDue(want)).toBe(anew.isDue(want));
+        expect(lived.counts(hold, want.owner)).toBe(anew.counts(hold, want.owner));
+        if (lived.cutInto(want) !== undefined) answers++;
+      }
+    }),
+    { numRuns: 500 },
+  );
+  expect(answers).toBeGreaterThan(50);
 });

@@ -1,46 +1,27 @@
-import type { ProjectId } from "@fastgpu/domain/ids";
+import type { OrgId } from "@fastgpu/domain/ids";
 import { Flow } from "../flow.ts";
 import type { PlanReservation } from "../plan.ts";
+import { covers, Estate, type Hold, type Lack, type Models } from "./estate.ts";
 import type { Owner } from "./queues.ts";
 
-/** Thousandths of GPUs that somebody holds past a moment, or would. */
-export interface Hold {
+/** GPUs of a model that somebody would hold past a moment. */
+export interface Want {
   readonly owner: Owner;
-  /** By model. */
-  readonly counts: ReadonlyMap<string, number>;
+  readonly model: string;
+  readonly milli: number;
   /** It can be stopped for whom GPUs are reserved. */
   readonly givesWay: boolean;
 }
 
-/** What tasks hold that are owners of the same reservations, in thousandths of GPUs by model. */
-interface Class {
-  /** Positions of the reservations. */
-  readonly owned: readonly number[];
-  /** Of those that cannot be stopped, then of those that can. */
-  readonly held: { readonly firm: number[]; readonly loose: number[] };
-}
-
-/** What is idle, or held by who gives way and owns none of the reservations; and what owners hold. */
-interface Held {
-  readonly open: number[];
-  readonly classes: Map<string, Class>;
-}
-
-/** A greatest flow from reservations over GPUs, each served by its owners' first. */
+/** All reservations served as far as it goes. */
 interface Served {
-  /** Over what owners hold, and nothing else. */
-  readonly own: Flow;
-  /** How much of that counts for reservations. */
-  readonly owned: number;
-  /** First column of what a class holds. */
-  readonly columns: ReadonlyMap<string, number>;
-  /** Over everything. */
-  readonly all: Flow;
+  readonly flow: Flow;
   /** What there is for anybody, by model. */
   readonly open: readonly number[];
-  /** What lacks, by reservation and in all. */
-  readonly lacks: readonly number[];
+  /** What lacks in all … */
   readonly lacking: number;
+  /** … and whether some does, by model that would do. */
+  readonly short: readonly boolean[];
 }
 
 /**
@@ -52,76 +33,100 @@ interface Served {
 export class Moment {
   readonly atMs: number;
   private readonly reservations: readonly PlanReservation[];
-  private readonly models: readonly string[];
-  private readonly held: Held;
-  private readonly keys = new Map<ProjectId, string>();
+  private readonly models: Models;
+  /** Whether some reservation may be of a model, by position. */
+  private readonly wanted: readonly boolean[];
+  /** What is idle then, or held by who gives way and owns none of the reservations; may be too little. */
+  private readonly open: number[];
+  private readonly estates: Map<OrgId, Estate>;
   private present: Served | undefined;
   /** Answers about the present. */
   private readonly answers = new Map<string, number>();
+  /** What no reservation needs of each model, at least: known from before, less all that has been taken since. */
+  private readonly atLeast: number[];
 
-  constructor(
-    atMs: number,
-    of: { reservations: readonly PlanReservation[]; models: readonly string[] },
-  ) {
+  constructor(atMs: number, of: { reservations: readonly PlanReservation[]; models: Models }) {
+    const { reservations, models } = of;
     this.atMs = atMs;
-    this.reservations = of.reservations;
-    this.models = of.models;
-    this.held = { open: of.models.map(() => 0), classes: new Map() };
+    this.reservations = reservations;
+    this.models = models;
+    this.wanted = models.names.map((name) => reservations.some((each) => covers(each, name)));
+    this.open = models.names.map(() => 0);
+    this.atLeast = models.names.map(() => 0);
+    const byOrg = Map.groupBy(reservations, ({ org }) => org);
+    this.estates = new Map([...byOrg].map(([org, own]) => [org, new Estate(own, models)]));
   }
 
-  /** Counts GPUs that there are (`sign` 1), or that are gone (-1). */
+  /** Counts GPUs that there are. */
   supply(model: string, milli: number): void {
-    this.held.open[this.models.indexOf(model)]! += milli;
+    this.open[this.models.at(model)]! += milli;
     this.forget();
   }
 
-  /** Whether nobody who holds this is in the way of any reservation: it counts as idle. */
+  /** The reservations of which somebody is an owner, with others of its organisation; undefined: of none. */
+  private estateOf(owner: Owner): Estate | undefined {
+    const estate = this.estates.get(owner.org);
+    return estate === undefined || estate.keyOf(owner) === "" ? undefined : estate;
+  }
+
+  /** Whether who holds this is in the way of no reservation: it counts as idle. */
   isIdle({ owner, givesWay }: Pick<Hold, "owner" | "givesWay">): boolean {
-    return givesWay && this.keyOf(owner) === "";
+    return givesWay && this.estateOf(owner) === undefined;
   }
 
   /** Counts for reservations what their owners hold (`sign` 1), or hold no longer (-1). */
-  own({ owner, counts, givesWay }: Hold, sign: 1 | -1): void {
-    const key = this.keyOf(owner);
-    if (key === "") return;
-    const { firm, loose } = this.classAt(key).held;
-    for (const [model, milli] of counts) {
-      (givesWay ? loose : firm)[this.models.indexOf(model)]! += sign * milli;
-    }
+  own(hold: Hold, sign: 1 | -1): void {
+    const estate = this.estateOf(hold.owner);
+    if (estate === undefined) return;
+    this.estates.set(hold.owner.org, estate.with(hold, sign));
     this.forget();
   }
 
   /** Takes what is idle (`sign` 1), or gives it back (-1). */
   take(hold: Hold, sign: 1 | -1): void {
     if (this.isIdle(hold)) return;
-    for (const [model, milli] of hold.counts) this.supply(model, -sign * milli);
+    let all = 0;
+    for (const [model, milli] of hold.counts) {
+      this.open[this.models.at(model)]! -= sign * milli;
+      all += milli;
+    }
+    for (const at of this.atLeast.keys()) this.atLeast[at]! -= all;
     this.own(hold, sign);
+    this.forget();
   }
 
   /** The reservation of others that GPUs of a model would cut into. */
-  cutInto(of: {
-    owner: Owner;
-    model: string;
-    milli: number;
-    givesWay: boolean;
-  }): PlanReservation | undefined {
-    const { owner, model } = of;
-    const others = this.reservations.filter((each) => !owns(each, owner));
-    if (others.length === 0 || this.isIdle(of) || !this.mayCut(of)) return undefined;
+  cutInto(want: Want): PlanReservation | undefined {
+    const { owner, model, milli } = want;
+    const at = this.models.at(model);
+    if (milli <= this.atLeast[at]! || this.isIdle(want)) return undefined;
+    const estate = this.estateOf(owner);
+    const key = estate?.keyOf(owner).split(",");
+    if (key?.length === this.reservations.length) return undefined;
+    const cuts = estate === undefined ? this.cuts(at, milli) : this.cutsAsOwner(estate, want);
+    if (!cuts) return undefined;
+    const own = new Set(key?.map((n) => estate!.reservations[Number(n)]));
+    const others = this.reservations.filter((each) => !own.has(each));
     return others.find((each) => covers(each, model)) ?? others[0];
   }
 
-  private mayCut(of: { owner: Owner; model: string; milli: number; givesWay: boolean }): boolean {
-    const { owner, model, milli, givesWay } = of;
-    const key = this.keyOf(owner);
-    const at = this.models.indexOf(model);
-    if (key === "") {
-      const wanted = this.reservations.some((each) => covers(each, model));
-      return wanted && milli > this.spare(at) && this.isNeeded(at);
-    }
+  private cuts(at: number, milli: number): boolean {
+    if (!this.wanted[at] || milli <= this.spare(at)) return false;
+    const { open, short } = this.now();
+    // Some of it is needed, or would be.
+    return this.spare(at) < open[at]! || short[at]!;
+  }
+
+  private cutsAsOwner(estate: Estate, { owner, model, milli, givesWay }: Want): boolean {
+    const at = this.models.at(model);
+    if (milli <= this.spare(at)) return false;
     const counts = new Map([[model, milli]]);
-    const lacking = this.answer(`after ${key} ${at} ${milli} ${givesWay}`, () => {
-      return this.serve(this.with({ owner, counts, givesWay })).lacking;
+    const key = `${owner.org} ${estate.keyOf(owner)} ${at} ${milli} ${givesWay}`;
+    const lacking = this.answer(key, () => {
+      const open = [...this.open];
+      open[at]! -= milli;
+      const after = estate.with({ owner, counts, givesWay }, 1);
+      return this.serve(open, new Map([...this.estates, [owner.org, after]])).lacking;
     });
     return lacking > this.now().lacking;
   }
@@ -129,68 +134,25 @@ export class Moment {
   /** What of a model no reservation needs. */
   private spare(at: number): number {
     return this.answer(`spare ${at}`, () => {
-      return this.now().all.copy().add([at], Number.POSITIVE_INFINITY).got;
+      const { got } = this.now().flow.copy().add([at], Number.POSITIVE_INFINITY);
+      this.atLeast[at] = got;
+      return got;
     });
-  }
-
-  /** Whether some of a model is needed, or would be. */
-  private isNeeded(at: number): boolean {
-    const { lacks, open } = this.now();
-    if (this.spare(at) < open[at]!) return true;
-    return this.reservations.some((each, n) => lacks[n]! > 0 && covers(each, this.models[at]!));
   }
 
   /** Whether so many GPUs of a model count in full for reservations of the task's owner. */
-  isDue(of: { owner: Owner; model: string; milli: number }): boolean {
-    const { owner, model, milli } = of;
-    const key = this.keyOf(owner);
-    if (key === "" || milli === 0) return false;
-    const counts = new Map([[model, milli]]);
-    const owned = this.answer(`due ${key} ${model} ${milli}`, () => {
-      return this.serveOwn(this.with({ owner, counts, givesWay: false })).owned;
-    });
-    return owned - this.now().owned >= milli;
+  isDue(want: Omit<Want, "givesWay">): boolean {
+    return this.estateOf(want.owner)?.isDue(want) === true;
   }
 
-  /**
-   * Whether all that somebody holds counts for reservations: of all owners', or of those alone that are not also
-   * another's.
-   */
+  /** Whether all that somebody holds counts for reservations; `unlessOf`: that are not also this one's. */
   counts(hold: Hold, unlessOf: Owner | undefined): boolean {
-    const key = this.keyOf(hold.owner);
-    if (key === "") return false;
-    const without = unlessOf === undefined ? "" : this.keyOf(unlessOf);
-    const skip = new Set(without === "" ? [] : without.split(",").map(Number));
-    if (this.classAt(key).owned.every((n) => skip.has(n))) return false;
-    const base = hold.givesWay ? this.models.length : 0;
-    return [...hold.counts.keys()].every((model) => {
-      const at = base + this.models.indexOf(model);
-      const spare = this.answer(`counts ${key} ${at} ${without}`, () => {
-        const { own, columns } = skip.size === 0 ? this.now() : this.serveOwn(this.held, skip);
-        return own.copy().add([columns.get(key)! + at], 1).got;
-      });
-      return spare === 0;
-    });
-  }
-
-  private with({ owner, counts, givesWay }: Hold): Held {
-    const key = this.keyOf(owner);
-    const open = [...this.held.open];
-    const { owned, held } = this.classAt(key);
-    const [firm, loose] = [[...held.firm], [...held.loose]];
-    for (const [model, milli] of counts) {
-      const at = this.models.indexOf(model);
-      open[at]! -= milli;
-      (givesWay ? loose : firm)[at]! += milli;
-    }
-    return {
-      open,
-      classes: new Map([...this.held.classes, [key, { owned, held: { firm, loose } }]]),
-    };
+    const same = unlessOf?.org === hold.owner.org ? unlessOf : undefined;
+    return this.estateOf(hold.owner)?.counts(hold, same) === true;
   }
 
   private now(): Served {
-    return (this.present ??= this.serve(this.held));
+    return (this.present ??= this.serve(this.open, this.estates));
   }
 
   private forget(): void {
@@ -204,89 +166,33 @@ export class Moment {
     return known;
   }
 
-  /** Serves reservations, but for some, by what their owners hold: what cannot be stopped first. */
-  private serveOwn({ classes }: Pick<Held, "classes">, skip: ReadonlySet<number> = new Set()) {
-    const { models, reservations } = this;
-    const width = models.length;
-    const supply = models.map(() => 0);
-    const columns = new Map<string, number>();
-    for (const [key, { held }] of classes) {
-      columns.set(key, supply.length);
-      supply.push(...held.firm, ...held.loose);
-    }
-    const own = new Flow(supply);
-    const got = reservations.map(() => 0);
-    let owned = 0;
-    for (const from of [0, width]) {
-      for (const [n, reservation] of reservations.entries()) {
-        const mine = [...classes].flatMap(([key, each]) =>
-          each.owned.includes(n)
-            ? this.covered(reservation).map((at) => columns.get(key)! + from + at)
-            : [],
-        );
-        if (from === 0) own.add([], 0);
-        own.widen(n, mine);
-        if (skip.has(n)) continue;
-        const more = own.serve(n, reservation.gpus * 1000 - got[n]!);
-        got[n]! += more;
-        owned += more;
+  /** Serves each reservation by its owners', then all of them by what is open. */
+  private serve(idle: readonly number[], estates: ReadonlyMap<OrgId, Estate>): Served {
+    const flow = new Flow(idle.map(() => 0));
+    const open = [...idle];
+    const lacks: Lack[] = [];
+    // Reservations that may have the same, and nothing else, are one.
+    const alike = new Map<string, { -readonly [K in keyof Lack]: Lack[K] }>();
+    for (const estate of estates.values()) {
+      for (const lack of estate.lacks(flow, open)) {
+        if (lack.span !== undefined) {
+          lacks.push(lack);
+          continue;
+        }
+        const known = alike.get(lack.covered.join());
+        if (known === undefined) alike.set(lack.covered.join(), { ...lack });
+        else known.milli += lack.milli;
       }
     }
-    return { own, owned, columns, got };
-  }
-
-  private serve(held: Held): Served {
-    const { own, owned, columns, got } = this.serveOwn(held);
-    const width = this.models.length;
-    const all = own.copy();
-    const open = [...held.open];
-    for (const from of columns.values()) {
-      for (let at = 0; at < 2 * width; at++) {
-        // What can be stopped and counts for nothing is anybody's.
-        if (at >= width) open[at - width]! += all.leftOf(from + at);
-        all.setLeft(from + at, 0);
-      }
-    }
-    for (const [at, milli] of open.entries()) all.setLeft(at, Math.max(0, milli));
+    for (const [at, milli] of open.entries()) flow.setLeft(at, Math.max(0, milli));
+    const short = idle.map(() => false);
     let lacking = 0;
-    const lacks = this.reservations.map((reservation, n) => {
-      all.widen(n, this.covered(reservation));
-      const wanted = reservation.gpus * 1000 - got[n]!;
-      return wanted - all.serve(n, wanted);
-    });
-    for (const each of lacks) lacking += each;
-    return { own, owned, columns, all, open, lacks, lacking };
-  }
-
-  private covered(reservation: PlanReservation): number[] {
-    return this.models.flatMap((model, at) => (covers(reservation, model) ? [at] : []));
-  }
-
-  /** Names the reservations of which somebody is an owner; "": none. */
-  private keyOf(owner: Owner): string {
-    let key = this.keys.get(owner.project);
-    if (key === undefined) {
-      const owned = this.reservations.flatMap((each, n) => (owns(each, owner) ? [n] : []));
-      this.keys.set(owner.project, (key = owned.join()));
+    for (const { covered, milli, span = flow.add([], 0).span } of [...lacks, ...alike.values()]) {
+      flow.widen(span, covered);
+      const left = milli - flow.serve(span, milli);
+      lacking += left;
+      if (left > 0) for (const at of covered) short[at] = true;
     }
-    return key;
-  }
-
-  private classAt(key: string): Class {
-    let found = this.held.classes.get(key);
-    if (found === undefined) {
-      const none = (): number[] => this.models.map(() => 0);
-      const owned = key.split(",").map(Number);
-      this.held.classes.set(key, (found = { owned, held: { firm: none(), loose: none() } }));
-    }
-    return found;
+    return { flow, open, lacking, short };
   }
 }
-
-/** Whether GPUs of a model will do for a reservation. */
-export const covers = ({ models }: PlanReservation, model: string): boolean =>
-  models.length === 0 || models.includes(model);
-
-/** Whether a reservation is for tasks of this owner. */
-export const owns = ({ org, project }: PlanReservation, owner: Owner): boolean =>
-  owner.org === org && (project === undefined || owner.project === project);

@@ -4,7 +4,8 @@ import { allowance } from "../order/score.ts";
 import type { PlanLease, PlanNode, PlanReservation, PlanState, PlanTask } from "../plan.ts";
 import type { SchedulingPolicy } from "../scheduling-policy.ts";
 import type { Attempt } from "./crew.ts";
-import { Moment, type Hold } from "./moment.ts";
+import { Models, type Hold } from "./estate.ts";
+import { Moment, type Want } from "./moment.ts";
 import type { Owner } from "./queues.ts";
 
 /** Who holds what for how long. */
@@ -42,7 +43,7 @@ export class Reserved {
       .filter(({ endMs, gpus }) => endMs > now && gpus > 0)
       .toSorted((a, b) => a.startMs - b.startMs || (a.id < b.id ? -1 : 1));
     // GPUs that a worker no longer lists have no model.
-    const models = [...of.models, ""];
+    const models = new Models([...of.models, ""]);
     const times = new Set(this.reservations.map(({ startMs }) => Math.max(now, startMs)));
     this.moments = [...times].map((atMs) => {
       const then = this.reservations.filter(
@@ -106,13 +107,7 @@ export class Reserved {
   }
 
   /** The reservation of others that GPUs of a model, held until an end, would cut into. */
-  cutInto(of: {
-    owner: Owner;
-    model: string;
-    milli: number;
-    endMs: number;
-    givesWay: boolean;
-  }): PlanReservation | undefined {
+  cutInto(of: Want & { readonly endMs: number }): PlanReservation | undefined {
     for (const moment of this.moments) {
       const found = of.endMs > moment.atMs ? moment.cutInto(of) : undefined;
       if (found !== undefined) return found;
@@ -121,7 +116,7 @@ export class Reserved {
   }
 
   /** Whether a task is due so many GPUs of a model now. */
-  isDue(of: { owner: Owner; model: string; milli: number }): boolean {
+  isDue(of: Omit<Want, "givesWay">): boolean {
     return this.begun && this.moments[0]!.isDue(of);
   }
 
