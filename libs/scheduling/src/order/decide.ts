@@ -1,6 +1,6 @@
 import { reserveStart } from "./backfill.ts";
 import type { StartReservation } from "./backfill.ts";
-import { IntHeap } from "./heap.ts";
+import { FirstGroups } from "./first-groups.ts";
 import type { Slot } from "./jobs.ts";
 import type { OrderQueue } from "./queue.ts";
 import { excessMd } from "./score.ts";
@@ -163,39 +163,27 @@ class Walk {
   inScoreOrder(): void {
     const { queue } = this;
     const { jobs, groups, policy } = queue;
-    const scores = new Float64Array(groups.length);
-    // Of the first job of each group.
-    const submits = new Float64Array(groups.length);
-    const ties = new Float64Array(groups.length);
-    const places = new Int32Array(groups.length);
-    const heap = new IntHeap({
-      before: (a, b) =>
-        scores[a]! < scores[b]! ||
-        (scores[a] === scores[b] &&
-          (submits[a]! < submits[b]! || (submits[a] === submits[b] && ties[a]! < ties[b]!))),
-      places: () => places,
-    });
+    const firstOf = (at: number): Slot => groups[at]!.heap.peek();
+    const order = new FirstGroups(
+      { groups: groups.length, leaves: queue.tree.nodes.length },
+      {
+        leaf: (at) => groups[at]!.leaf,
+        baseMd: (at) => queue.baseScoreMd(firstOf(at), this.nowMs),
+        entitledMd: (at) => (this.entitled(firstOf(at)) ? entitledMd : 0),
+        termMd: (leaf) => this.shares.termMd(leaf),
+        submitMs: (at) => jobs.submitMs[firstOf(at)]!,
+        tie: (at) => jobs.tie[firstOf(at)]!,
+      },
+    );
     const tiers = new Tiers(groups, this.priorityWithinQueue);
-    const enter = (at: number): void => {
-      const first = groups[at]!.heap.peek();
-      scores[at] = this.groupScore(at);
-      submits[at] = jobs.submitMs[first]!;
-      ties[at] = jobs.tie[first]!;
-      heap.push(at);
-    };
+    const enter = (at: number): void => order.enter(at);
     const done = (at: number): void => tiers.done(at).forEach(enter);
     for (const at of tiers.first()) enter(at);
     let blocked = 0;
-    while (heap.size > 0 && blocked < policy.blockedGroups) {
+    while (!order.isEmpty && blocked < policy.blockedGroups) {
       if (this.decisions.length >= this.maxDecisions) return;
-      const at = heap.pop();
-      const score = this.groupScore(at);
-      if (score > scores[at]!) {
-        // Its queue got something since: it goes back to where it belongs now.
-        enter(at);
-        continue;
-      }
-      const slot = groups[at]!.heap.peek();
+      const { group: at, scoreMd: score } = order.take();
+      const slot = firstOf(at);
       const milli = jobs.gpusMilli[slot]!;
       if (this.shares.limitedBy(groups[at]!.leaf, milli) >= 0) {
         done(at);
@@ -211,7 +199,7 @@ class Walk {
       }
       this.takeOut(slot);
       this.accept(slot, made, false);
-      if (made.victims.length > 0) this.rescore(heap, scores, made.victims);
+      if (made.victims.length > 0) this.rescore(order, made.victims);
       if (groups[at]!.heap.size > 0) enter(at);
       else done(at);
     }
@@ -412,26 +400,10 @@ class Walk {
     return this.guarantees?.entitled(slot) === true;
   }
 
-  private groupScore(at: number): number {
-    const { queue, shares } = this;
-    const group = queue.groups[at]!;
-    const slot = group.heap.peek();
-    const entitled = this.entitled(slot) ? entitledMd : 0;
-    const base = queue.baseScoreMd(slot, this.nowMs);
-    return base + shares.termMd(group.leaf) + entitled;
-  }
-
   /** After a stop the tasks of the victims' queues (and of those beside them) look smaller: they move forward. */
-  private rescore(heap: IntHeap, scores: Float64Array, victims: readonly Slot[]): void {
+  private rescore(order: FirstGroups, victims: readonly Slot[]): void {
     const { queue } = this;
     const roots = new Set(victims.map((slot) => queue.tree.rootOf(queue.jobs.leaf[slot]!)));
-    for (const root of roots) {
-      for (const at of queue.groupsUnder(root)) {
-        if (!heap.has(at)) continue;
-        heap.remove(at);
-        scores[at] = this.groupScore(at);
-        heap.push(at);
-      }
-    }
+    for (const root of roots) order.renew(queue.groupsUnder(root));
   }
 }
