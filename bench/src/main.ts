@@ -12,6 +12,10 @@ const experiments: Readonly<Record<string, Experiment>> = {
     about: "placement decisions a second on one core (goal G1)",
     load: () => import("./decisions.ts"),
   },
+  explain: {
+    about: "CPU time of explanations along a long line, and what they say of the start",
+    load: () => import("./explain.ts"),
+  },
   idle: {
     about: "seconds from npm start to ready, and memory of the idle platform (goal G11)",
     load: () => import("./idle.ts"),

@@ -22,6 +22,8 @@ export interface SceneOptions {
   readonly preemptible: number;
   /** Part of the GPUs that nobody holds. */
   readonly free: number;
+  /** Part of the running attempts that have no end. */
+  readonly endless: number;
   readonly seed: number;
 }
 
@@ -155,7 +157,8 @@ export class PlanScene {
       preemptions: 0,
       preemptible: this.draw() < this.options.preemptible,
       stopping: false,
-      endsByMs: this.draw() < 0.5 ? Number.POSITIVE_INFINITY : heldSinceMs + 72 * hourMs,
+      endsByMs:
+        this.draw() < this.options.endless ? Number.POSITIVE_INFINITY : heldSinceMs + 72 * hourMs,
     };
   }
 

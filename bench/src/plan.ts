@@ -54,7 +54,7 @@ export async function main(args: readonly string[]): Promise<number> {
       measure({
         ...{ gpus, preemptible, free: Number(values.free), tasks: Number(values.tasks) },
         ...{ queues: Number(values.queues), seed: Number(values.seed) },
-        ...{ plans: Number(values.plans), changed: Number(values.changed) },
+        ...{ endless: 0.5, plans: Number(values.plans), changed: Number(values.changed) },
       }),
     ),
   );

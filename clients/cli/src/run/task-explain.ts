@@ -118,7 +118,7 @@ const offerColumns = (nowMs: number): Column<QuoteOffer>[] => [
   { header: "models", value: (offer) => offer.gpuModels.join(", ") },
   { header: "per hour", value: (offer) => money(offer.pricePerHour), align: "right" },
   { header: "at most", value: (offer) => money(offer.priceCeiling), align: "right" },
-  { header: "starts by", value: ({ start }) => soon(start?.latestTime, nowMs) },
+  { header: "starts by", value: ({ start }) => latestText(start, nowMs) },
 ];
 
 /** `now`, or `in 2h 5m (2026-…)`; empty: not known. */
@@ -128,11 +128,18 @@ function soon(time: StartEstimate["latestTime"], nowMs: number): string {
   return left < 1_000 ? "now" : `in ${shortDuration(left)} (${isoTime(time)})`;
 }
 
+const latestText = (start: StartEstimate | undefined, nowMs: number): string =>
+  about(start?.latestRough, soon(start?.latestTime, nowMs));
+
+/** A time that is not exact says so. */
+const about = (rough: boolean | undefined, text: string): string =>
+  rough === true && text !== "" ? `about ${text}` : text;
+
 function startFacts(start: StartEstimate | undefined, nowMs: number): [string, string][] {
   return [
-    ["expected start", soon(start?.expectedTime, nowMs)],
+    ["expected start", about(start?.expectedRough, soon(start?.expectedTime, nowMs))],
     ["earliest start", soon(start?.earliestTime, nowMs)],
-    ["latest start", soon(start?.latestTime, nowMs)],
+    ["latest start", latestText(start, nowMs)],
     ["start rests on", start?.basis ?? ""],
   ];
 }

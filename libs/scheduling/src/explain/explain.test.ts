@@ -171,13 +171,13 @@ describe("a task that waits", () => {
     ]);
   });
 
-  test("too far ahead is still told what would do, without a time", () => {
+  test("too far ahead is still told what would do, and about when", () => {
     const nodes = [node({ id: "a", gpus: ["X", "X"], busy: [0, 1], ends: [hour, hour] })];
     // Enough for the search of what would do, too little for the turn of a forecast after it.
     let left = 4;
     const told = explain(task("t", { gpuCount: 4 }), { nodes, goOn: () => left-- > 0 });
     expect(told.remedies).toMatchObject([
-      { task: { demand: { gpuCount: 2 } }, startsByMs: undefined },
+      { task: { demand: { gpuCount: 2 } }, startsByMs: 1.5 * hour },
     ]);
   });
 
@@ -464,30 +464,51 @@ test("the blockers cover every node that does not fit, and the answer agrees wit
   );
 });
 
-test("where turns are dear a forecast takes longer steps, and tells a time that is not far off", () => {
+describe("where there is no time to follow every plan", () => {
   // One node ends every half hour; 150 tasks go before the one asked about.
   const nodes = Array.from({ length: 200 }, (_, at) =>
     node({ id: `n${at}`, gpus: ["X"], busy: [0], ends: [((at + 1) * hour) / 2] }),
   );
-  const others = Array.from({ length: 150 }, (_, at) =>
-    task(`o${at}`, {}, { submittedMs: at, maxRuntimeMs: 1_000 * hour }),
-  );
   const subject = task("t", {}, { submittedMs: 1_000 });
-  const ask = (of: { turnCosts: number; hurries: boolean }) => {
+  const ask = (turnCosts: number, hours = 1_000) => {
+    const others = Array.from({ length: hours === Infinity ? 250 : 150 }, (_, at) =>
+      task(`o${at}`, {}, { submittedMs: at, maxRuntimeMs: hours * hour }),
+    );
     let spent = 0;
     const told = explainTask({
       state: state({ nodes, tasks: [...others, subject] }),
-      ...{ task: subject, nowMs: 0, longest, policy: defaultSchedulingPolicy, rng },
-      goOn: (part) => (spent += of.turnCosts) < part,
-      ...(of.hurries ? { spent: () => spent } : {}),
+      ...{
+        task: subject,
+        nowMs: 0,
+        longest,
+        expected: longest,
+        policy: defaultSchedulingPolicy,
+        rng,
+      },
+      goOn: (part) => (spent += turnCosts) < part,
+      spent: () => spent,
     });
-    return told.forecast;
+    return { ...told, spent };
   };
-  const exact = ask({ turnCosts: 0, hurries: true });
-  const slow = { turnCosts: 0.04 };
-  expect(ask({ ...slow, hurries: false })).toEqual({ kind: "unknown" });
-  const hurried = ask({ ...slow, hurries: true });
-  if (exact.kind !== "starts" || hurried.kind !== "starts") throw new Error("no start was told");
-  expect(hurried.atMs).toBeGreaterThanOrEqual(exact.atMs);
-  expect(hurried.atMs).toBeLessThanOrEqual(2 * exact.atMs);
+
+  test("both starts are told by the work before the task, and are not far off", () => {
+    const exact = ask(0).forecast;
+    const { forecast, expected, remedies } = ask(0.04);
+    if (exact.kind !== "starts" || forecast.kind !== "about" || expected?.kind !== "about") {
+      throw new Error("no start was told");
+    }
+    expect(forecast.atMs).toBeGreaterThanOrEqual(exact.atMs);
+    expect(forecast.atMs).toBeLessThanOrEqual(2 * exact.atMs);
+    expect(expected.atMs).toBe(exact.atMs);
+    // The time is waited for by nobody: to wait is still what helps.
+    expect(remedies).toEqual([{ kind: "wait", forecast, startsByMs: forecast.atMs }]);
+  });
+
+  test("the time is left to what else the answer has to tell", () => {
+    expect(ask(0.04).spent).toBeLessThan(0.8);
+  });
+
+  test("nothing is told where something before it has no known end", () => {
+    expect(ask(0.04, Infinity).forecast).toEqual({ kind: "unknown" });
+  });
 });

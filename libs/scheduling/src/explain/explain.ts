@@ -8,6 +8,7 @@ import { gangFitOf, type GangFit } from "./gang-fit.ts";
 import { withoutAttempt, withoutLeases } from "./lease.ts";
 import { quotaBlocksOf, type QuotaBlock } from "./quotas.ts";
 import { remediesOf, type Remedy } from "./remedies.ts";
+import { RoughStarts } from "./rough.ts";
 import { standingsOf, positionOf, type Standing } from "./standing.ts";
 import { createTrials } from "./trials.ts";
 
@@ -30,8 +31,10 @@ export interface ExplainInput {
    * this part of the time for the answer is used up, so that one forecast does not take all of it.
    */
   readonly goOn?: (part: number) => boolean;
-  /** Part of the time for the answer that is used up: forecasts on a large state take longer steps where it gets short. */
+  /** Part of the time for the answer that is used up: forecasts are told roughly where there is too little left. */
   readonly spent?: () => number;
+  /** What tells them then, of the state with the task; default: one of its own. */
+  readonly rough?: RoughStarts;
 }
 
 /** By when each piece of an answer ends, as parts of its time. */
@@ -73,8 +76,11 @@ export function explainTask(input: ExplainInput): Explanation {
   const nowMs = Math.max(input.nowMs, task.notBeforeMs);
   const others = input.state.tasks.filter((each) => each.id !== task.id);
   const state = { ...input.state, tasks: [...others, task] };
-  const { goOn = () => true } = input;
-  const subject = { ...input, state, nowMs, goOn: () => goOn(parts.remedies) };
+  const { goOn = () => true, longest, expected } = input;
+  const rough = input.rough ?? new RoughStarts({ ...input, state });
+  const within = (changed: PlanTask, over?: Partial<PlanState>): Bounds =>
+    boundsOf(input, parts.remedies, () => rough.latest(changed, longest, over));
+  const subject = { ...input, state, nowMs, goOn: () => goOn(parts.remedies), within };
   const next = new Future({ ...subject, lengths: input.longest });
   const stops = next.turn().preemptions.some(({ reservedFor }) => reservedFor === task.id);
   const starts = next.started.has(task.id);
@@ -88,7 +94,8 @@ export function explainTask(input: ExplainInput): Explanation {
       ? next
       : futureOf(input, state, input.longest)
     : undefined;
-  const forecast = latest?.until(task.id, boundsOf(input, parts.latest)) ?? never;
+  const inTime = boundsOf(input, parts.latest, () => rough.latest(task, longest));
+  const forecast = latest?.until(task.id, inTime) ?? never;
   const quotas = starts ? [] : quotaBlocksOf({ ...state, nodes }, task);
   const reservation = starts
     ? undefined
@@ -112,9 +119,12 @@ export function explainTask(input: ExplainInput): Explanation {
     earliestMs: possible && !isOutOfReach(quotas) ? nowMs : undefined,
     forecast,
     expected:
-      input.expected === undefined || !fitsOnceFree
+      expected === undefined || !fitsOnceFree
         ? undefined
-        : futureOf(input, state, input.expected).until(task.id, boundsOf(input, parts.expected)),
+        : futureOf(input, state, expected).until(
+            task.id,
+            boundsOf(input, parts.expected, () => rough.start(task, expected)),
+          ),
     remedies,
   };
 }
@@ -128,15 +138,17 @@ const isOutOfReach = (quotas: readonly QuotaBlock[]): boolean =>
 const futureOf = ({ nowMs, policy, rng }: ExplainInput, state: PlanState, lengths: Lengths) =>
   new Future({ state, nowMs, policy, rng, lengths });
 
-/** The bounds of a forecast that begins now and has until a part of the time is used up. */
+/** The bounds of a forecast that begins now and has until a part of the time is used up; then it is told roughly. */
 export function boundsOf(
   { goOn = () => true, spent = () => 0 }: Pick<ExplainInput, "goOn" | "spent">,
   part: number,
+  about: () => number,
 ): Bounds {
   const before = spent();
   let first: number | undefined;
   return {
     goOn: () => goOn(part),
+    about,
     turnsLeft: (turns) => {
       first ??= turns;
       const used = spent();

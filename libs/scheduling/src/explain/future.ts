@@ -46,8 +46,10 @@ export interface FutureInput {
 export interface Bounds {
   /** Asked after each turn: false ends it. */
   readonly goOn?: (() => boolean) | undefined;
-  /** For how many more turns there is time after so many; Infinity: nobody waits. Fewer turns are longer steps. */
+  /** For how many more turns there is time after so many; Infinity: nobody waits. */
   readonly turnsLeft?: ((turns: number) => number) | undefined;
+  /** About when the task starts, where turns do not get there; Infinity: not known. Asked once. Default: not known. */
+  readonly about?: (() => number) | undefined;
 }
 
 /** Where and when a task starts. */
@@ -66,17 +68,21 @@ export type Forecast =
   | ({ readonly kind: "starts" } & Start)
   /** Not even once everything has ended. */
   | { readonly kind: "never" }
-  /** Too far ahead to be worked out within the bounds. */
+  /** Too far ahead to be followed plan by plan within the bounds: by the work before it (rough.ts). */
+  | { readonly kind: "about"; readonly atMs: number }
+  /** That far ahead, and something before it has no known end. */
   | { readonly kind: "unknown" };
+
+/** When a task starts, exactly or about; undefined: never, or not known. */
+export function timeOf(forecast: Forecast): number | undefined {
+  return forecast.kind === "starts" || forecast.kind === "about" ? forecast.atMs : undefined;
+}
 
 /** Turns that a forecast goes through at most. */
 const maxTurns = 400;
-/** From this turn on, or once there is no time for as many turns, ends that lie closer together than a part of the time passed are taken together. */
-const exactTurns = 32;
-const coarsePart = 1 / 8;
-/** Steps in a hurry make of the time passed, or of this where that is less, at most so many times as much. */
-const hurriedFromMs = 600_000;
-const mostHurry = 2;
+/** After so many turns it can be told whether the others are worth their time: not where it takes so many times as many. */
+const tellingTurns = 4;
+const hopeless = 1.5;
 /** Where running work may be stopped for other work, a plan may change without any end: it is made anew so often. */
 const tickMs = 600_000;
 
@@ -127,15 +133,10 @@ export class Future {
   private turns = 0;
   /** Whether this moment is planned. */
   private planned = false;
-  private bounds: Bounds;
-  /** After about so long everything has ended that runs or waits now, in milliseconds. */
-  private readonly horizonMs: number;
-  private readonly mayStopAtFirst: boolean;
 
   constructor(input: FutureInput) {
     this.input = input;
     this.nowMs = input.nowMs;
-    this.bounds = input.bounds ?? {};
     const { policy, rng, state } = input;
     this.planner = input.planner ?? createPlanner({ policy, rng, reasons: false });
     this.nodes = new Map(state.nodes.map((node) => [node.id, node]));
@@ -154,13 +155,6 @@ export class Future {
       }
     }
     this.ends = this.ends.filter(({ atMs }) => atMs < Infinity).sort((a, b) => b.atMs - a.atMs);
-    this.mayStopAtFirst = this.mayStop();
-    let longestMs = 0;
-    for (const task of state.tasks) {
-      const ranMs = input.lengths.runMs(task);
-      if (ranMs < Infinity) longestMs = Math.max(longestMs, ranMs);
-    }
-    this.horizonMs = longestMs + Math.max(0, (this.ends[0]?.atMs ?? 0) - input.nowMs);
   }
 
   /** The state at this moment. */
@@ -184,23 +178,33 @@ export class Future {
   }
 
   /** Goes on until the task starts, nothing more happens, or the bounds are reached. */
-  until(task: TaskId, bounds: Bounds = this.bounds): Forecast {
-    this.bounds = bounds;
-    for (; this.turns < maxTurns;) {
+  until(task: TaskId, bounds: Bounds = this.input.bounds ?? {}): Forecast {
+    let known: number | undefined;
+    const about = (): number => (known ??= bounds.about?.() ?? Infinity);
+    while (this.turns < maxTurns) {
       if (!this.planned) this.turn();
       const start = this.started.get(task);
       if (start !== undefined) return { kind: "starts", ...start };
-      if (bounds.goOn?.() === false) return { kind: "unknown" };
+      if (bounds.goOn?.() === false || this.isTooFar(bounds, about)) break;
       if (!this.advance()) return { kind: "never" };
     }
-    return { kind: "unknown" };
+    const atMs = Math.max(this.nowMs, about());
+    return atMs < Infinity ? { kind: "about", atMs } : { kind: "unknown" };
+  }
+
+  /** Whether there is by far not enough time for the turns that it takes to get to about a time. */
+  private isTooFar({ turnsLeft }: Bounds, about: () => number): boolean {
+    const left = turnsLeft?.(this.turns) ?? Infinity;
+    const passedMs = this.nowMs - this.input.nowMs;
+    if (left === Infinity || this.turns < tellingTurns || passedMs <= 0) return false;
+    const toGoMs = about() - this.nowMs;
+    return toGoMs < Infinity && (toGoMs * this.turns) / passedMs > hopeless * left;
   }
 
   /** Goes on to the next moment at which something changes; false: there is none. */
   advance(): boolean {
-    const next = this.nextMs();
-    if (next === undefined) return false;
-    const toMs = Math.max(next, this.nowMs + this.leastStepMs());
+    const toMs = this.nextMs();
+    if (toMs === undefined) return false;
     this.planned = false;
     this.usage = aged(this.usage, {
       byMs: toMs - this.nowMs,
@@ -217,21 +221,6 @@ export class Future {
       this.end(end.attempt);
     }
     return true;
-  }
-
-  /**
-   * Ends that lie within it are taken together. Where running work may be stopped for what waits a long step leaves out
-   * the stops on the way, so nothing is hurried there.
-   */
-  private leastStepMs(): number {
-    const passedMs = this.nowMs - this.input.nowMs;
-    const unhurriedMs = this.turns < exactTurns ? 0 : passedMs * coarsePart;
-    const left = Math.max(1, this.bounds.turnsLeft?.(this.turns) ?? Infinity);
-    const fromMs = Math.max(hurriedFromMs, passedMs);
-    const toGo = Math.max(2, this.horizonMs / fromMs);
-    const wanted = Math.max(0, exactTurns - this.turns) + Math.log(toGo) / Math.log1p(coarsePart);
-    if (left >= wanted || this.mayStopAtFirst) return unhurriedMs;
-    return Math.max(unhurriedMs, fromMs * (Math.min(mostHurry, toGo ** (1 / left)) - 1));
   }
 
   private nextMs(): number | undefined {

@@ -2,7 +2,7 @@ import { milliOfHeld } from "../gpu-part.ts";
 import type { ProjectId } from "@fastgpu/domain/ids";
 import type { PlanNode, PlanReservation, PlanState, PlanTask, Rng } from "../plan.ts";
 import type { SchedulingPolicy } from "../scheduling-policy.ts";
-import { forecastStart, type Forecast, type Lengths } from "./future.ts";
+import { forecastStart, timeOf, type Bounds, type Forecast, type Lengths } from "./future.ts";
 import { withoutAttempt } from "./lease.ts";
 import { withLimits, type Holder, type QuotaBlock } from "./quotas.ts";
 import type { RemedyField } from "./dimension.ts";
@@ -27,7 +27,7 @@ export type Remedy = {
   | { readonly kind: "project"; readonly project: ProjectId }
   /** End something of the same project that runs. */
   | { readonly kind: "end"; readonly holder: Holder }
-  | { readonly kind: "wait"; readonly forecast: Forecast & { readonly kind: "starts" } }
+  | { readonly kind: "wait"; readonly forecast: Forecast & { readonly kind: "starts" | "about" } }
 );
 
 /** What remedies are sought for. */
@@ -40,7 +40,8 @@ interface Subject {
   readonly projects?: readonly ProjectId[];
   readonly policy: SchedulingPolicy;
   readonly rng: Rng;
-  readonly goOn?: () => boolean;
+  /** How far forecasts of the changed task go. */
+  readonly within?: (changed: PlanTask, over: Partial<PlanState>) => Bounds;
 }
 
 /** What is known of it. */
@@ -81,7 +82,9 @@ export function remediesOf(of: Subject, known: Situation): Remedy[] {
   const later = forecast.kind === "never" ? laterRemedies(of, known) : [];
   const told = new Set(soon.map(textOf));
   const wait: Remedy[] =
-    forecast.kind === "starts" ? [{ kind: "wait", forecast, startsByMs: forecast.atMs }] : [];
+    forecast.kind === "starts" || forecast.kind === "about"
+      ? [{ kind: "wait", forecast, startsByMs: forecast.atMs }]
+      : [];
   return [...soon, ...later.filter((each) => !told.has(textOf(each))), ...wait];
 }
 
@@ -142,8 +145,7 @@ function laterRemedies(of: Subject, { trials, released }: Situation): Remedy[] {
   return found.flatMap(({ task: changed, fields }): Remedy[] => {
     const forecast = forecastWith(of, changed);
     if (forecast.kind === "never") return [];
-    const startsByMs = forecast.kind === "starts" ? forecast.atMs : undefined;
-    return [{ kind: "change", fields, task: changed, startsByMs }];
+    return [{ kind: "change", fields, task: changed, startsByMs: timeOf(forecast) }];
   });
 }
 
@@ -151,7 +153,7 @@ function forecastWith(of: Subject, changed: PlanTask, over: Partial<PlanState> =
   const { policy, rng, longest, nowMs } = of;
   const others = of.state.tasks.filter((each) => each.id !== changed.id);
   const state = { ...of.state, ...over, tasks: [...others, changed] };
-  const bounds = { goOn: of.goOn };
+  const bounds = of.within?.(changed, over) ?? {};
   return forecastStart({ state, nowMs, policy, rng, lengths: longest, bounds }, changed.id);
 }
 
@@ -161,10 +163,10 @@ function limitRemedies(of: Subject, { trials, quotas, forecast }: Situation): Re
   const queues = withLimits(of.state.queues, quotas);
   const now = trials.startsBy(of.task, { queues });
   if (now !== undefined) return [{ kind: "limit", quotas, startsByMs: now }];
-  const then = forecastWith(of, of.task, { queues });
-  if (then.kind !== "starts") return [];
-  const sooner = forecast.kind !== "starts" || then.atMs < forecast.atMs;
-  return sooner ? [{ kind: "limit", quotas, startsByMs: then.atMs }] : [];
+  const then = timeOf(forecastWith(of, of.task, { queues }));
+  return then !== undefined && then < (timeOf(forecast) ?? Infinity)
+    ? [{ kind: "limit", quotas, startsByMs: then }]
+    : [];
 }
 
 /** Other projects in which it starts, those that hold least for their weight first. */

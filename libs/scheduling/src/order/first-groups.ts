@@ -108,6 +108,11 @@ export class FirstGroups {
     for (const leaf of leaves) this.settle(leaf);
   }
 
+  /** Share terms of these leaves may have become lower. */
+  fell(leaves: Iterable<number>): void {
+    for (const leaf of leaves) this.settle(leaf);
+  }
+
   private put(group: number): void {
     this.base[group] = this.of.baseMd(group);
     this.entitled[group] = this.of.entitledMd(group);

@@ -8,7 +8,7 @@ import type { Attempt } from "./crew.ts";
 import type { Expectations, Expected } from "./expectations.ts";
 import { Owners, Party } from "./owners.ts";
 import { mayBorrow } from "./reserved.ts";
-import { createUnit, type Unit } from "./queues.ts";
+import { createUnit, type Owner, type Unit } from "./queues.ts";
 import { usageTerms } from "./usage.ts";
 
 /** A waiting task, or one lease of an array, as a job of the order. */
@@ -38,6 +38,8 @@ export interface Line {
   /** Slots of a waiting task: one for each lease of an array. */
   readonly slots: ReadonlyMap<TaskId, readonly Slot[]>;
   readonly attempts: readonly Attempt[];
+  /** The leaf that an owner's work waits in. */
+  leafOf(owner: Owner): number;
   readonly unit: Unit;
   /** What past service adds to the scores, by leaf. */
   readonly leafMd: Float64Array | undefined;
@@ -115,7 +117,7 @@ export function createLine(of: {
     queue.tree.want(leaf, milli);
   }
   const leafMd = usageTerms(queue.tree, tree, { usage: state.usage, policy });
-  return { ...line, attempts, unit, leafMd };
+  return { ...line, attempts, leafOf: (owner) => tree.leafOf(owner), unit, leafMd };
 }
 
 /** Preemption is for GPUs: what holds none is never a victim (nor does it count what it has attained). */

@@ -5,6 +5,7 @@ import {
   longest as asLongAsTheyMay,
   type Lengths,
 } from "@fastgpu/scheduling/explain/future";
+import { RoughStarts } from "@fastgpu/scheduling/explain/rough";
 import type { PlanTask } from "@fastgpu/scheduling/plan";
 import { expectedLengths } from "./history.ts";
 import type { AnswerTo, Kind, PlayedOut, Question, Quoted, Told } from "./question.ts";
@@ -57,7 +58,11 @@ export function answer(
   const expected = expectedLengths(history, longest, nowMs);
   const { projects } = question;
   const { goOn, spent } = time;
-  const input = { state, task, nowMs, longest, expected, projects, policy, rng, goOn, spent };
+  const others = state.tasks.filter(({ id }) => id !== task.id);
+  const rough = new RoughStarts({ state: { ...state, tasks: [...others, task] }, policy, nowMs });
+  const input = {
+    ...{ state, task, nowMs, longest, expected, projects, policy, rng, goOn, spent, rough },
+  };
   const told = explainTask(input);
   const name = names.get(task.id) ?? "";
   const { project, demand } = task;
@@ -88,7 +93,7 @@ function longestOf({ stopGraceMs }: Snapshot): Lengths {
 }
 
 /** The kinds of GPU in the fleet that will do, with the start on each; a kind of which no node ever has enough is none. */
-function kindsOf(input: ExplainInput, snapshot: Snapshot): Kind[] {
+function kindsOf(input: Asked, snapshot: Snapshot): Kind[] {
   const { demand } = input.task;
   if (demand.gpuCount === 0) return [];
   const willDo = [...snapshot.gpus.values()].filter(
@@ -106,11 +111,13 @@ function kindsOf(input: ExplainInput, snapshot: Snapshot): Kind[] {
   });
 }
 
-function forecastOn(input: ExplainInput, demand: PlanTask["demand"]) {
+type Asked = ExplainInput & { readonly rough: RoughStarts };
+
+function forecastOn(input: Asked, demand: PlanTask["demand"]) {
   const { task, nowMs, policy, longest: lengths } = input;
   const narrowed = { ...task, demand };
   const others = input.state.tasks.filter(({ id }) => id !== task.id);
   const state = { ...input.state, tasks: [...others, narrowed] };
-  const bounds = boundsOf(input, 1);
+  const bounds = boundsOf(input, 1, () => input.rough.latest(narrowed, lengths));
   return forecastStart({ state, nowMs, policy, rng, lengths, bounds }, task.id);
 }

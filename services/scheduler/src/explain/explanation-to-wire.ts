@@ -10,7 +10,7 @@ import type {
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/explain_pb";
 import type { ProjectId } from "@fastgpu/domain/ids";
 import type { Explanation } from "@fastgpu/scheduling/explain/explain";
-import type { Forecast } from "@fastgpu/scheduling/explain/future";
+import { timeOf, type Forecast } from "@fastgpu/scheduling/explain/future";
 import type { QueueName, QuotaBlock } from "@fastgpu/scheduling/explain/quotas";
 import type { Demand } from "@fastgpu/scheduling/plan";
 import { checkToWire, describeBlocker, spanInWords } from "./explain-in-words.ts";
@@ -57,14 +57,20 @@ export function startToWire(
   if (earliestMs === undefined) {
     return { basis: "it never starts as it is and as the fleet and its queues are" };
   }
-  const earliestTime = timestampFromMs(earliestMs);
-  const likely =
-    expected?.kind === "starts" && rests !== undefined
-      ? { expectedTime: timestampFromMs(expected.atMs) }
-      : {};
-  const known = [basisOf(forecast, nowMs), ...restsInWords(expected, rests)].join("; ");
-  const latest = forecast.kind === "starts" ? { latestTime: timestampFromMs(forecast.atMs) } : {};
-  return { earliestTime, ...latest, ...likely, basis: known };
+  const latestMs = timeOf(forecast);
+  const likelyMs = rests === undefined || expected === undefined ? undefined : timeOf(expected);
+  return {
+    earliestTime: timestampFromMs(earliestMs),
+    ...(latestMs === undefined ? {} : { latestTime: timestampFromMs(latestMs) }),
+    latestRough: forecast.kind === "about",
+    ...(likelyMs === undefined
+      ? {}
+      : {
+          expectedTime: timestampFromMs(Math.min(likelyMs, latestMs ?? Infinity)),
+          expectedRough: expected?.kind === "about",
+        }),
+    basis: [basisOf(forecast, nowMs), ...restsInWords(expected, rests)].join("; "),
+  };
 }
 
 function basisOf(forecast: Forecast, nowMs: number): string {
@@ -75,22 +81,28 @@ function basisOf(forecast: Forecast, nowMs: number): string {
         "earliest: running work may end at any moment; latest: it and all that goes first last for their whole " +
         "max_runtime, and nothing is submitted that goes before it"
       );
+    case "about":
+      return (
+        "earliest: running work may end at any moment; latest, roughly: when the work before it is done, all of it lasting " +
+        "for its whole max_runtime, and half as long again, for too many plans lie ahead to follow each"
+      );
     case "never":
       return "what holds its place has no known end";
     case "unknown":
-      return "too much runs and waits before it for a latest time";
+      return "something that runs or waits before it has no known end";
   }
 }
 
 function restsInWords(expected: Forecast | undefined, rests: Rests | undefined): string[] {
-  if (expected?.kind !== "starts" || rests === undefined) return [];
+  if (rests === undefined || expected === undefined || timeOf(expected) === undefined) return [];
   const { runs, p50Ms, meanFactorOff } = rests;
   const off =
     meanFactorOff === undefined
       ? ""
       : `, such predictions are off by a factor of ${meanFactorOff.toFixed(1)} on average`;
+  const how = expected.kind === "about" ? "expected, roughly by the work before it" : "expected";
   return [
-    `expected: by ${runs} runs like it, half of which ended within ${spanInWords(p50Ms)}${off}`,
+    `${how}: by ${runs} runs like it, half of which ended within ${spanInWords(p50Ms)}${off}`,
   ];
 }
 

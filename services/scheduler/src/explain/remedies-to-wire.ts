@@ -4,6 +4,7 @@ import type { RemedySchema } from "@fastgpu/contracts/fastgpu/scheduler/v1/expla
 import type { OrgId, ProjectId, TaskId } from "@fastgpu/domain/ids";
 import { formatNanos } from "@fastgpu/domain/money";
 import type { Explanation } from "@fastgpu/scheduling/explain/explain";
+import { timeOf } from "@fastgpu/scheduling/explain/future";
 import type { Remedy } from "@fastgpu/scheduling/explain/remedies";
 import { describeChange, fieldChanges, gpuText } from "./explain-in-words.ts";
 import { queueResource, type MaxCostTooSmall, type Shortfall } from "./explanation-to-wire.ts";
@@ -34,7 +35,7 @@ export function remediesToWire(
   if (shortfall === undefined && tooSmall === undefined) {
     return remedies.map((remedy) => toWire(remedy, of));
   }
-  const startsByMs = forecast.kind === "starts" ? forecast.atMs : undefined;
+  const startsByMs = timeOf(forecast);
   // Whatever else stands in its way does so with money too.
   const others = startsByMs === of.nowMs ? [] : remedies.filter(({ kind }) => kind !== "wait");
   return [
@@ -116,7 +117,7 @@ function toWire(remedy: Remedy, of: Subject): RemedyOnWire {
       };
     }
     case "wait": {
-      const { freedOn } = remedy.forecast;
+      const freedOn = remedy.forecast.kind === "starts" ? remedy.forecast.freedOn : undefined;
       const where = freedOn === undefined ? "" : ` for work on nodes/${freedOn} to end`;
       return { description: `wait${where}`, ...start };
     }

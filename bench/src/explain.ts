@@ -1,0 +1,122 @@
+/** CPU time of explanations of tasks along a long line on a full fleet, and what each says of the start. */
+import { writeFile } from "node:fs/promises";
+import { parseArgs } from "node:util";
+import { explainTask } from "@fastgpu/scheduling/explain/explain";
+import { longest, timeOf, type Forecast, type Lengths } from "@fastgpu/scheduling/explain/future";
+import { createQueueOrder } from "@fastgpu/scheduling/queue-order";
+import { defaultSchedulingPolicy } from "@fastgpu/scheduling/scheduling-policy";
+import { PlanScene, startMs } from "./plan-state.ts";
+
+const usage = `usage: npm run bench -- explain [flags]
+
+  --gpus N             GPUs, on nodes of 8 (default 8000)
+  --preemptible P[,P]  parts of the running work that can be stopped (default 0.5,0)
+  --endless P          part of the running work without an end (default 0)
+  --tasks N            tasks that wait (default 10000)
+  --queues N           projects that they wait in (default 120)
+  --asked N            tasks explained, evenly along the line (default 8)
+  --budget-ms N        CPU time that an answer has (default 5000)
+  --seed N             (default 42)
+  --json OUT           one JSON object a line
+
+Hours from now to the latest and to the expected start (expected: half of the longest run times), whether each is rough,
+remedies found, and CPU milliseconds of this thread.
+`;
+
+/** The bench. */
+export async function main(args: readonly string[]): Promise<number> {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      gpus: { type: "string", default: "8000" },
+      preemptible: { type: "string", default: "0.5,0" },
+      endless: { type: "string", default: "0" },
+      tasks: { type: "string", default: "10000" },
+      queues: { type: "string", default: "120" },
+      asked: { type: "string", default: "8" },
+      "budget-ms": { type: "string", default: "5000" },
+      seed: { type: "string", default: "42" },
+      json: { type: "string" },
+      help: { type: "boolean", default: false },
+    },
+  });
+  if (values.help) {
+    console.log(usage);
+    return 0;
+  }
+  const rows = values.preemptible
+    .split(",")
+    .map(Number)
+    .flatMap((preemptible) =>
+      measure({
+        ...{ gpus: Number(values.gpus), tasks: Number(values.tasks), preemptible, free: 0 },
+        ...{ queues: Number(values.queues), seed: Number(values.seed) },
+        ...{ endless: Number(values.endless), asked: Number(values.asked) },
+        budgetMs: Number(values["budget-ms"]),
+      }),
+    );
+  console.table(rows);
+  if (values.json !== undefined) {
+    await writeFile(values.json, rows.map((row) => `${JSON.stringify(row)}\n`).join(""));
+  }
+  return 0;
+}
+
+const rng = (): number => 0.5;
+
+function measure(
+  of: ConstructorParameters<typeof PlanScene>[0] & { asked: number; budgetMs: number },
+) {
+  const state = new PlanScene(of).state();
+  const policy = defaultSchedulingPolicy;
+  const line: (typeof state.tasks)[number][] = [];
+  createQueueOrder(state, policy).walk(startMs, (task) => {
+    line.push(task);
+    return true;
+  });
+  return Array.from({ length: of.asked }, (_, at) => {
+    const task = line[Math.floor(((at + 0.5) * line.length) / of.asked)]!;
+    const fromMs = cpuMs();
+    const spent = (): number => (cpuMs() - fromMs) / of.budgetMs;
+    const goOn = (part: number): boolean => spent() < part;
+    const input = {
+      state,
+      task,
+      nowMs: startMs,
+      longest,
+      expected: half,
+      policy,
+      rng,
+      goOn,
+      spent,
+    };
+    const told = explainTask(input);
+    return {
+      ...{ preemptible: of.preemptible, position: told.queuePosition },
+      ...{ gpus: task.demand.gpuCount, replicas: task.replicas },
+      latest: inHours(told.forecast),
+      expected: told.expected && inHours(told.expected),
+      remedies: told.remedies.length,
+      ms: Math.round(cpuMs() - fromMs),
+    };
+  });
+}
+
+/** Everything takes half as long as it may. */
+const half: Lengths = {
+  endMs: (lease) => Math.max(startMs + 1, (lease.heldSinceMs + lease.endsByMs) / 2),
+  runMs: (task) => task.maxRuntimeMs / 2,
+  stopMs: longest.stopMs,
+};
+
+function inHours(forecast: Forecast): string {
+  const atMs = timeOf(forecast);
+  if (atMs === undefined) return forecast.kind;
+  const hours = ((atMs - startMs) / 3_600_000).toFixed(1);
+  return forecast.kind === "about" ? `about ${hours}` : hours;
+}
+
+function cpuMs(): number {
+  const { user, system } = process.threadCpuUsage();
+  return (user + system) / 1_000;
+}
