@@ -138,7 +138,6 @@ test("at the latest are not before the start that follows every plan, nineteen t
     policy,
     rng: () => 0.5,
     lengths: longest,
-    finely: true,
   });
   do future.turn();
   while (future.advance());
