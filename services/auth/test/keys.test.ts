@@ -24,25 +24,6 @@ beforeAll(async () => {
 });
 afterAll(() => auth[Symbol.asyncDispose]());
 
-const exchange = (key: string) =>
-  auth.as(TokenService).exchangeToken({ credential: { case: "apiKey", value: key } });
-
-async function newTenant(displayName: string) {
-  const operator = auth.as(OrganizationService, operatorKey);
-  const organization = await operator.createOrganization({ organization: { displayName } });
-  const keys = auth.as(ApiKeyService, operatorKey);
-  const { secret, apiKey } = await keys.createApiKey({
-    parent: organization.name,
-    apiKey: { displayName: "admin", role: "org_admin" },
-  });
-  const projects = auth.as(ProjectService, secret);
-  const project = await projects.createProject({
-    parent: organization.name,
-    project: { displayName: "p" },
-  });
-  return { organization, adminKey: secret, adminKeyName: apiKey?.name ?? "", project };
-}
-
 describe("first start", () => {
   test("makes one organisation, project and key, whoever asks and however often", async () => {
     await using fresh = await startAuth();
@@ -65,7 +46,7 @@ describe("first start", () => {
   });
 
   test("the first key is exchanged for an operator's token bound to organisation and project", async () => {
-    const answer = await exchange(operatorKey);
+    const answer = await auth.exchange(operatorKey);
     expect(answer).toMatchObject({
       role: "platform_operator",
       organization: `organizations/${auth.first.org}`,
@@ -114,14 +95,14 @@ describe("exchange of keys", () => {
       [formatApiKey({ ...parts, env: "prod" }), "UNAUTHENTICATED", /another installation/],
     ];
     for (const [key, reason, message] of cases) {
-      const fault = await faultOf(exchange(key));
+      const fault = await faultOf(auth.exchange(key));
       expect(fault.reason).toBe(reason);
       expect(fault.message).toMatch(message);
     }
-    const { adminKey, adminKeyName, organization } = await newTenant("revoked");
-    await exchange(adminKey);
+    const { adminKey, adminKeyName, organization } = await auth.newTenant("revoked");
+    await auth.exchange(adminKey);
     await auth.as(ApiKeyService, operatorKey).revokeApiKey({ name: adminKeyName });
-    expect((await faultOf(exchange(adminKey))).reason).toBe("TOKEN_EXPIRED");
+    expect((await faultOf(auth.exchange(adminKey))).reason).toBe("TOKEN_EXPIRED");
     const short = await auth.as(ApiKeyService, operatorKey).createApiKey({
       parent: organization.name,
       apiKey: {
@@ -130,14 +111,14 @@ describe("exchange of keys", () => {
         expireTime: timestampFromMs(auth.clock.nowMs() + 60_000),
       },
     });
-    const token = await exchange(short.secret);
+    const token = await auth.exchange(short.secret);
     expect(token.expireTime).toEqual(timestampFromMs(auth.clock.nowMs() + 60_000));
     auth.clock.advance(61_000);
-    expect((await faultOf(exchange(short.secret))).reason).toBe("TOKEN_EXPIRED");
+    expect((await faultOf(auth.exchange(short.secret))).reason).toBe("TOKEN_EXPIRED");
   });
 
   test("a token verifies against the published keys before and after a rotation", async () => {
-    const before = (await exchange(operatorKey)).accessToken;
+    const before = (await auth.exchange(operatorKey)).accessToken;
     const newKid = await rotateSigningKey(auth.db.core, {
       master: auth.master,
       nowMs: auth.clock.nowMs(),
@@ -147,9 +128,9 @@ describe("exchange of keys", () => {
     expect(published.jwksJson).toContain(newKid);
     expect((JSON.parse(published.jwksJson) as { keys: unknown[] }).keys.length).toBe(2);
     // Published, but not signing yet: every verifier has time to fetch it.
-    const during = (await exchange(operatorKey)).accessToken;
+    const during = (await auth.exchange(operatorKey)).accessToken;
     auth.clock.advance(9 * 60_000 + 30_000);
-    const after = (await exchange(operatorKey)).accessToken;
+    const after = (await auth.exchange(operatorKey)).accessToken;
     const kidOf = (token: string): unknown =>
       JSON.parse(Buffer.from(token.split(".")[0] ?? "", "base64url").toString()).kid;
     expect(kidOf(after)).toBe(newKid);
@@ -174,7 +155,7 @@ describe("exchange of keys", () => {
 
 describe("roles", () => {
   test("a key cannot make one that can do more, live longer or act elsewhere", async () => {
-    const tenant = await newTenant("ceiling");
+    const tenant = await auth.newTenant("ceiling");
     const admin = auth.as(ApiKeyService, tenant.adminKey);
     const parent = tenant.organization.name;
     const make = (apiKey: Record<string, unknown>) =>
@@ -224,20 +205,20 @@ describe("roles", () => {
   });
 
   test("an operator can make another operator's key in the own organisation only", async () => {
-    const tenant = await newTenant("not for operators");
+    const tenant = await auth.newTenant("not for operators");
     const keys = auth.as(ApiKeyService, operatorKey);
     const apiKey = { displayName: "second", role: "platform_operator" };
     const fault = await faultOf(keys.createApiKey({ parent: tenant.organization.name, apiKey }));
     expect(fault.reason).toBe("INVALID_FIELD");
     const second = await keys.createApiKey({ parent: `organizations/${auth.first.org}`, apiKey });
-    expect((await exchange(second.secret)).role).toBe("platform_operator");
+    expect((await auth.exchange(second.secret)).role).toBe("platform_operator");
   });
 });
 
 describe("revocation", () => {
   test("ends the tokens that the key has made, at once", async () => {
-    const tenant = await newTenant("tokens end");
-    const { accessToken } = await exchange(tenant.adminKey);
+    const tenant = await auth.newTenant("tokens end");
+    const { accessToken } = await auth.exchange(tenant.adminKey);
     const client = auth.withToken(ProjectService, accessToken);
     await client.listProjects({ parent: tenant.organization.name });
     await auth.as(ApiKeyService, operatorKey).revokeApiKey({ name: tenant.adminKeyName });
@@ -247,7 +228,7 @@ describe("revocation", () => {
   });
 
   test("is told once and answers the same again", async () => {
-    const tenant = await newTenant("revoke twice");
+    const tenant = await auth.newTenant("revoke twice");
     const keys = auth.as(ApiKeyService, operatorKey);
     const first = await keys.revokeApiKey({ name: tenant.adminKeyName });
     auth.clock.advance(1_000);

@@ -1,7 +1,17 @@
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import type { DescService } from "@bufbuild/protobuf";
-import { TokenService } from "@fastgpu/contracts/fastgpu/auth/v1/auth_service_pb";
+import {
+  ApiKeyService,
+  OrganizationService,
+  ProjectService,
+  TokenService,
+} from "@fastgpu/contracts/fastgpu/auth/v1/auth_service_pb";
+import type {
+  ExchangeTokenResponse,
+  Organization,
+  Project,
+} from "@fastgpu/contracts/fastgpu/auth/v1/auth_service_pb";
 import { openMasterKey } from "@fastgpu/lifecycle/master-key";
 import type { MasterKey } from "@fastgpu/lifecycle/master-key";
 import { openDatabase } from "@fastgpu/postgres/database";
@@ -39,6 +49,17 @@ export interface RunningAuth extends AsyncDisposable {
   withToken<S extends DescService>(service: S, token: string): Client<S>;
   /** A client with the token of a service. */
   asService<S extends DescService>(service: S, name: string): Client<S>;
+  /** The answer to an API key. */
+  exchange(key: string): Promise<ExchangeTokenResponse>;
+  /** Another organisation, with a key of its administrator's and a project. */
+  newTenant(displayName: string): Promise<NewTenant>;
+}
+
+interface NewTenant {
+  readonly organization: Organization;
+  readonly adminKey: string;
+  readonly adminKeyName: string;
+  readonly project: Project;
 }
 
 /** Starts it. Ends with `await using`. */
@@ -93,6 +114,12 @@ export async function startAuth(
     stack.defer(() => channel.close());
     return createClient(service, channel);
   };
+  const exchange = (key: string) =>
+    clientOf(TokenService).exchangeToken({ credential: { case: "apiKey", value: key } });
+  const as = <S extends DescService>(service: S, key?: string): Client<S> =>
+    key === undefined
+      ? clientOf(service)
+      : clientOf(service, async () => (await exchange(key)).accessToken);
   return {
     address,
     db,
@@ -101,19 +128,29 @@ export async function startAuth(
     clock,
     first,
     stop,
-    as(service, key) {
-      if (key === undefined) return clientOf(service);
-      const exchange = clientOf(TokenService);
-      return clientOf(service, async () => {
-        const credential = { case: "apiKey", value: key } as const;
-        return (await exchange.exchangeToken({ credential })).accessToken;
-      });
-    },
+    as,
     withToken: (service, token) => clientOf(service, () => Promise.resolve(token)),
     asService(service, name) {
       const { privateKeyPem } = name === "scheduler" ? scheduler : own;
       const identity = createServiceIdentity({ name, privateKeyPem, clock });
       return clientOf(service, () => identity.token({ audience: "auth" }));
+    },
+    exchange,
+    async newTenant(displayName) {
+      const operator = first.firstKey?.secret ?? "";
+      const organizations = as(OrganizationService, operator);
+      const organization = await organizations.createOrganization({
+        organization: { displayName },
+      });
+      const { secret, apiKey } = await as(ApiKeyService, operator).createApiKey({
+        parent: organization.name,
+        apiKey: { displayName: "admin", role: "org_admin" },
+      });
+      const project = await as(ProjectService, secret).createProject({
+        parent: organization.name,
+        project: { displayName: "p" },
+      });
+      return { organization, adminKey: secret, adminKeyName: apiKey?.name ?? "", project };
     },
     [Symbol.asyncDispose]: () => stack.disposeAsync(),
   };

@@ -5,7 +5,6 @@ import {
   AuditService,
   OrganizationService,
   ProjectService,
-  TokenService,
 } from "@fastgpu/contracts/fastgpu/auth/v1/auth_service_pb";
 import { faultOf, startAuth } from "./running-auth.ts";
 import type { RunningAuth } from "./running-auth.ts";
@@ -17,25 +16,6 @@ beforeAll(async () => {
   operatorKey = auth.first.firstKey?.secret ?? "";
 });
 afterAll(() => auth[Symbol.asyncDispose]());
-
-const exchange = (key: string) =>
-  auth.as(TokenService).exchangeToken({ credential: { case: "apiKey", value: key } });
-
-async function newTenant(displayName: string) {
-  const operator = auth.as(OrganizationService, operatorKey);
-  const organization = await operator.createOrganization({ organization: { displayName } });
-  const keys = auth.as(ApiKeyService, operatorKey);
-  const { secret, apiKey } = await keys.createApiKey({
-    parent: organization.name,
-    apiKey: { displayName: "admin", role: "org_admin" },
-  });
-  const projects = auth.as(ProjectService, secret);
-  const project = await projects.createProject({
-    parent: organization.name,
-    project: { displayName: "p" },
-  });
-  return { organization, adminKey: secret, adminKeyName: apiKey?.name ?? "", project };
-}
 
 describe("request ids", () => {
   test("the same id and body get the same answer, another body names the field, and nothing is made twice", async () => {
@@ -97,7 +77,7 @@ describe("names for people", () => {
 
 describe("lists", () => {
   test("pages joined are the whole list, in order of creation; a token is good for its list only", async () => {
-    const tenant = await newTenant("pages");
+    const tenant = await auth.newTenant("pages");
     const parent = tenant.organization.name;
     const projects = auth.as(ProjectService, tenant.adminKey);
     for (let i = 0; i < 7; i += 1) {
@@ -127,7 +107,7 @@ describe("lists", () => {
 
 describe("between tenants", () => {
   test("nothing of another organisation is read, listed, made or changed, and it looks like nothing is there", async () => {
-    const [a, b] = [await newTenant("a"), await newTenant("b")];
+    const [a, b] = [await auth.newTenant("a"), await auth.newTenant("b")];
     const parent = b.organization.name;
     const before = (await auth.as(AuditService, b.adminKey).listAuditEvents({ parent }))
       .auditEvents;
@@ -161,13 +141,13 @@ describe("between tenants", () => {
       auth.as(ApiKeyService, a.adminKey).revokeApiKey({ name: disguised }),
     );
     expect(fault.reason).toBe("NOT_FOUND");
-    await exchange(b.adminKey);
+    await auth.exchange(b.adminKey);
     const after = (await auth.as(AuditService, b.adminKey).listAuditEvents({ parent })).auditEvents;
     expect(after.length).toBe(before.length);
   });
 
   test("without a tenant the role under row-level security sees no row of any table", async () => {
-    await newTenant("rows");
+    await auth.newTenant("rows");
     const tables = await auth.db.core.query<{ name: string; secured: boolean }>({
       name: "tables_with_org",
       text: `SELECT c.relname AS name, c.relrowsecurity AND c.relforcerowsecurity AS secured

@@ -1,4 +1,4 @@
-import { createHash, randomBytes, randomUUID } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
 import { readdir, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -16,11 +16,16 @@ import { collect } from "../src/collect.ts";
 import type { StorageParts } from "../src/parts.ts";
 import { createSlots } from "../src/slots.ts";
 import { readHeader, receiveUpload } from "../src/upload.ts";
-import { collectBytes, faultOf, runStorage, storageWorld, uploadOf } from "./running-storage.ts";
+import {
+  collectBytes,
+  faultOf,
+  MIB,
+  runStorage,
+  sha256,
+  storageWorld,
+  uploadOf,
+} from "./running-storage.ts";
 import type { StorageWorld, Tenant } from "./running-storage.ts";
-
-const MIB = 1 << 20;
-const sha256 = (content: Uint8Array): string => createHash("sha256").update(content).digest("hex");
 
 let world: StorageWorld;
 let running: AsyncDisposable;

@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -8,11 +8,16 @@ import {
 } from "@fastgpu/contracts/fastgpu/storage/v1/storage_service_pb";
 import { idToUuid } from "@fastgpu/domain/ids";
 import { eventually } from "@fastgpu/testkit/signals";
-import { collectBytes, faultOf, runStorage, storageWorld, uploadOf } from "./running-storage.ts";
+import {
+  collectBytes,
+  faultOf,
+  MIB,
+  runStorage,
+  sha256,
+  storageWorld,
+  uploadOf,
+} from "./running-storage.ts";
 import type { StorageWorld, Tenant } from "./running-storage.ts";
-
-const MIB = 1 << 20;
-const sha256 = (content: Uint8Array): string => createHash("sha256").update(content).digest("hex");
 
 let world: StorageWorld;
 let running: AsyncDisposable;

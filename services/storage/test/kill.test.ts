@@ -1,6 +1,6 @@
 import { fork } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
-import { createHash, randomBytes, randomUUID } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -8,10 +8,8 @@ import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { ArtifactService } from "@fastgpu/contracts/fastgpu/storage/v1/storage_service_pb";
 import { eventually, namedSignals } from "@fastgpu/testkit/signals";
-import { collectBytes, storageWorld, uploadOf } from "./running-storage.ts";
+import { collectBytes, MIB, sha256, storageWorld, uploadOf } from "./running-storage.ts";
 import type { StorageWorld } from "./running-storage.ts";
-
-const MIB = 1 << 20;
 
 async function startProcess(world: StorageWorld): Promise<ChildProcess> {
   const file = join(world.config.directory, "..", "config.json");
@@ -38,8 +36,7 @@ test("a service killed again and again during an upload loses nothing it called 
   await using world = await storageWorld();
   const tenant = world.newTenant();
   const content = randomBytes(24 * MIB + 321);
-  const sha256 = createHash("sha256").update(content).digest("hex");
-  const header = { parent: tenant.parent, uploadId: randomUUID(), sha256 };
+  const header = { parent: tenant.parent, uploadId: randomUUID(), sha256: sha256(content) };
   let durable = 0;
   for (let run = 0; run < 3; run += 1) {
     const child = await startProcess(world);
@@ -78,7 +75,7 @@ test("a service killed again and again during an upload loses nothing it called 
   expect(Number(known.committedBytes)).toBeGreaterThanOrEqual(durable);
   const offset = Number(known.committedBytes);
   const artifact = await client.uploadArtifact(uploadOf(content, { ...header, offset }));
-  expect(artifact).toMatchObject({ sha256, sizeBytes: BigInt(content.length) });
+  expect(artifact).toMatchObject({ sha256: header.sha256, sizeBytes: BigInt(content.length) });
   const bytes = await collectBytes(client.downloadArtifact({ name: artifact.name }));
   expect(bytes.equals(content)).toBe(true);
   await kill(child);

@@ -1,4 +1,4 @@
-import { randomBytes, randomUUID } from "node:crypto";
+import { createHash, randomBytes, randomUUID } from "node:crypto";
 import { join } from "node:path";
 import type { DescService } from "@bufbuild/protobuf";
 import type { OrgId, ProjectId } from "@fastgpu/domain/ids";
@@ -135,6 +135,13 @@ export async function* uploadOf(
     yield { part: { case: "data" as const, value: content.subarray(at, at + pieceBytes) } };
   }
 }
+
+/** Bytes of a MiB. */
+export const MIB = 1 << 20;
+
+/** Digest of a content, as an upload states it. */
+export const sha256 = (content: Uint8Array): string =>
+  createHash("sha256").update(content).digest("hex");
 
 /** All of a download. */
 export async function collectBytes(pieces: AsyncIterable<{ data: Uint8Array }>): Promise<Buffer> {

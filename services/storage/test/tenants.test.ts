@@ -1,4 +1,4 @@
-import { createHash, randomBytes, randomUUID } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
   ArtifactService,
@@ -8,11 +8,16 @@ import { openNatsBus } from "@fastgpu/events/nats-bus";
 import { signals } from "@fastgpu/events/topics";
 import { quiet } from "@fastgpu/testkit/log";
 import { eventually } from "@fastgpu/testkit/signals";
-import { collectBytes, faultOf, runStorage, storageWorld, uploadOf } from "./running-storage.ts";
+import {
+  collectBytes,
+  faultOf,
+  MIB,
+  runStorage,
+  sha256,
+  storageWorld,
+  uploadOf,
+} from "./running-storage.ts";
 import type { StorageWorld, Tenant } from "./running-storage.ts";
-
-const MIB = 1 << 20;
-const sha256 = (content: Uint8Array): string => createHash("sha256").update(content).digest("hex");
 
 let world: StorageWorld;
 let running: AsyncDisposable;

@@ -1,15 +1,20 @@
 import { fork } from "node:child_process";
-import { createHash, randomBytes, randomUUID } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ArtifactService } from "@fastgpu/contracts/fastgpu/storage/v1/storage_service_pb";
 import { eventually, namedSignals } from "@fastgpu/testkit/signals";
-import { collectBytes, faultOf, runStorage, storageWorld, uploadOf } from "./running-storage.ts";
+import {
+  collectBytes,
+  faultOf,
+  MIB,
+  runStorage,
+  sha256,
+  storageWorld,
+  uploadOf,
+} from "./running-storage.ts";
 import type { StorageWorld, Tenant } from "./running-storage.ts";
-
-const MIB = 1 << 20;
-const sha256 = (content: Uint8Array): string => createHash("sha256").update(content).digest("hex");
 
 let world: StorageWorld;
 let running: AsyncDisposable;
