@@ -6,6 +6,8 @@ import type { SettingsFlags } from "./config/settings.ts";
 export interface CliContext {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly terminal: Terminal;
+  /** What was typed after the program's name. */
+  readonly args: readonly string[];
   /** Milliseconds since the Unix epoch, for ages. */
   nowMs(): number;
   /**

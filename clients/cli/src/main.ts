@@ -14,6 +14,7 @@ export async function main(): Promise<void> {
   const context: CliContext = {
     env: process.env,
     terminal,
+    args: process.argv.slice(2),
     nowMs: () => Date.now(),
     interruptible,
   };

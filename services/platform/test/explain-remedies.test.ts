@@ -1,7 +1,10 @@
 import { randomUUID } from "node:crypto";
 import { fromJson, type JsonValue } from "@bufbuild/protobuf";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
-import type { ExplainTaskResponse } from "@fastgpu/contracts/fastgpu/scheduler/v1/explain_pb";
+import {
+  QuoteTaskResponseSchema,
+  type ExplainTaskResponse,
+} from "@fastgpu/contracts/fastgpu/scheduler/v1/explain_pb";
 import { ApiKeyService, ProjectService } from "@fastgpu/contracts/fastgpu/auth/v1/auth_service_pb";
 import { QueueService } from "@fastgpu/contracts/fastgpu/scheduler/v1/queue_service_pb";
 import {
@@ -165,7 +168,9 @@ test("a task whose max_cost does not cover its first lease is told what would, e
   const told = await p.tasks.explainTask({ name });
   expect(told.conditions[0]?.description).toContain("max_cost of 0.000001 USD does not cover");
   const command = told.remedies.find((each) => each.command.includes("max_cost"))?.command ?? "";
-  expect(command).toMatch(/^fastgpu task rerun task-\w+ --set spec\.max_cost\.nanos=\d+$/);
+  expect(command).toMatch(
+    /^fastgpu task rerun projects\/proj-\w+\/tasks\/task-\w+ --set spec\.max_cost\.nanos=\d+$/,
+  );
 
   await p.tasks.cancelTask({ name: holder });
   const end = await endOf(p, name);
@@ -187,7 +192,7 @@ test("the answer reads as facts, what stands in the way, and numbered remedies w
   expect(text).toMatch(
     /WHAT WOULD START IT\n {2}1\. end the project's own task-\w+, which holds 2/,
   );
-  expect(text).toMatch(/\n {5}fastgpu task cancel task-/);
+  expect(text).toMatch(/\n {5}fastgpu task cancel projects\/proj-\w+\/tasks\/task-/);
   const quote = await type(p, "fastgpu task quote --gpus 1 -o table -- true");
   expect(quote).toMatch(/costs at most: +\d/);
   await p.tasks.cancelTask({ name });
@@ -258,6 +263,58 @@ test("a task behind its project's limit starts in another project of the caller'
     queue: { name: `${p.parent}/queue` },
     updateMask: { paths: ["limit_gpus"] },
   });
+  channel.close();
+}, 120_000);
+
+test("each command of an explanation and of a quote does what it says, pasted where the context is of another project", async () => {
+  const channel = createChannel({
+    address: p.platform.address,
+    token: () => Promise.resolve(p.key),
+  });
+  const queues = createClient(QueueService, channel);
+  const org = `organizations/${p.platform.org}`;
+  const { name: other } = await createClient(ProjectService, channel).createProject({
+    ...{ parent: org, project: { displayName: "context" } },
+  });
+  const paste = (command: string) => type(p, `export FASTGPU_PROJECT=${other}; ${command}`);
+  const command = (told: Pick<ExplainTaskResponse, "remedies">, pattern: RegExp): string => {
+    const found = told.remedies.find((each) => pattern.test(each.command))?.command;
+    expect(found, JSON.stringify(told.remedies.map((each) => each.command))).toBeDefined();
+    return found ?? "";
+  };
+  const ends = async (name: string, parent: string) => {
+    expect(name.startsWith(`${parent}/tasks/`), name).toBe(true);
+    expect((await endOf(p, name)).state).toBe(TaskState.SUCCEEDED);
+  };
+  const holder = await run(p, script("sleep 600", { gpus: 1 }));
+  await runs(p, holder);
+  const name = await run(p, script("true", { gpus: 2 }));
+  await waitsFor(p, name, QueueReason.NO_CAPACITY);
+  const rerun = command(await p.tasks.explainTask({ name }), /task rerun .*gpu\.count=1/);
+  await ends(rerunOf(await paste(rerun)), p.parent);
+
+  const quote = async () =>
+    fromJson(
+      QuoteTaskResponseSchema,
+      JSON.parse(
+        await paste(
+          `fastgpu task quote --project ${p.parent} -o json --gpus 2 -- sh -c 'echo "it is"'`,
+        ),
+      ) as JsonValue,
+    );
+  const smaller = command(await quote(), /^fastgpu task run .*--set spec\.resources\.gpu\.count=1/);
+  await ends(rerunOf(await paste(smaller)), p.parent);
+  await paste(command(await quote(), /^fastgpu task cancel /));
+  expect((await endOf(p, holder)).state).toBe(TaskState.CANCELLED);
+
+  const limit = { queue: { name: `${p.parent}/queue` }, updateMask: { paths: ["limit_gpus"] } };
+  await queues.updateQueue({ ...limit, queue: { ...limit.queue, limitGpus: 0 } });
+  const told = await quote();
+  const there = new RegExp(`^fastgpu task run --detach --project ${other} `);
+  await ends(rerunOf(await paste(command(told, there))), other);
+  await paste(command(told, /^fastgpu queue set /));
+  expect((await queues.getQueue({ name: limit.queue.name })).limitGpus).toBe(2);
+  await queues.updateQueue(limit);
   channel.close();
 }, 120_000);
 

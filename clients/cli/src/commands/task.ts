@@ -29,6 +29,8 @@ Examples:
   fastgpu task quote --gpus 8 --max-runtime 2h -- python train.py      nothing is submitted
   fastgpu task quote -f examples/digits/task.yaml -o json
   fastgpu task run --max-cost 8.641 --gpus 8 -- python train.py        bound by what was quoted
+
+The command below a change submits the task so, and does not follow it.
 `;
 
 const EXPLAIN_EXAMPLES = `
@@ -220,6 +222,11 @@ function addSpecOptions(command: Command): Command {
     )
     .option("--priority <n>", "higher goes first, -100 to 100", wholeNumber(-100, 100))
     .option("--start-after <when>", "not before this time, or so long from now", timeMs)
+    .option(
+      "--set <path=value>",
+      "a field of the task and its value, in JSON or as text; wins over all else; repeatable",
+      repeated,
+    )
     .option("--preemptible", "may be stopped for others and goes on from its checkpoint")
     .option("--no-preemptible", "overrides the spec file");
 }

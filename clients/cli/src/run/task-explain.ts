@@ -24,6 +24,7 @@ import { effectiveFormat, printOne, type View } from "../output/print.ts";
 import { type Column, renderTable } from "../output/table.ts";
 import { enumName, isoTime, lastPart, money, shortDuration, timeMs } from "../output/values.ts";
 import { taskName } from "./task-read.ts";
+import { submitCommand } from "./submit-command.ts";
 import { buildTask, type RunOptions } from "./task-run.ts";
 
 /** `task explain TASK` */
@@ -46,7 +47,11 @@ export async function quoteTask(
   command: string[],
 ): Promise<void> {
   await withApi(context, options, async (api) => {
-    const quote = await api.tasks.quoteTask(await buildTask(api, options, command));
+    const built = await buildTask(api, options, command);
+    const quote = await api.tasks.quoteTask(built);
+    for (const remedy of quote.remedies) {
+      if (remedy.command === "") remedy.command = submitCommand(context.args, remedy, built.parent);
+    }
     await printOne(printOptions(context, options), quoteView(context.nowMs()), quote);
     printTables(context, options, quote);
   });

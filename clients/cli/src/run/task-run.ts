@@ -11,25 +11,28 @@ import { taskFromFile } from "../spec/from-file.ts";
 import { type SpecOptions, taskFromOptions } from "../spec/from-options.ts";
 import { rawLogWriter, readLog, sayDetached, watchToEnd } from "./follow.ts";
 import { exitCodeOfTask } from "./task-exit.ts";
+import { changedTask } from "./task-rerun.ts";
 import { progressText, stateText, taskView } from "./views.ts";
 
 /** Options of `task run`. */
 export interface RunOptions extends SpecOptions, CommonOptions {
   detach?: boolean;
   dryRun?: boolean;
+  set?: string[];
 }
 
 /** The task that options, a file and a command line describe, and the project it belongs to. */
 export async function buildTask(
   api: Api,
-  options: SpecOptions,
+  options: RunOptions,
   command: readonly string[],
 ): Promise<{ parent: string; task: Task }> {
   const base = options.file === undefined ? undefined : taskFromFile(options.file);
   const parent = await api.project();
   const nameOf = (collection: "tasks" | "artifacts", id: string): string =>
     resourceName(collection, id, parent);
-  return { parent, task: taskFromOptions(options, command, { base, nameOf }) };
+  const task = taskFromOptions(options, command, { base, nameOf });
+  return { parent, task: options.set === undefined ? task : changedTask(task, options.set) };
 }
 
 /** `task create` */

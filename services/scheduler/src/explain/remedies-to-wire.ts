@@ -112,7 +112,7 @@ function toWire(remedy: Remedy, of: Subject): RemedyOnWire {
       return {
         description: `end the project's own ${task}, which holds ${gpuText(gpus)}`,
         cancelTask: `projects/${project}/tasks/${task}`,
-        command: `fastgpu task cancel ${task}`,
+        command: `fastgpu task cancel projects/${project}/tasks/${task}`,
         ...start,
       };
     }
@@ -124,11 +124,14 @@ function toWire(remedy: Remedy, of: Subject): RemedyOnWire {
   }
 }
 
-/** Its full name: what is typed may act in another project. */
 function moveCommand(to: string, { project, task }: Subject): { command?: string } {
   if (task === undefined) return {};
-  return { command: `fastgpu task rerun projects/${project}/tasks/${task} --to-project ${to}` };
+  return { command: `${rerun(project, task)} --to-project ${to}` };
 }
+
+/** By its full name: what is typed may act in another project. */
+const rerun = (project: ProjectId, task: TaskId): string =>
+  `fastgpu task rerun projects/${project}/tasks/${task}`;
 
 interface Limit {
   readonly queue: string;
@@ -149,14 +152,14 @@ function limitCommand({ queue, model, limitGpus }: Limit): string {
   return `fastgpu queue set ${owner}${by} ${limit}`;
 }
 
-/** Submits the task again with other fields; before it is submitted, the fields alone say it. */
+/** Submits the task again with other fields; before it is submitted who asked knows how to. */
 function changeCommand(
   changes: readonly { readonly fieldPath: string; readonly valueJson: string }[],
-  { task }: Subject,
+  { project, task }: Subject,
 ): string {
   if (task === undefined) return "";
   const sets = changes.map(({ fieldPath, valueJson }) => ` --set ${quoted(fieldPath, valueJson)}`);
-  return `fastgpu task rerun ${task}${sets.join("")}`;
+  return `${rerun(project, task)}${sets.join("")}`;
 }
 
 /** One word for a shell. */

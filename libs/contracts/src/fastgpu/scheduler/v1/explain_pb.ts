@@ -562,7 +562,8 @@ export type Remedy = Message<"fastgpu.scheduler.v1.Remedy"> & {
   startsByTime?: Timestamp | undefined;
 
   /**
-   * The command that applies it, for example `fastgpu queue set projects/… --limit 8`; empty: wait.
+   * The command that applies it wherever it is typed, for example `fastgpu queue set projects/… --limit 8`. Empty: wait, or (in
+   * a quote) submit the task with `changes` or in `project`: `fastgpu task quote` prints the command for that.
    *
    * @generated from field: string command = 4;
    */
