@@ -2,11 +2,13 @@ import { existsSync } from "node:fs";
 import { readdir, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { Fault } from "@fastgpu/domain/fault";
+import { endNatsLeftovers } from "@fastgpu/events/server";
 import { removeCluster } from "@fastgpu/postgres/cluster";
 import { openDataDir } from "./data-dir.ts";
 
 /**
- * Empties a data directory, the database's cluster included, wherever that lies. Refused where
+ * Empties a data directory, the database's cluster included, wherever that lies, and ends servers that a crash left on
+ * it. Refused where
  * the directory is none of FastGPU's (ILLEGAL_STATE), or in use. A missing or empty one is fine.
  */
 export async function resetDataDir(path: string): Promise<void> {
@@ -20,6 +22,7 @@ export async function resetDataDir(path: string): Promise<void> {
   }
   // Opening takes the lock: nobody starts a platform on what is being removed.
   using _data = await openDataDir(root);
+  await endNatsLeftovers(join(root, "nats"));
   await removeCluster(join(root, "postgres"));
   for (const entry of await readdir(root)) {
     if (entry !== "lock") await rm(join(root, entry), { recursive: true, force: true });

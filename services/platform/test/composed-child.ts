@@ -17,13 +17,13 @@ import {
 const program = fileURLToPath(new URL("./composed-platform.ts", import.meta.url));
 
 /** A platform in a process of its own. */
-interface ComposedChild {
+export interface ComposedChild {
   readonly child: ChildProcess;
   readonly reach: Reachable;
 }
 
 /** Starts the whole platform as one child process; resolves when it serves. */
-async function startComposed(options: ComposedOptions): Promise<ComposedChild> {
+export async function startComposed(options: ComposedOptions): Promise<ComposedChild> {
   const child = spawn(process.execPath, [program, JSON.stringify(options)], {
     stdio: ["pipe", "pipe", "inherit"],
   });
