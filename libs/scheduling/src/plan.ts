@@ -297,6 +297,11 @@ export interface Preemption {
   readonly reservedFor: TaskId;
   /** Those of the victim's GPUs that only the preemptor may take once they are free. */
   readonly gpus: readonly GpuId[];
+  /**
+   * What else the preemptor's place takes, told once of its victims: kept for it too, as far as nobody has come before.
+   * Absent: nothing, or it asks for parts of GPUs.
+   */
+  readonly beside?: readonly { readonly node: NodeId; readonly gpus: readonly GpuId[] }[];
   /** Why, in words for the victim's owner. */
   readonly message: string;
 }

@@ -248,7 +248,7 @@ function preemptionsOf(
   const { room, line } = of;
   const placed = room.placed.get(slot);
   if (placed === undefined || placed.there) return [];
-  const stopped = victims.map((victim) => {
+  const stopped = victims.map((victim): Preemption => {
     const attempt = line.runners.get(victim)!;
     return {
       victim: attempt.id,
@@ -260,7 +260,12 @@ function preemptionsOf(
     };
   });
   // Without a GPU to reserve nothing would keep the place for the task until its victims are gone.
-  return stopped.some(({ gpus }) => gpus.length > 0) ? stopped : [];
+  if (!stopped.some(({ gpus }) => gpus.length > 0)) return [];
+  const beside = room.beside(
+    slot,
+    stopped.flatMap(({ gpus }) => gpus),
+  );
+  return stopped.map((each, at) => (at > 0 || beside.length === 0 ? each : { ...each, beside }));
 }
 
 /** Why each task that is not leased waits: looked up once for all tasks of a kind. */

@@ -1,6 +1,12 @@
 /** A small fleet in virtual time for tests: applies plans as the service would, and checks each against the fleet. */
 import type { AttemptId, NodeId, TaskId } from "@fastgpu/domain/ids";
-import { withLease, withoutAttempt, withoutReserved, withStopping } from "./explain/lease.ts";
+import {
+  withLease,
+  withoutAttempt,
+  withoutReserved,
+  withReserved,
+  withStopping,
+} from "./explain/lease.ts";
 import { milliOfDemand } from "./gpu-part.ts";
 import { RunTimes } from "./order/run-times.ts";
 import type {
@@ -125,8 +131,17 @@ export class World {
         stopping: false,
       });
     }
-    for (const { victim, gpus, reservedFor } of plan.preemptions)
+    for (const { victim, gpus, beside = [], reservedFor } of plan.preemptions) {
       this.stop(victim, gpus, reservedFor);
+      for (const { node: id, gpus: others } of beside) {
+        const node = this.nodes.get(id)!;
+        const taken = node.gpus.some(
+          (gpu) => others.includes(gpu.id) && (gpu.reservedFor ?? reservedFor) !== reservedFor,
+        );
+        if (taken) throw new Error(`${id} has GPUs that are kept for two tasks`);
+        this.nodes.set(id, withReserved(node, others, reservedFor));
+      }
+    }
     return plan;
   }
 

@@ -63,6 +63,41 @@ describe("a preemption", () => {
     expect((await fleet.gpu(0)).reserved).toBeUndefined();
   });
 
+  test("keeps what else the preemptor's place needs, as far as it is there and kept for nobody else", async () => {
+    const victim = await runs();
+    const preemptor = await fleet.submit(tenant(), { gpus: 2 });
+    const place = [{ node: fleet.node, gpus: fleet.at(1) }];
+    const { beside, rejected } = await fleet.preempt({
+      ...inFavourOf(preemptor, victim),
+      beside: place,
+    });
+    expect([beside, rejected]).toEqual([[fleet.node], []]);
+    expect(await fleet.gpu(1)).toMatchObject({ state: "IDLE", reserved: { for: preemptor } });
+    const other = await fleet.submit(tenant());
+    expect((await fleet.tryLease(other, [1])).rejected).toHaveLength(1);
+    await fleet.end(victim.attempt, "preempted");
+    expect((await fleet.tryLease(preemptor, [0, 1])).leased).toHaveLength(1);
+    expect((await fleet.gpu(1)).reserved).toBeUndefined();
+  });
+
+  test("goes on without what somebody else was quicker to get", async () => {
+    const victim = await runs();
+    const quicker = await fleet.submit(tenant());
+    await fleet.sql(
+      "update gpus set reserved_task_id = $1, reserved_until_ms = 1000000000000000 where id = $2",
+      uuid(quicker),
+      uuid(fleet.at(1)[0]!),
+    );
+    const preemptor = await fleet.submit(tenant(), { gpus: 2 });
+    const { stopped, beside } = await fleet.preempt({
+      ...inFavourOf(preemptor, victim),
+      beside: [{ node: fleet.node, gpus: fleet.at(1) }],
+    });
+    expect([stopped.length, beside]).toEqual([1, []]);
+    expect((await fleet.gpu(0)).reserved).toMatchObject({ for: preemptor });
+    expect((await fleet.gpu(1)).reserved).toMatchObject({ for: quicker });
+  });
+
   test("tells only what the victim's owner may know", async () => {
     const mine = tenant();
     const message = async (preemptor: TaskId, positions: readonly number[]) => {

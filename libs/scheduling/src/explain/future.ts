@@ -15,7 +15,7 @@ import {
 } from "../plan.ts";
 import { createPlanner, type Planner } from "../planner.ts";
 import type { SchedulingPolicy } from "../scheduling-policy.ts";
-import { withLease, withoutAttempt, withoutReserved, withStopping } from "./lease.ts";
+import { withLease, withoutAttempt, withoutReserved, withReserved, withStopping } from "./lease.ts";
 
 /** How long attempts are taken to last, in milliseconds. */
 export interface Lengths {
@@ -284,7 +284,7 @@ export class Future {
     else this.waiting.set(task.id, { ...task, array });
   }
 
-  private stop({ victim, gpus, reservedFor }: Preemption): void {
+  private stop({ victim, gpus, beside = [], reservedFor }: Preemption): void {
     const attempt = this.attempts.get(victim);
     if (attempt === undefined) return;
     const endsByMs = this.nowMs + this.input.lengths.stopMs(attempt.lease);
@@ -292,6 +292,10 @@ export class Future {
       const node = this.nodes.get(id);
       if (node !== undefined)
         this.nodes.set(id, withStopping(node, victim, { endsByMs, gpus, reservedFor }));
+    }
+    for (const { node: id, gpus: others } of beside) {
+      const node = this.nodes.get(id);
+      if (node !== undefined) this.nodes.set(id, withReserved(node, others, reservedFor));
     }
     attempt.stopped = true;
     this.ends = this.ends.filter((end) => end.attempt !== victim);

@@ -82,6 +82,10 @@ export function withStopping(
   };
 }
 
+/** The node once some of its GPUs are kept for a task. */
+export const withReserved = (node: PlanNode, gpus: readonly GpuId[], task: TaskId): PlanNode =>
+  withGpus(node, new Set(gpus), { reservedFor: task });
+
 /** The node once nothing of it is kept for a task any more. */
 export function withoutReserved(node: PlanNode, task: TaskId): PlanNode {
   const kept = node.gpus.filter((gpu) => gpu.reservedFor === task).map(({ id }) => id);

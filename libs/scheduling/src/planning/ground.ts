@@ -126,6 +126,34 @@ export class Ground {
     });
   }
 
+  /** Takes the very GPUs that are kept for a task, where they are whole ones and all that it needs. */
+  placeKept(task: PlanTask, models: readonly string[]): Taken[] | undefined {
+    const { gpuCount, part, runtime } = task.demand;
+    const kept = this.keptFor(task.id);
+    if (part !== undefined || kept.length !== gpuCount * task.replicas) return undefined;
+    const shape = this.fleet.shapeOf(task, models);
+    if (shape === undefined) return undefined;
+    const mark = this.mark();
+    const taken: Taken[] = [];
+    for (const [index, own] of Map.groupBy(kept, (each) => each.index)) {
+      const { node } = this.fleet.at(index);
+      const gpus = own.map(({ at }) => at).sort((a, b) => a - b);
+      const usable = gpus.every((at) => {
+        const { id, model } = node.gpus[at]!;
+        const mayHave = models.length === 0 || models.includes(model);
+        return mayHave && !task.excludedGpus.includes(id);
+      });
+      if (!usable || gpus.length % gpuCount !== 0 || !this.fleet.runs(index, runtime)) break;
+      for (let from = 0; from < gpus.length; from += gpuCount) {
+        const place = { node: index, gpus: gpus.slice(from, from + gpuCount) };
+        if (this.take({ shape, place })) taken.push({ shape, place });
+      }
+    }
+    if (taken.length === task.replicas) return taken;
+    this.rollback(mark);
+    return undefined;
+  }
+
   /** Takes a place on one of some nodes. */
   placeOn(shape: Shape, allowed: (node: number) => boolean): Taken | undefined {
     const place = this.draft.place(shape, { allowed });

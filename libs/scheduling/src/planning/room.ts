@@ -1,4 +1,4 @@
-import type { GpuId } from "@fastgpu/domain/ids";
+import type { GpuId, NodeId } from "@fastgpu/domain/ids";
 import type { Slot } from "../order/jobs.ts";
 import type { Candidate, Room } from "../order/room.ts";
 import type { Budget } from "./budget.ts";
@@ -24,6 +24,8 @@ interface Wish {
   readonly job: Job;
   readonly preferences: readonly (readonly string[])[];
   readonly nodes?: ReadonlySet<number>;
+  /** On the very GPUs that are kept for it, and nowhere else. */
+  readonly kept?: boolean;
 }
 
 /** Lists of models, best first. */
@@ -103,6 +105,8 @@ export class PlanRoom implements Room {
     const nodes = this.ground.fleet.nodesFor.get(job.task.id);
     if (nodes !== undefined) {
       this.heads.hide(job);
+      // It goes where its place was kept, so that several whose places were found together do not take one another's.
+      if (this.tryPlace(slot, { job, preferences, kept: true })) return true;
       // Where GPUs are freed for it a plain task goes, and stays until they are free.
       if (job.task.replicas === 1 && this.tryPlace(slot, { job, preferences, nodes })) return true;
       return this.tryPlace(slot, { job, preferences });
@@ -152,9 +156,12 @@ export class PlanRoom implements Room {
     return this.accept(slot, job, taken);
   }
 
-  private tryAll({ job, preferences, nodes }: Wish): Taken[] | undefined {
+  private tryAll({ job, preferences, nodes, kept }: Wish): Taken[] | undefined {
+    const { ground } = this;
     for (const models of preferences) {
-      const taken = this.ground.place(job.task, models, nodes);
+      const taken = kept
+        ? ground.placeKept(job.task, models)
+        : ground.place(job.task, models, nodes);
       if (taken !== undefined) return taken;
     }
     return undefined;
@@ -273,6 +280,19 @@ export class PlanRoom implements Room {
       this.ground.toMembers(this.placed.get(slot)?.taken ?? []).flatMap(({ gpus }) => gpus),
     );
     return attempt.members.flatMap(({ held }) => held.lease.gpus.filter((id) => own.has(id)));
+  }
+
+  /** Whole GPUs that a job's place takes beside these, by node. */
+  beside(slot: Slot, freed: readonly GpuId[]): { node: NodeId; gpus: readonly GpuId[] }[] {
+    const placed = this.placed.get(slot);
+    if (placed === undefined || placed.job.task.demand.part !== undefined) return [];
+    const known = new Set(freed);
+    const byNode = new Map<NodeId, GpuId[]>();
+    for (const { node, gpus } of this.ground.toMembers(placed.taken)) {
+      const left = gpus.filter((id) => !known.has(id));
+      if (left.length > 0) byNode.set(node, [...(byNode.get(node) ?? []), ...left]);
+    }
+    return [...byNode].map(([node, gpus]) => ({ node, gpus }));
   }
 
   /** What holds something on a node and will end: what runs, and what starts in this plan. */

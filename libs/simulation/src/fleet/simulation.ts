@@ -376,6 +376,17 @@ export class FleetSimulation {
       }
       node.changed();
     }
+    for (const { node: id, gpus } of preemption.beside ?? []) {
+      const node = this.byNode.get(id);
+      if (node === undefined) continue;
+      for (const gpu of node.gpus) {
+        if (!gpus.includes(gpu.id) || gpu.reservedFor !== undefined) continue;
+        gpu.reservedFor = preemption.reservedFor;
+        gpu.reservedUntilMs = untilMs;
+        kept.push({ node, gpu });
+      }
+      node.changed();
+    }
     this.kept.set(preemption.reservedFor, kept);
     this.events.add(untilMs, { kind: "unreserve", task: preemption.reservedFor });
   }

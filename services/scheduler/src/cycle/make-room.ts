@@ -37,7 +37,7 @@ export async function makeRoom(
   // What was rejected is read again too: the plan saw something that is no longer so.
   await apply(c, {
     tasks: [...new Set(wanted.flatMap((each) => [each.victimTask, each.reservedFor]))],
-    nodes: nodesOf(done.stopped),
+    nodes: [...new Set([...nodesOf(done.stopped), ...done.beside])],
   });
   return blocked;
 }

@@ -1,10 +1,10 @@
-import type { AttemptId, NodeId, TaskId } from "@fastgpu/domain/ids";
+import type { AttemptId, GpuId, NodeId, TaskId } from "@fastgpu/domain/ids";
 import { assertLeader } from "@fastgpu/postgres/leader";
 import { appendEvents } from "@fastgpu/postgres/outbox";
 import type { Tx } from "@fastgpu/postgres/transaction";
 import type { Preemption } from "@fastgpu/scheduling/plan";
 import { lockAttempts, updateAttempts, type StoredAttempt } from "../store/attempts.ts";
-import { lockHeldGpus, storeReservations } from "../store/reservations.ts";
+import { lockGpus, storeReservations, type LockedGpu } from "../store/reservations.ts";
 import { lockTasks, updateTasks, type StoredTask } from "../store/tasks.ts";
 import { taskStateChanged } from "../transition/events.ts";
 import { cycleLeader } from "./commit.ts";
@@ -12,6 +12,8 @@ import { cycleLeader } from "./commit.ts";
 /** What became of a cycle's preemptions. */
 export interface Preempted {
   readonly stopped: readonly StoredAttempt[];
+  /** Nodes of GPUs that are kept beside the victims'. */
+  readonly beside: readonly NodeId[];
   /** Tasks that preempted. */
   readonly preemptors: readonly TaskId[];
   /** Preemptions that the present state of the database no longer allows: a normal outcome. */
@@ -39,9 +41,12 @@ export async function commitPreemptions(
   );
   const victims = [...new Set(preemptions.map(({ victim }) => victim))].toSorted();
   const members = Map.groupBy(await lockAttempts(tx, victims), (attempt) => attempt.id);
-  const held = await lockHeldGpus(
+  const held = await lockGpus(
     tx,
-    preemptions.flatMap(({ gpus }) => gpus),
+    preemptions.flatMap(({ gpus, beside = [] }) => [
+      ...gpus,
+      ...beside.flatMap((each) => each.gpus),
+    ]),
     at.nowMs,
   );
   const taken = new Set<AttemptId>();
@@ -56,8 +61,9 @@ export async function commitPreemptions(
     (allowed ? accepted : rejected).push(...group);
   }
   const stopped = accepted.flatMap(({ victim }) => members.get(victim) ?? []);
-  await stop(tx, accepted, { tasks, members, nowMs: at.nowMs });
-  return { stopped, preemptors: accepted.map(({ reservedFor }) => reservedFor), rejected };
+  const beside = await stop(tx, accepted, { tasks, members, held, nowMs: at.nowMs });
+  const preemptors = accepted.map(({ reservedFor }) => reservedFor);
+  return { stopped, beside, preemptors, rejected };
 }
 
 /** Whether a task is still in line as the plan saw it. */
@@ -74,7 +80,7 @@ function mayStop(
   state: {
     tasks: ReadonlyMap<TaskId, StoredTask>;
     members: ReadonlyMap<AttemptId, readonly StoredAttempt[]>;
-    held: Awaited<ReturnType<typeof lockHeldGpus>>;
+    held: ReadonlyMap<GpuId, LockedGpu>;
     taken: ReadonlySet<AttemptId>;
   },
 ): boolean {
@@ -102,10 +108,11 @@ async function stop(
   of: {
     tasks: ReadonlyMap<TaskId, StoredTask>;
     members: ReadonlyMap<AttemptId, readonly StoredAttempt[]>;
+    held: ReadonlyMap<GpuId, LockedGpu>;
     nowMs: number;
   },
-): Promise<void> {
-  const { tasks, members, nowMs } = of;
+): Promise<readonly NodeId[]> {
+  const { tasks, members, held, nowMs } = of;
   const messages = new Map(accepted.map((each) => [each.victim, inFavour(each, tasks)]));
   const stopped = accepted.flatMap(({ victim }) => members.get(victim) ?? []);
   await updateAttempts(
@@ -136,13 +143,25 @@ async function stop(
       statusMessage: message,
     })),
   );
+  const untilMs = new Map<TaskId, number>();
+  for (const { victim, reservedFor } of accepted) {
+    const graceMs = Math.max(...(members.get(victim) ?? []).map((each) => each.stopGraceMs));
+    const until = nowMs + graceMs + reserveMarginMs;
+    untilMs.set(reservedFor, Math.max(until, untilMs.get(reservedFor) ?? 0));
+  }
+  // What else the place needs is kept as far as it is there: the plan finds another one where it is not.
+  const beside = accepted.flatMap(({ reservedFor, beside: places = [] }) =>
+    places
+      .flatMap(({ gpus }) => gpus)
+      .filter((gpu) => held.get(gpu)?.reserved === false)
+      .map((gpu) => ({ gpu, task: reservedFor })),
+  );
+  const freed = accepted.flatMap(({ reservedFor, gpus }) =>
+    gpus.map((gpu) => ({ gpu, task: reservedFor })),
+  );
   await storeReservations(
     tx,
-    accepted.flatMap(({ victim, reservedFor, gpus }) => {
-      const graceMs = Math.max(...(members.get(victim) ?? []).map((each) => each.stopGraceMs));
-      const untilMs = nowMs + graceMs + reserveMarginMs;
-      return gpus.map((gpu) => ({ gpu, task: reservedFor, untilMs }));
-    }),
+    [...freed, ...beside].map((each) => ({ ...each, untilMs: untilMs.get(each.task)! })),
   );
   await appendEvents(
     tx,
@@ -154,6 +173,7 @@ async function stop(
       ),
     ),
   );
+  return [...new Set(beside.flatMap(({ gpu }) => held.get(gpu)?.node ?? []))];
 }
 
 /** In favour of whom, for the victim's owner: no other tenant is named. */

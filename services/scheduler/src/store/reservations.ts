@@ -8,10 +8,15 @@ import {
 } from "@fastgpu/domain/ids";
 import { statement, type Querier } from "@fastgpu/postgres/pool";
 
-const lockHeld = statement<{ id: string; attempt_id: string; reserved: boolean }>(
-  "reservations_lock_held",
-  `select id, attempt_id, coalesce(reserved_until_ms > $2, false) as reserved from gpus
-   where id = any($1::uuid[]) and state = 'LEASED' order by id for update`,
+const lock = statement<{
+  id: string;
+  node_id: string;
+  attempt_id: string | null;
+  reserved: boolean;
+}>(
+  "reservations_lock",
+  `select id, node_id, attempt_id, coalesce(reserved_until_ms > $2, false) as reserved from gpus
+   where id = any($1::uuid[]) and state in ('IDLE', 'LEASED') order by id for update`,
 );
 const reserve = statement(
   "reservations_make",
@@ -36,18 +41,31 @@ const releaseStale = statement<{ node_id: string }>(
    returning g.node_id`,
 );
 
-/** Those of the GPUs that an attempt holds, locked: by whom, and whether somebody waits for them already. */
-export async function lockHeldGpus(
+/** A GPU that may be kept for a task. */
+export interface LockedGpu {
+  readonly node: NodeId;
+  /** Who holds it; undefined: nobody. */
+  readonly attempt: AttemptId | undefined;
+  /** Whether it is kept for a task already. */
+  readonly reserved: boolean;
+}
+
+/** Those of the GPUs that are idle or held by an attempt, locked. */
+export async function lockGpus(
   tx: Querier,
   gpus: readonly GpuId[],
   nowMs: number,
-): Promise<ReadonlyMap<GpuId, { readonly attempt: AttemptId; readonly reserved: boolean }>> {
+): Promise<ReadonlyMap<GpuId, LockedGpu>> {
   if (gpus.length === 0) return new Map();
-  const rows = await tx.query(lockHeld, [gpus.map(idToUuid), nowMs]);
+  const rows = await tx.query(lock, [gpus.map(idToUuid), nowMs]);
   return new Map(
-    rows.map(({ id, attempt_id, reserved }) => [
+    rows.map(({ id, node_id, attempt_id, reserved }) => [
       uuidToId("gpu", id),
-      { attempt: uuidToId("att", attempt_id), reserved },
+      {
+        node: uuidToId("node", node_id),
+        attempt: attempt_id === null ? undefined : uuidToId("att", attempt_id),
+        reserved,
+      },
     ]),
   );
 }
