@@ -138,12 +138,13 @@ export class Ground {
     for (const [index, own] of Map.groupBy(kept, (each) => each.index)) {
       const { node } = this.fleet.at(index);
       const gpus = own.map(({ at }) => at).sort((a, b) => a - b);
+      const mayTake = node.acceptsWork && this.fleet.runs(index, runtime);
       const usable = gpus.every((at) => {
         const { id, model } = node.gpus[at]!;
         const mayHave = models.length === 0 || models.includes(model);
         return mayHave && !task.excludedGpus.includes(id);
       });
-      if (!usable || gpus.length % gpuCount !== 0 || !this.fleet.runs(index, runtime)) break;
+      if (!mayTake || !usable || gpus.length % gpuCount !== 0) break;
       for (let from = 0; from < gpus.length; from += gpuCount) {
         const place = { node: index, gpus: gpus.slice(from, from + gpuCount) };
         if (this.take({ shape, place })) taken.push({ shape, place });

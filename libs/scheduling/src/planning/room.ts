@@ -105,11 +105,7 @@ export class PlanRoom implements Room {
     const nodes = this.ground.fleet.nodesFor.get(job.task.id);
     if (nodes !== undefined) {
       this.heads.hide(job);
-      // It goes where its place was kept, so that several whose places were found together do not take one another's.
-      if (this.tryPlace(slot, { job, preferences, kept: true })) return true;
-      // Where GPUs are freed for it a plain task goes, and stays until they are free.
-      if (job.task.replicas === 1 && this.tryPlace(slot, { job, preferences, nodes })) return true;
-      return this.tryPlace(slot, { job, preferences });
+      return this.placeKept(slot, { job, preferences, nodes });
     }
     const full = this.full.get(job.kind);
     if (full?.some((lists) => isSame(lists, preferences))) return false;
@@ -120,7 +116,25 @@ export class PlanRoom implements Room {
     return false;
   }
 
+  /**
+   * Places a job that GPUs are kept for: on those, so that several whose places were found together do not take one
+   * another's. What is free now goes before what is not yet, for a plain one only on its own nodes: it stays there.
+   */
+  private placeKept(slot: Slot, wish: Wish): boolean {
+    const { job, preferences } = wish;
+    const kept = { job, preferences, kept: true };
+    const anywhere = { job, preferences };
+    const near = job.task.replicas === 1 ? wish : anywhere;
+    if (this.placeNow(slot, kept) || this.placeNow(slot, near)) return true;
+    if (this.placeSoon(slot, kept) || this.placeSoon(slot, near)) return true;
+    return near !== anywhere && this.tryPlace(slot, anywhere);
+  }
+
   private tryPlace(slot: Slot, wish: Wish): boolean {
+    return this.placeNow(slot, wish) || this.placeSoon(slot, wish);
+  }
+
+  private placeNow(slot: Slot, wish: Wish): boolean {
     const { job } = wish;
     const idle = this.ground.keptFor(job.task.id).filter((each) => each.idle);
     const mark = this.ground.mark();
@@ -131,7 +145,7 @@ export class PlanRoom implements Room {
       return this.accept(slot, job, taken);
     }
     this.ground.rollback(mark);
-    return this.placeSoon(slot, wish);
+    return false;
   }
 
   /** Places a job on what is about to be free: it starts in a later plan, and nobody is stopped for it meanwhile. */
