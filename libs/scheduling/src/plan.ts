@@ -254,6 +254,13 @@ export interface PlanRunTimes {
   readonly p90Ms: number;
 }
 
+/** What the run times of its like say of a task that has run, see order/ranks.ts. */
+export interface PlanRank {
+  readonly id: TaskId;
+  /** Expected run time until an end over the chance of it, at the best time to look: lower goes first. In milliseconds. */
+  readonly rankMs: number;
+}
+
 /** One snapshot of everything that a plan depends on. */
 export interface PlanState {
   readonly nodes: readonly PlanNode[];
@@ -267,6 +274,8 @@ export interface PlanState {
   readonly reservations: readonly PlanReservation[];
   /** What is known of run times, for backfill; default: nothing. */
   readonly runTimes?: readonly PlanRunTimes[];
+  /** Of tasks that have run and can be stopped, those that are known; default: none. */
+  readonly ranks?: readonly PlanRank[];
 }
 
 /** Where one member of an attempt goes. */

@@ -19,7 +19,7 @@ import { proposeMoves } from "./planning/consolidate.ts";
 import { Expectations } from "./planning/expectations.ts";
 import { emptyFleet, type Fleet } from "./planning/fleet.ts";
 import { Ground } from "./planning/ground.ts";
-import { createLine, type Line } from "./planning/line.ts";
+import { createLine, ranksById, type Line } from "./planning/line.ts";
 import {
   backoff,
   CapacityReasons,
@@ -78,6 +78,13 @@ export function createPlanner(options: {
     known ??= { runTimes: use, expectations: new Expectations(use ?? []) };
     return known.expectations;
   };
+  // The same.
+  let ranked: { list: PlanState["ranks"]; ranks: ReadonlyMap<TaskId, number> } | undefined;
+  const ranksOf = ({ ranks: list }: PlanState): ReadonlyMap<TaskId, number> => {
+    if (ranked?.list !== list) ranked = undefined;
+    ranked ??= { list, ranks: ranksById(list) };
+    return ranked.ranks;
+  };
   return {
     setPolicy(next) {
       const { placement } = policy;
@@ -93,7 +100,8 @@ export function createPlanner(options: {
       const ground = new Ground(fleet);
       try {
         const expectations = expectationsOf(state);
-        return planOn(ground, { state, policy, memory, expectations, reasons, now });
+        const ranks = ranksOf(state);
+        return planOn(ground, { state, policy, memory, expectations, ranks, reasons, now });
       } finally {
         ground.undo();
       }
@@ -116,16 +124,17 @@ function planOn(
     policy: SchedulingPolicy;
     memory: Memory;
     expectations: Expectations;
+    ranks: ReadonlyMap<TaskId, number>;
     reasons: boolean;
     now: number;
   },
 ): Plan {
-  const { state, policy, expectations, now } = of;
+  const { state, policy, expectations, ranks, now } = of;
   const { crew, capacity, owners } = of.memory;
   const { fleet } = ground;
   const ready = state.tasks.filter((task) => mayStart(task, now));
   const attempts = crew.sync();
-  const line = createLine({ state, attempts, ready, policy, expectations, now, owners });
+  const line = createLine({ state, attempts, ready, policy, expectations, ranks, now, owners });
   const budget = new Budget(state, { attempts, policy, now });
   const room = new PlanRoom({ ground, budget, line, expectations, policy, now });
   const starts = new Map<TaskId, number>();

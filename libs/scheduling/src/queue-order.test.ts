@@ -173,6 +173,16 @@ test("a share is not lost to fresh tasks: what was requeued after 100 GPU-hours 
   expect(sums["proj-x"]).toBeGreaterThanOrEqual(3);
 });
 
+test("what can be stopped trades with others by its service, and keeps a quarter of its queue's share at the worst", () => {
+  const on = { preemptible: true };
+  const tired = many(20, "a/x", { ...on, attainedGpuMs: 1_000 * 3_600_000, submittedMs: 9 });
+  const sums = given(
+    plan({ nodes: [node("n", 16)], tasks: [...tired, ...many(40, "b/y", on)], queues: [] }),
+  );
+  expect(sums["proj-x"]).toBeLessThan(8);
+  expect(sums["proj-x"]).toBeGreaterThanOrEqual(2);
+});
+
 test("a guarantee is served before every share", () => {
   const queues = [queue("a/x", { weight: 1_000 }), queue("a/y", { guaranteedGpus: 5 })];
   const tasks = [...many(20, "a/x"), ...many(20, "a/y")];

@@ -8,12 +8,14 @@ import {
   withStopping,
 } from "./explain/lease.ts";
 import { milliOfDemand } from "./gpu-part.ts";
+import { Ranks } from "./order/ranks.ts";
 import { RunTimes } from "./order/run-times.ts";
 import type {
   Plan,
   PlanLease,
   PlanNode,
   PlanQueue,
+  PlanRank,
   PlanReservation,
   PlanRunTimes,
   PlanState,
@@ -57,10 +59,13 @@ export class World {
   reservations: readonly PlanReservation[] = [];
   /** What the planner is told of run times; undefined: what has ended in this world. */
   runTimes: readonly PlanRunTimes[] | undefined;
+  /** What the planner is told of ranks; undefined: those of this world, renewed as time goes on. */
+  ranks: readonly PlanRank[] | undefined;
   usage: PlanUsage[] = [];
   readonly policy: SchedulingPolicy;
   readonly planner: Planner;
   private history = new RunTimes();
+  private readonly past = new Ranks();
   private attempts = 0;
 
   constructor(nodes: readonly PlanNode[], policy: SchedulingPolicy = defaultSchedulingPolicy) {
@@ -81,6 +86,7 @@ export class World {
       usage: this.usage,
       reservations: this.reservations,
       runTimes: this.runTimes ?? this.history.plan(),
+      ranks: this.ranks ?? this.past.plan(),
     };
   }
 
@@ -195,6 +201,8 @@ export class World {
       if (!stopping) {
         const { project, user, demand } = task;
         this.history.observe({ ...demand, project, user, gpus }, endMs - startMs);
+        const ranMs = endMs - startMs + task.attainedGpuMs / Math.max(1, gpus);
+        this.past.observe({ project, gpus, submittedMs: task.submittedMs, ranMs });
         continue;
       }
       const again = {
@@ -205,6 +213,7 @@ export class World {
       };
       this.submit({ task: again, runMs: work.runMs });
     }
+    this.past.renew(this.state(), { nowMs: toMs, options: this.policy.order });
   }
 
   /** A world in the same state, with a planner of its own. */
@@ -214,6 +223,7 @@ export class World {
     copy.queues = this.queues;
     copy.reservations = this.reservations;
     copy.runTimes = this.runTimes ?? this.history.plan();
+    copy.ranks = this.ranks ?? this.past.plan();
     copy.usage = this.usage;
     copy.attempts = this.attempts;
     for (const [id, work] of this.waiting) copy.waiting.set(id, work);

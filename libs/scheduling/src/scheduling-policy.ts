@@ -1,9 +1,4 @@
-import {
-  checkOrderPolicy,
-  defaultOrderPolicy,
-  type OrderPolicy,
-  untimedOrder,
-} from "./order/policy.ts";
+import { checkOrderPolicy, defaultOrderPolicy, type OrderPolicy } from "./order/policy.ts";
 import { policies, type PolicyName } from "./placement/engine.ts";
 
 /** Everything that an operator may set of how the cluster is planned. */
@@ -40,21 +35,16 @@ export const defaultSchedulingPolicy: SchedulingPolicy = {
   placement: "default",
   order: {
     ...defaultOrderPolicy,
-    // Scores of what waits are renewed with history only.
-    ...untimedOrder,
-    // Between tenants the share decides, and attained service only where shares are close: tasks that cannot be
-    // stopped are the rule, and nobody gets a fleet by a flood of fresh ones.
-    shareWeightMd: 10_000,
+    // Within a doubling of its share a queue trades with the others by what its tasks have had, those that cannot be
+    // stopped for a twentieth; further off the share decides, and nobody gets a fleet by a flood of fresh ones.
+    unstoppableMilli: 50,
+    shareKneeMd: 1_000,
+    shareSteepMd: 10_000,
     shareClampMd: 20_000,
     shareSlackGpus: 1,
     // Priority counts within a project only.
     priorityMd: 0,
     agedAfterMs: 72 * 3_600_000,
-    // Each plan starts from the tasks alone: there is no history of neighbours to bend the order, and without it a
-    // bonus and a narrow gap only cost.
-    historyBoundMd: 0,
-    wideBonusMd: 0,
-    gapMd: 2_000,
     allowancePerMs: 4 * 3_600_000,
     // A kind of task without room says nothing about other models, or about tasks without GPUs.
     blockedGroups: 1e9,
@@ -66,7 +56,7 @@ export const defaultSchedulingPolicy: SchedulingPolicy = {
     promiseWithinMs: 3_600_000,
     promiseAfterMs: 24 * 3_600_000,
   },
-  usage: { halfLifeMs: 24 * 3_600_000, weightMd: 10_000 },
+  usage: { halfLifeMs: 24 * 3_600_000, weightMd: 500 },
   consolidation: { enabled: false, maxMoves: 16 },
 };
 

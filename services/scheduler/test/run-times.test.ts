@@ -68,6 +68,31 @@ describe("run times", () => {
     expect(leader.runTimes.error()).toEqual(error);
   });
 
+  test("rank what has run and not ended, the same in a leader that starts later", async () => {
+    const mine = tenant();
+    for (let count = 0; count < 6; count++) await runFor(mine, 60 * minute);
+    const about = await fleet.run(await fleet.submit(mine, { spec: { preemptible: true } }), [0]);
+    fleet.nowMs += 55 * minute;
+    const early = await fleet.run(await fleet.submit(mine, { spec: { preemptible: true } }), [1]);
+    fleet.nowMs += minute;
+    await look();
+    await leader.runTimes.learn(fleet.core);
+    const later = await fleet.mirror();
+    expect(leader.planState().ranks).toEqual([]);
+    for (const mirror of [leader, later]) {
+      const { order: options } = defaultSchedulingPolicy;
+      mirror.runTimes.renewRanks(mirror.planState(), { nowMs: fleet.nowMs, options });
+      const { nodes, ranks = [] } = mirror.planState();
+      const rankOf = (attempt: string): number => {
+        const lease = nodes[0]!.running.find((each) => each.attempt === attempt);
+        return ranks.find(({ id }) => id === lease?.task)!.rankMs;
+      };
+      // Its like have ended at its age; the other is just at its beginning.
+      expect(rankOf(about)).toBeLessThan(rankOf(early) / 2);
+    }
+    expect(leader.planState().ranks).toEqual(later.planState().ranks);
+  });
+
   test("of one project say nothing about another's", async () => {
     const mine = tenant();
     for (let count = 0; count < 6; count++) await runFor(mine, 10 * minute);

@@ -51,6 +51,9 @@ export interface DecideOptions {
   readonly maxDecisions?: number;
 }
 
+/** Searches for victims for one job, at most: each leaves out those who would turn back. */
+const maxTries = 4;
+
 /** Added to the score of who is entitled to a guarantee: before everybody else. */
 const entitledMd = -1e9;
 
@@ -268,20 +271,23 @@ class Walk {
   private makeRoom(slot: Slot, scoreMd: number, aged: boolean): readonly Slot[] | undefined {
     const { room } = this;
     if (room.seeksVictims?.(slot) === false) return undefined;
-    const candidates = this.candidates(slot, scoreMd, aged);
-    if (candidates.length === 0) return undefined;
     // Before it has its place: with that it may have all that it is owed.
     const entitled = this.entitled(slot);
-    const chosen = room.victims(slot, candidates);
-    if (chosen === undefined) return undefined;
-    for (const victim of chosen) room.release(victim);
-    if (!room.place(slot)) return this.undo(chosen);
-    const needed = chosen.filter((victim) => !room.restore(victim));
-    if (!aged && !entitled && this.wouldTurnBack(slot, needed)) {
+    let candidates: readonly Candidate[] = this.candidates(slot, scoreMd, aged);
+    for (let tries = maxTries; tries > 0 && candidates.length > 0; tries--) {
+      const chosen = room.victims(slot, candidates);
+      if (chosen === undefined) return undefined;
+      for (const victim of chosen) room.release(victim);
+      if (!room.place(slot)) return this.undo(chosen);
+      const needed = chosen.filter((victim) => !room.restore(victim));
+      const back = aged || entitled ? [] : this.turningBack(slot, needed);
+      if (back.length === 0) return needed;
       room.release(slot);
-      return this.undo(needed);
+      this.undo(needed);
+      // Others may do: whoever loses least is not always one whose queue can spare it.
+      candidates = candidates.filter((candidate) => !back.includes(candidate.slot));
     }
-    return needed;
+    return undefined;
   }
 
   /** Moves running jobs together so that the job fits, on the draft; answers who, or undefined and nothing has moved. */
@@ -349,10 +355,10 @@ class Walk {
   }
 
   /**
-   * Whether the swap would change the shares so much that a victim could claim its place back. Refusing such swaps,
+   * The victims who could claim their place back, for the swap would change the shares so much. Refusing such swaps,
    * beside the minimum run time, is what makes preemption free of cycles.
    */
-  private wouldTurnBack(slot: Slot, victims: readonly Slot[]): boolean {
+  private turningBack(slot: Slot, victims: readonly Slot[]): readonly Slot[] {
     const { queue, shares, nowMs } = this;
     const { jobs } = queue;
     const leaf = jobs.leaf[slot]!;
@@ -364,7 +370,7 @@ class Walk {
     };
     shift(1);
     const scoreMd = queue.baseScoreMd(slot, nowMs) + shares.termMd(leaf);
-    const back = victims.some(
+    const back = victims.filter(
       (victim) => queue.baseScoreMd(victim, nowMs) + shares.termMd(jobs.leaf[victim]!) < scoreMd,
     );
     shift(-1);

@@ -36,6 +36,8 @@ export interface NewJob {
   /** Time spent in the queue before now, and preemptions borne (after a restart of the service). */
   readonly queuedMs?: number;
   readonly preemptions?: number;
+  /** Its rank by history, in milliseconds of run time, where the queue itself learns none. */
+  readonly rankMs?: number | undefined;
 }
 
 /** The columns of all jobs: typed arrays, 86 bytes a job. Owned by the queue; read-only for others. */

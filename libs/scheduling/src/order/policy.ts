@@ -15,6 +15,11 @@ export interface OrderPolicy {
   readonly narrowBonusMd: number;
   /** How far the history of run times may bend the size of a task from its attained service, in millidoublings; 0: not at all. */
   readonly historyBoundMd: number;
+  /**
+   * What the size of a task that cannot be stopped counts for beyond the least one, in thousandths: it holds its GPUs for
+   * as long as it likes, so that having had little says less for it than the share of its queue.
+   */
+  readonly unstoppableMilli: number;
   /** Before there is history, run times are taken for Pareto with this tail index: the higher, the sooner they end. */
   readonly priorTail: number;
   /** Past tasks that the prior counts for beside the fleet's history, and the fleet's beside a queue's. */
@@ -29,6 +34,10 @@ export interface OrderPolicy {
   readonly shareWeightMd: number;
   /** Added to both sides of allocated : fair, in GPUs, so that a small queue is not ruled by rounding. */
   readonly shareSlackGpus: number;
+  /** Beyond so many millidoublings over or under the fair share … */
+  readonly shareKneeMd: number;
+  /** … each doubling weighs so much more, in millidoublings. */
+  readonly shareSteepMd: number;
   /** Bound on |log2(allocated : fair)|, in millidoublings. */
   readonly shareClampMd: number;
   /** One priority class is worth so much, in millidoublings. */
@@ -69,6 +78,7 @@ export const defaultOrderPolicy: OrderPolicy = {
   widerBonusMd: 300,
   narrowBonusMd: 500,
   historyBoundMd: 3_000,
+  unstoppableMilli: 1_000,
   priorTail: 4,
   priorTasks: 10,
   tableTasks: 0.4,
@@ -76,6 +86,8 @@ export const defaultOrderPolicy: OrderPolicy = {
   neighbourWidthMilli: 150,
   shareWeightMd: 500,
   shareSlackGpus: 4,
+  shareKneeMd: 0,
+  shareSteepMd: 0,
   shareClampMd: 4000,
   priorityMd: 2000,
   gapMd: 1000,
@@ -96,13 +108,13 @@ export const defaultOrderPolicy: OrderPolicy = {
 /** A time that never comes, in milliseconds: the greatest that a policy takes. */
 export const neverMs = 1e12;
 
-/**
- * The order without the parameters that came last: tasks wait for as long as their service says, and width beyond
- * `wideGpus` says nothing. For policies without history, and for those written down before these parameters were.
- */
+/** The order without the parameters that came last: what a policy meant that was written down before they were. */
 export const untimedOrder = {
   widerBonusMd: 0,
   narrowBonusMd: 0,
+  shareKneeMd: 0,
+  shareSteepMd: 0,
+  unstoppableMilli: 1_000,
   lateAfterMs: neverMs,
   lateMd: 0,
   lateWideMd: 0,
@@ -117,6 +129,7 @@ const ranges: Readonly<Record<keyof OrderPolicy, readonly [number, number]>> = {
   widerBonusMd: [0, 20_000],
   narrowBonusMd: [0, 20_000],
   historyBoundMd: [0, 100_000],
+  unstoppableMilli: [0, 1_000],
   priorTail: [0.01, 100],
   priorTasks: [0.01, 1e6],
   tableTasks: [0.01, 1e6],
@@ -124,6 +137,8 @@ const ranges: Readonly<Record<keyof OrderPolicy, readonly [number, number]>> = {
   neighbourWidthMilli: [0, 1_000],
   shareWeightMd: [0, 10_000],
   shareSlackGpus: [0.001, 1e6],
+  shareKneeMd: [0, 20_000],
+  shareSteepMd: [0, 20_000],
   shareClampMd: [0, 20_000],
   priorityMd: [0, 20_000],
   gapMd: [1, 20_000],

@@ -4,7 +4,7 @@ import type { Life } from "./history.ts";
 import { JobTable, jobState } from "./jobs.ts";
 import type { NewJob, Slot } from "./jobs.ts";
 import { neverMs, type OrderPolicy } from "./policy.ts";
-import { allowance, sizeMd, waitedMd } from "./score.ts";
+import { allowance, sizeMd, unstoppableMd, waitedMd } from "./score.ts";
 import { ShareTree } from "./shares.ts";
 import type { ShareNode } from "./shares.ts";
 
@@ -29,8 +29,10 @@ export class OrderQueue {
   readonly groups: Group[] = [];
   /** Jobs that run or leave, in the order of their start. */
   readonly running = new Set<Slot>();
-  /** Run times of what has run: bends the order as far as the policy lets it. */
-  private readonly history: ServiceHistory;
+  /** Run times of what has run: bends the order as far as the policy lets it. Undefined: ranks come with the jobs. */
+  private readonly history: ServiceHistory | undefined;
+  /** Ranks that came with jobs. */
+  private readonly ranks = new Map<Slot, number>();
   /** The jobs in the queue that have run, with what history knows of them. */
   private readonly lives = new Map<Slot, Life>();
   private readonly groupIndex = new Map<number, number[]>();
@@ -38,9 +40,10 @@ export class OrderQueue {
   private readonly byAge: IntHeap;
   private waitingJobs = 0;
 
-  constructor(policy: OrderPolicy, queues: readonly ShareNode[]) {
+  /** With `learns` false the queue lives for one plan: ranks come with its jobs, and `refresh` is never called. */
+  constructor(policy: OrderPolicy, queues: readonly ShareNode[], learns = true) {
     this.policy = policy;
-    this.history = new ServiceHistory(policy);
+    this.history = learns ? new ServiceHistory(policy) : undefined;
     this.tree = new ShareTree(queues);
     const { jobs } = this;
     const base = (slot: Slot): number => jobs.sinceMs[slot]! - jobs.queuedMs[slot]!;
@@ -86,6 +89,7 @@ export class OrderQueue {
     jobs.queuedMs[slot] = job.queuedMs ?? 0;
     jobs.predictedS[slot] = Math.min(2 ** 31 - 1, Math.ceil(job.predictedMs / 1000));
     jobs.tie[slot] = job.tie;
+    if (job.rankMs !== undefined) this.ranks.set(slot, job.rankMs);
     tree.want(job.leaf, job.gpusMilli);
     return slot;
   }
@@ -106,8 +110,14 @@ export class OrderQueue {
     jobs.sinceMs[slot] = nowMs;
     jobs.usefulMs[slot] = usefulMs;
     jobs.savedMs[slot] = usefulMs;
-    if (this.changes && jobs.gpusMilli[slot]! > 0 && !this.lives.has(slot)) {
-      this.lives.set(slot, this.history.enter(jobs.leaf[slot]!, jobs.gpusMilli[slot]! / 1000));
+    const { history } = this;
+    if (
+      history !== undefined &&
+      this.changes &&
+      jobs.gpusMilli[slot]! > 0 &&
+      !this.lives.has(slot)
+    ) {
+      this.lives.set(slot, history.enter(jobs.leaf[slot]!, jobs.gpusMilli[slot]! / 1000));
     }
     tree.allocate(jobs.leaf[slot]!, jobs.gpusMilli[slot]!);
     this.running.add(slot);
@@ -152,7 +162,7 @@ export class OrderQueue {
   finish(slot: Slot, nowMs: number): void {
     this.assertState(slot, [jobState.running, jobState.leaving], "finish");
     const life = this.lives.get(slot);
-    if (life !== undefined) this.history.end(life, this.runMs(slot, nowMs));
+    if (life !== undefined) this.history?.end(life, this.runMs(slot, nowMs));
     this.remove(slot);
   }
 
@@ -165,7 +175,7 @@ export class OrderQueue {
     const { jobs, lives } = this;
     if (lives.size === 0) return;
     if (this.bends) {
-      this.history.refresh(
+      this.history?.refresh(
         new Map([...lives].map(([slot, life]) => [life, this.runMs(slot, nowMs)])),
       );
     }
@@ -188,6 +198,7 @@ export class OrderQueue {
     tree.want(jobs.leaf[slot]!, -jobs.gpusMilli[slot]!);
     jobs.state[slot] = jobState.none;
     this.lives.delete(slot);
+    this.ranks.delete(slot);
     jobs.free(slot);
   }
 
@@ -241,19 +252,15 @@ export class OrderQueue {
 
   private waitingSize(slot: Slot, nowMs: number): number {
     const { jobs } = this;
-    return jobs.preemptible(slot)
-      ? this.sizeOf(slot, nowMs)
-      : sizeMd(this.policy, {
-          attainedGpuMs: this.expected(slot),
-          gpus: jobs.gpusMilli[slot]! / 1000,
-          rankMs: undefined,
-        });
+    if (jobs.preemptible(slot)) return this.sizeOf(slot, nowMs);
+    const attainedGpuMs = this.expected(slot);
+    return unstoppableMd(this.policy, { attainedGpuMs, gpus: jobs.gpusMilli[slot]! / 1000 });
   }
 
   private sizeOf(slot: Slot, nowMs: number): number {
     const { jobs, policy } = this;
     const gpus = jobs.gpusMilli[slot]! / 1000;
-    const rankMs = this.bends ? this.lives.get(slot)?.rankMs : undefined;
+    const rankMs = this.bends ? (this.ranks.get(slot) ?? this.lives.get(slot)?.rankMs) : undefined;
     const size = sizeMd(policy, { attainedGpuMs: jobs.attainedAt(slot, nowMs), gpus, rankMs });
     return waitedMd(policy, {
       sizeMd: size,

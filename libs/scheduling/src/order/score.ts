@@ -28,6 +28,19 @@ export function sizeMd(
   return Math.round(size - bonusMd(policy, gpus));
 }
 
+/** The size of a task that cannot be stopped: its service counts as far as the policy lets it. */
+export function unstoppableMd(
+  policy: OrderPolicy,
+  task: { readonly attainedGpuMs: number; readonly gpus: number },
+): number {
+  const size = sizeMd(policy, { ...task, rankMs: undefined });
+  if (policy.unstoppableMilli === 1000) return size;
+  const least = 1000 * Math.log2(policy.minServiceGpuSeconds);
+  // Without a bonus: who cannot be parked again must not pass the wider ones for being narrow.
+  const service = size + bonusMd(policy, task.gpus) - least;
+  return Math.round(least + (service * policy.unstoppableMilli) / 1000);
+}
+
 function bonusMd(policy: OrderPolicy, gpus: number): number {
   const { wideGpus } = policy;
   if (gpus >= wideGpus)
@@ -60,13 +73,22 @@ export function waitedMd(
 
 /**
  * The share term of one queue: weight × log2((allocated + slack) / (fair + slack)) in millidoublings, bounded. Over
- * its share a queue's tasks look larger, under it smaller: fairness and order trade in the same unit.
+ * its share a queue's tasks look larger, under it smaller: fairness and order trade in the same unit. Beyond the knee
+ * the term is steep: near its share a queue trades with the others by what their tasks have had, and far from it the
+ * share decides.
  */
 export function shareMd(policy: OrderPolicy, allocatedMilli: number, fairMilli: number): number {
   const slack = policy.shareSlackGpus * 1000;
   const over = 1000 * Math.log2((allocatedMilli + slack) / (fairMilli + slack));
-  const bounded = Math.min(policy.shareClampMd, Math.max(-policy.shareClampMd, over));
-  return Math.round((policy.shareWeightMd * bounded) / 1000);
+  return bentMd(policy, over, policy.shareWeightMd);
+}
+
+/** What so many millidoublings over (or under) what is due count for, at a weight for each doubling. */
+export function bentMd(policy: OrderPolicy, overMd: number, weightMd: number): number {
+  const { shareClampMd, shareKneeMd, shareSteepMd } = policy;
+  const bounded = Math.min(shareClampMd, Math.max(-shareClampMd, overMd));
+  const beyond = Math.sign(bounded) * Math.max(0, Math.abs(bounded) - shareKneeMd);
+  return Math.round((weightMd * bounded + shareSteepMd * beyond) / 1000);
 }
 
 /** How many preemptions a task must bear by now: the allowance grows with the run time it has attained. */

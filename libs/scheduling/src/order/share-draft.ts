@@ -1,5 +1,5 @@
 import type { OrderPolicy } from "./policy.ts";
-import { shareMd } from "./score.ts";
+import { bentMd, shareMd } from "./score.ts";
 import type { ShareTree } from "./shares.ts";
 
 /**
@@ -13,7 +13,10 @@ export class ShareDraft {
   /** Sums of terms by leaf, where they are known since the last change; NaN where not. */
   private readonly sums: Float64Array;
   private readonly policy: OrderPolicy;
+  private readonly boundMd: number;
   private readonly tree: ShareTree;
+  /** Queues without one beside them: they have all of what their parent has, and no share of it to be off. */
+  private readonly alone: readonly boolean[];
   private readonly hasGuarantees: boolean;
   private readonly leafMd: ArrayLike<number> | undefined;
 
@@ -26,11 +29,15 @@ export class ShareDraft {
   ) {
     this.leafMd = leafMd;
     this.policy = policy;
+    this.boundMd = bentMd(policy, policy.shareClampMd, policy.shareWeightMd);
     this.tree = tree;
     this.allocated = tree.allocatedMilli.slice();
     this.fair = tree.fair(capacityMilli);
     this.terms = new Float64Array(tree.nodes.length);
     this.sums = new Float64Array(tree.nodes.length).fill(Number.NaN);
+    const children = new Int32Array(tree.nodes.length + 1);
+    for (const { parent } of tree.nodes) children[parent + 1]!++;
+    this.alone = tree.nodes.map(({ parent }) => children[parent + 1] === 1);
     this.hasGuarantees = tree.nodes.some((node) => node.guaranteedMilli > 0);
     for (let at = 0; at < this.terms.length; at++) this.refresh(at);
   }
@@ -56,8 +63,7 @@ export class ShareDraft {
     const { nodes } = this.tree;
     let sum = this.leafMd?.[leaf] ?? 0;
     for (let at = leaf; at >= 0; at = nodes[at]!.parent) sum += this.terms[at]!;
-    const bound = (this.policy.shareWeightMd * this.policy.shareClampMd) / 1000;
-    return Math.min(bound, Math.max(-bound, sum));
+    return Math.min(this.boundMd, Math.max(-this.boundMd, sum));
   }
 
   /** The queue from the leaf upwards whose limit forbids so much more, or -1. */
@@ -96,6 +102,7 @@ export class ShareDraft {
   }
 
   private refresh(at: number): void {
+    if (this.alone[at] === true) return;
     this.terms[at] = shareMd(this.policy, this.allocated[at]!, this.fair[at]!);
   }
 }

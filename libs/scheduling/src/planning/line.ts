@@ -54,6 +54,10 @@ const leasesWanted = ({ array }: PlanTask): number =>
 const bySubmit = (a: PlanTask, b: PlanTask): number =>
   a.submittedMs - b.submittedMs || (a.id < b.id ? -1 : 1);
 
+/** The ranks of a state by task. */
+export const ranksById = (ranks: PlanState["ranks"]): ReadonlyMap<TaskId, number> =>
+  new Map(ranks?.map(({ id, rankMs }) => [id, rankMs]));
+
 /** Puts a state into the order: `ready` tasks as jobs, attempts that may be stopped as running ones, the rest as sums. */
 export function createLine(of: {
   state: PlanState;
@@ -61,11 +65,13 @@ export function createLine(of: {
   ready: readonly PlanTask[];
   policy: SchedulingPolicy;
   expectations: Expectations;
+  /** By task; of the others history says nothing. */
+  ranks: ReadonlyMap<TaskId, number>;
   now: number;
   /** Kept from plan to plan; default: none is known yet. */
   owners?: Owners | undefined;
 }): Line {
-  const { state, attempts, ready, policy, expectations, now } = of;
+  const { state, attempts, ready, policy, expectations, ranks, now } = of;
   const owners = of.owners ?? new Owners();
   const unit = createUnit(state.nodes);
   const milliOf = ({ demand, replicas }: Pick<PlanTask, "demand" | "replicas">): number =>
@@ -83,7 +89,7 @@ export function createLine(of: {
   }
   for (const { owner, gpus, milli } of behind) party.add(owner, gpus > 0 ? 0 : milli);
   const tree = party.tree(state.queues);
-  const queue = new OrderQueue(policy.order, tree.nodes);
+  const queue = new OrderQueue(policy.order, tree.nodes, false);
   const line = {
     queue,
     jobs: new Map<Slot, Job>(),
@@ -104,18 +110,20 @@ export function createLine(of: {
       milli: milliOf(task),
       expected,
     };
-    addJobs(line, job, { leaf: tree.leafOf(task), unit, now });
+    addJobs(line, job, { leaf: tree.leafOf(task), unit, now, rankMs: ranks.get(task.id) });
   }
   for (const attempt of attempts) {
     const leaf = tree.leafOf(attempt.lease);
     const milli = unit.milliOf(attempt.gpuMilli, attempt.cpuMillis);
     if (policy.preemption.enabled && mayBeStopped(attempt)) {
-      line.runners.set(addRunner(queue, attempt, { leaf, milli, now, policy }), attempt);
+      const rankMs = ranks.get(attempt.lease.task);
+      line.runners.set(addRunner(queue, attempt, { leaf, milli, now, rankMs }), attempt);
       continue;
     }
     queue.tree.allocate(leaf, milli);
     queue.tree.want(leaf, milli);
   }
+  fillLane(line, unit);
   const leafMd = usageTerms(queue.tree, tree, { usage: state.usage, policy });
   return { ...line, attempts, leafOf: (owner) => tree.leafOf(owner), unit, leafMd };
 }
@@ -132,9 +140,16 @@ export function endOf({ lease }: Pick<Attempt, "lease">, now: number): number {
 function addRunner(
   queue: OrderQueue,
   { lease, gpuMilli }: Attempt,
-  of: { leaf: number; milli: number; now: number; policy: SchedulingPolicy },
+  of: {
+    leaf: number;
+    milli: number;
+    now: number;
+    rankMs: number | undefined;
+  },
 ): Slot {
-  const { leaf, milli, now, policy } = of;
+  const { leaf, milli, now, rankMs } = of;
+  // In the attempts before this one.
+  const ranMs = (1000 * lease.attainedGpuMs) / Math.max(1, gpuMilli);
   const slot = queue.addRunning(
     {
       leaf,
@@ -148,16 +163,31 @@ function addRunner(
       predictedMs: 0,
       tie: 0,
       preemptions: lease.preemptions,
+      queuedMs: Math.max(0, lease.heldSinceMs - lease.submittedMs - ranMs),
+      rankMs,
     },
     lease.heldSinceMs,
     lease.runningSinceMs ?? now,
   );
   if (lease.savedMs !== undefined) queue.saved(slot, lease.savedMs);
-  // Who has queued so long before this start is in the aged lane.
-  const ranMs = (1000 * lease.attainedGpuMs) / Math.max(1, gpuMilli);
-  const queuedMs = lease.heldSinceMs - lease.submittedMs - ranMs;
-  if (queuedMs >= policy.order.agedAfterMs) queue.jobs.setLane(slot, true);
   return slot;
+}
+
+/**
+ * The aged lane: of what runs and had queued past the threshold before, the oldest, as far as the lane reaches. The
+ * state does not tell who entered it by itself; who has queued longest of all is in it until it ends, so that nothing
+ * starves.
+ */
+function fillLane({ queue, runners }: Pick<Line, "queue" | "runners">, unit: Unit): void {
+  const { jobs, policy } = queue;
+  const aged = [...runners.keys()].filter((slot) => jobs.queuedMs[slot]! >= policy.agedAfterMs);
+  let left = (unit.capacityMilli * policy.agedShareMilli) / 1000;
+  // Slots are in the order of attempts' ids.
+  for (const slot of aged.sort((a, b) => jobs.queuedMs[b]! - jobs.queuedMs[a]! || a - b)) {
+    jobs.setLane(slot, true);
+    left -= jobs.gpusMilli[slot]!;
+    if (left <= 0) return;
+  }
 }
 
 /** When a task ends at the latest if it starts now, of an array its largest lease; Infinity: not known. */
@@ -170,9 +200,10 @@ export function endIfStarted({ array, maxRuntimeMs, stopGraceMs }: PlanTask, now
 function addJobs(
   line: { queue: OrderQueue; jobs: Map<Slot, Job>; slots: Map<TaskId, Slot[]> },
   of: { task: PlanTask; kind: number; milli: number; expected: Expected },
-  { leaf, unit, now }: { leaf: number; unit: Unit; now: number },
+  on: { leaf: number; unit: Unit; now: number; rankMs: number | undefined },
 ): void {
   const { queue } = line;
+  const { leaf, unit, now, rankMs } = on;
   const { task, kind, milli, expected } = of;
   const gpuMilli = milliOfDemand(task.demand) * task.replicas;
   const wanted = leasesWanted(task);
@@ -202,6 +233,7 @@ function addJobs(
         tie: line.jobs.size,
         queuedMs: Math.max(0, now - task.submittedMs - task.heldMs),
         preemptions: task.preemptions,
+        rankMs,
       },
       now,
     );

@@ -285,6 +285,7 @@ describe.each(scenes)("over any fleet of %s, queues and history", (_, arbitraryS
           usage: state.usage.toReversed(),
           reservations: state.reservations.toReversed(),
           runTimes: (state.runTimes ?? []).toReversed(),
+          ranks: (state.ranks ?? []).toReversed(),
         });
         expect(decisionsOf(turned)).toEqual(decisionsOf(one));
       }),

@@ -122,8 +122,9 @@ describe("when a reservation begins", () => {
     );
     world.turn();
     expect(world.running.size).toBe(4);
-    // Made when all was taken already.
+    // Made when all was taken already, for more than its owner's share.
     world.nowMs = 9 * hour;
+    world.queues = [aQueue("b", { weight: 15 })];
     world.reservations = [reservation({ gpus: 3 })];
     world.submit(
       ...["a1", "a2", "a3", "a4"].map((id) => ({ task: of("a/x", id), runMs: 2 * hour })),

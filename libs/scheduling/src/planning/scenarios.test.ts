@@ -210,6 +210,41 @@ describe("preemption", () => {
     expect(freed).toHaveLength(2);
   });
 
+  test("spares who has queued longest of all for days, and nobody else for that", () => {
+    let node = aNode("n", 2);
+    for (const at of [0, 1]) {
+      // Both have queued for more than 72 hours before this start.
+      const task = old(`v${at}`, { submittedMs: at * 10 * hour });
+      node = running(node, task, { gpus: [at], sinceMs: 200 * hour });
+    }
+    const tasks = ["t", "u"].map((id) => aTask(id, { submittedMs: 201 * hour }));
+    const plan = planAt(201 * hour, { nodes: [node], tasks });
+    expect(plan.preemptions.map(({ victim }) => victim)).toEqual(["att-v1"]);
+  });
+
+  test("looks for other victims where those who lose least would claim their place back", () => {
+    // Each of three organisations is due three of nine GPUs; b has two, with little service, and c has seven.
+    let node = aNode("n", 9);
+    for (const at of [0, 1]) {
+      node = running(node, old(`b${at}`, { attainedGpuMs: 20 * hour }), { gpus: [at] });
+    }
+    const saved = node.running.map((lease) => ({ ...lease, savedMs: 10 * hour - 1 }));
+    node = { ...node, running: saved };
+    for (const at of [2, 3, 4, 5, 6, 7, 8]) {
+      node = running(node, old(`c${at}`, { owner: "c/z" }), { gpus: [at] });
+    }
+    const more = old("more", { attainedGpuMs: 9_000 * hour });
+    const tasks = ["t", "u", "w"].map((id) =>
+      aTask(id, { preemptible: true, attainedGpuMs: 40 * hour, submittedMs: 9 * hour }),
+    );
+    const { preemptions } = planAt(10 * hour, { nodes: [node], tasks: [...tasks, more] });
+    expect(preemptions.map(({ victim }) => victim.slice(0, 5))).toEqual([
+      "att-c",
+      "att-c",
+      "att-c",
+    ]);
+  });
+
   test("waits for what stops already, and stops nobody more", () => {
     const node = full();
     const stopping = withStopping(node, attemptOf("v1"), {
@@ -485,6 +520,44 @@ describe("limits and guarantees of one model", () => {
     const tasks = many("a/x", 4, ["H100"]);
     const plan = planAt(hour, { nodes: [node], tasks, queues: [aQueue("b", guarantee)] });
     expect(plan.preemptions).toHaveLength(1);
+  });
+});
+
+describe("ranks by history", () => {
+  const wait = (id: string): PlanTask =>
+    aTask(id, { preemptible: true, attainedGpuMs: 10 * hour, submittedMs: id === "a" ? 0 : 1 });
+  const tasks = ["a", "b"].map(wait);
+  const nodes = [aNode("n", 1)];
+  const ranks = [
+    { id: tasks[0]!.id, rankMs: 40 * hour },
+    { id: tasks[1]!.id, rankMs: hour },
+  ];
+
+  test("put who is likely to end soon before who has had as much", () => {
+    expect(places(planAt(0, { nodes, tasks }))).toEqual({ "task-a": ["node-n"] });
+    expect(places(planAt(0, { nodes, tasks, ranks }))).toEqual({ "task-b": ["node-n"] });
+  });
+
+  test("say who is stopped", () => {
+    const node = ["a", "b"].reduce(
+      (on, id, at) => running(on, wait(id), { gpus: [at] }),
+      aNode("n", 2),
+    );
+    const urgent = [aTask("t", { submittedMs: 9 * hour })];
+    const stopped = (more: Partial<PlanState>) =>
+      planAt(10 * hour, { nodes: [node], tasks: urgent, ...more }).preemptions.map(
+        ({ victimTask }) => victimTask,
+      );
+    expect(stopped({ ranks })).toEqual([tasks[0]!.id]);
+    expect(
+      stopped({ ranks: ranks.map(({ id }, at) => ({ id, rankMs: ranks[1 - at]!.rankMs })) }),
+    ).toEqual([tasks[1]!.id]);
+  });
+
+  test("count for nothing where their bound is 0", () => {
+    const { order } = defaultSchedulingPolicy;
+    const policy = { ...defaultSchedulingPolicy, order: { ...order, historyBoundMd: 0 } };
+    expect(places(planAt(0, { nodes, tasks, ranks }, policy))).toEqual({ "task-a": ["node-n"] });
   });
 });
 

@@ -31,6 +31,9 @@ function learnRunTime(sim: FleetSimulation, attempt: Attempt, exitClass: ExitCla
   const { project, gpus } = task;
   const { cpuMillis, memoryMib } = demand;
   sim.runTimes.observe({ project, user, gpus, cpuMillis, memoryMib }, sim.nowMs - runningMs);
+  // All that it has had: this attempt's is counted already.
+  const ranMs = task.attainedGpuMs / gpus;
+  if (gpus > 0) sim.ranks.observe({ project, gpus, submittedMs: task.spec.atMs, ranMs });
 }
 
 /** Useful run time that is not lost with the attempt. */

@@ -10,6 +10,7 @@ import type {
   WaitReason,
 } from "@fastgpu/scheduling/plan";
 import { createPlanner, type Planner } from "@fastgpu/scheduling/planner";
+import { Ranks, renewRanksEveryMs } from "@fastgpu/scheduling/order/ranks";
 import { RunTimes } from "@fastgpu/scheduling/order/run-times";
 import type { SchedulingPolicy } from "@fastgpu/scheduling/scheduling-policy";
 import { EventHeap } from "../event-heap.ts";
@@ -68,6 +69,8 @@ export class FleetSimulation {
   readonly quotas: QuotaCount;
   /** What has been learned of run times, as the leader learns it. */
   readonly runTimes = new RunTimes();
+  /** Ranks by history, as the leader makes them. */
+  readonly ranks = new Ranks();
   /** Why each task that waits did so at the last plan. */
   reasons: ReadonlyMap<TaskId, WaitReason> = new Map();
   private readonly planner: Pick<Planner, "plan">;
@@ -84,6 +87,7 @@ export class FleetSimulation {
   private dirty = true;
   private lastPlanMs = Number.NEGATIVE_INFINITY;
   private lastPlanIdle = false;
+  private nextRanksMs = Number.NEGATIVE_INFINITY;
   private closed = false;
 
   constructor(options: SimulationOptions, bucketMs: number) {
@@ -327,14 +331,23 @@ export class FleetSimulation {
     this.dirty = false;
     this.record.plans++;
     const window = this.view.of(this.waiting);
+    const nodes = this.nodes.map((node) => node.plan());
+    if (nowMs >= this.nextRanksMs) {
+      const { order } = this.options.policy;
+      if (order.historyBoundMd > 0) {
+        this.ranks.renew({ nodes, tasks: window.tasks }, { nowMs, options: order });
+      }
+      this.nextRanksMs = nowMs + renewRanksEveryMs;
+    }
     const plan = this.planner.plan(
       {
-        nodes: this.nodes.map((node) => node.plan()),
+        nodes,
         ...window,
         queues: this.queues,
         usage: this.usage.at(nowMs),
         reservations: this.reservations.filter(({ endMs }) => endMs > nowMs),
         runTimes: this.runTimes.plan(),
+        ranks: this.ranks.plan(),
       },
       nowMs,
     );

@@ -53,6 +53,7 @@ export interface CycleContext {
     nextChargeMs: number;
     nextStatusMs: number;
     nextLearnMs: number;
+    nextRanksMs: number;
     /** Checkpoints saved until then are in the mirror. */
     savedMs: number;
   };

@@ -78,7 +78,7 @@ export async function lead(options: LeadOptions, term: Term): Promise<void> {
     cancelledArrays: new Set(cancelled),
     timers: {
       ...{ lastSweepMs: 0, nextBackoffMs: 0, nextMissedMs: 0, nextChargeMs: 0 },
-      ...{ nextLearnMs: 0, nextStatusMs: 0, savedMs: 0 },
+      ...{ nextLearnMs: 0, nextRanksMs: 0, nextStatusMs: 0, savedMs: 0 },
     },
     figures,
     position: { seq: head.headSeq },

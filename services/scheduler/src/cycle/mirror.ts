@@ -170,6 +170,7 @@ export function createMirror(clock: Clock, window?: WindowBounds): Mirror {
         usage: usage.plan(),
         reservations,
         runTimes: runTimes.plan(),
+        ranks: runTimes.ranks(),
       };
     },
     noteLeased(ids) {

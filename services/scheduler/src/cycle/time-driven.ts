@@ -1,6 +1,7 @@
 import { assertLeader } from "@fastgpu/postgres/leader";
 import { appendEvents } from "@fastgpu/postgres/outbox";
 import { transaction } from "@fastgpu/postgres/transaction";
+import { renewRanksEveryMs } from "@fastgpu/scheduling/order/ranks";
 import { lockOpenAllocations, readAttemptsDueForCut, storeCuts } from "../store/allocations.ts";
 import {
   lockAttempts,
@@ -60,11 +61,15 @@ async function chargeUsers(c: CycleContext, nowMs: number): Promise<void> {
   c.mirror.noteUsage(charged, { nowMs, halfLifeMs });
 }
 
-/** What has ended says how long the like of it runs: backfill goes by it. */
+/** What has ended says how long the like of it runs: backfill goes by it, and now and then the order. */
 async function learnRunTimes(c: CycleContext, nowMs: number): Promise<void> {
   if (nowMs < c.timers.nextLearnMs) return;
   c.timers.nextLearnMs = nowMs + learnEveryMs;
   await c.mirror.runTimes.learn(c.core);
+  const { order } = c.policy.current.policy;
+  if (order.historyBoundMd === 0 || nowMs < c.timers.nextRanksMs) return;
+  c.timers.nextRanksMs = nowMs + renewRanksEveryMs;
+  c.mirror.runTimes.renewRanks(c.mirror.planState(), { nowMs, options: order });
 }
 
 /** Checkpoints that any replica has heard of: the plan gives up what loses least. */

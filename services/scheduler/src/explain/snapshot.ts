@@ -87,5 +87,9 @@ async function readSnapshot(tx: Tx, clock: Clock): Promise<Snapshot> {
   }
   const history = historyOf(runs, names);
   const { policy } = await readPolicyInForce(tx);
+  const { order } = policy;
+  if (order.historyBoundMd > 0) {
+    mirror.runTimes.renewRanks(mirror.planState(), { nowMs: clock.nowMs(), options: order });
+  }
   return { state: mirror.planState(), policy, history, stopGraceMs, gpus };
 }
