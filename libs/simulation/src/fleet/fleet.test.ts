@@ -397,7 +397,7 @@ describe("a run", () => {
 
   test("a preempted task saves, stops within its grace, and pays a restore; its GPU goes to the preemptor", () => {
     const long = task({ runMs: 10 * hour, preemptible: true });
-    const short = task({ atMs: 5 * hour, runMs: 10 * minute });
+    const short = task({ atMs: 9 * hour, runMs: 10 * minute });
     const report = play("1x T4 x 1 nodes", [long, short]);
     expect(report.preemptions.count).toBe(1);
     expect(report.ends).toEqual({ preempted: 1, ok: 2 });

@@ -100,9 +100,9 @@ describe("parts of GPUs", () => {
   });
 
   test("a share that can be stopped makes room for one that goes before it", () => {
-    const long = task(share(600), { runMs: 10 * hour, preemptible: true });
-    const stays = task(share(300), { runMs: 10 * hour });
-    const short = task(share(700), { atMs: 5 * hour, runMs: 600_000 });
+    const long = task(share(600), { runMs: 20 * hour, preemptible: true });
+    const stays = task(share(300), { runMs: 20 * hour });
+    const short = task(share(700), { atMs: 15 * hour, runMs: 600_000 });
     const report = play("1x T4 x 1 nodes, timeslice", [long, stays, short]);
     expect(report.ends).toEqual({ preempted: 1, ok: 3 });
     expect(report.preemptions.gpuHours).toBeCloseTo((0.6 * 10_000) / hour, 9);
