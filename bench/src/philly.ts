@@ -179,7 +179,7 @@ function runAll(options: {
         name,
         summary.meanHours.toFixed(2),
         summary.p99Hours.toFixed(1),
-        summary.longestToStartHours.toFixed(0),
+        summary.longestToStartHours.toFixed(1),
         summary.longestWaitHours.toFixed(0),
         summary.tenantRatio.toFixed(2),
         summary.wideMeanHours.toFixed(1),

@@ -58,7 +58,7 @@ function table(report: QueueReport): string {
     name,
     summary.meanHours.toFixed(2),
     summary.p99Hours.toFixed(1),
-    summary.longestToStartHours.toFixed(0),
+    summary.longestToStartHours.toFixed(1),
     summary.longestWaitHours.toFixed(0),
     summary.tenantRatio.toFixed(2),
     summary.wideMeanHours.toFixed(1),
