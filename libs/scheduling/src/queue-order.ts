@@ -4,7 +4,7 @@ import type { PlanReservation, PlanState, PlanTask } from "./plan.ts";
 import { Budget, type LimitHit } from "./planning/budget.ts";
 import { Expectations } from "./planning/expectations.ts";
 import { attemptsOf } from "./planning/crew.ts";
-import { createLine, ranksById, endIfStarted } from "./planning/line.ts";
+import { createLine, endIfStarted } from "./planning/line.ts";
 import { defaultSchedulingPolicy, type SchedulingPolicy } from "./scheduling-policy.ts";
 
 export type { LimitHit };
@@ -36,9 +36,7 @@ export function createQueueOrder(
     reservation: (task, now) =>
       new Budget(state, { attempts, policy, now }).reservedFor(task, endIfStarted(task, now)),
     walk(now, place) {
-      const ranks = ranksById(state.ranks);
-      const ready = state.tasks;
-      const line = createLine({ state, attempts, ready, policy, expectations, ranks, now });
+      const line = createLine({ state, attempts, ready: state.tasks, policy, expectations, now });
       const budget = new Budget(state, { attempts, policy, now });
       const room: Room = {
         ...noPreemption,

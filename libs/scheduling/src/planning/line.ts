@@ -65,13 +65,14 @@ export function createLine(of: {
   ready: readonly PlanTask[];
   policy: SchedulingPolicy;
   expectations: Expectations;
-  /** By task; of the others history says nothing. */
-  ranks: ReadonlyMap<TaskId, number>;
+  /** The state's ranks by task, kept from plan to plan; default: read from it. */
+  ranks?: ReadonlyMap<TaskId, number>;
   now: number;
   /** Kept from plan to plan; default: none is known yet. */
   owners?: Owners | undefined;
 }): Line {
-  const { state, attempts, ready, policy, expectations, ranks, now } = of;
+  const { state, attempts, ready, policy, expectations, now } = of;
+  const ranks = of.ranks ?? ranksById(state.ranks);
   const owners = of.owners ?? new Owners();
   const unit = createUnit(state.nodes);
   const milliOf = ({ demand, replicas }: Pick<PlanTask, "demand" | "replicas">): number =>
