@@ -177,7 +177,7 @@ describe("a task that waits", () => {
     let left = 4;
     const told = explain(task("t", { gpuCount: 4 }), { nodes, goOn: () => left-- > 0 });
     expect(told.remedies).toMatchObject([
-      { task: { demand: { gpuCount: 2 } }, startsByMs: 1.5 * hour },
+      { task: { demand: { gpuCount: 2 } }, startsByMs: 1.67 * hour },
     ]);
   });
 
