@@ -337,8 +337,9 @@ export const ReservationStateSchema: GenEnum<ReservationState> = /*@__PURE__*/
 
 /**
  * GPUs kept for an organisation, or one of its projects, for a time in the future. Nothing of others that may outlast the
- * beginning starts on what is then due; from the beginning on its owner's tasks go first as far as it reaches, and
- * preemptible tasks of others give way; at the end it is gone, and what runs goes on.
+ * beginning, and cannot be stopped, starts on what is then due; from the beginning on its owner's tasks go first as far as
+ * it reaches, and preemptible tasks of others, to whom idle ones are lent, give way; at the end it is gone, and what runs
+ * goes on.
  *
  * The operator of the platform reserves for anybody; who administers an organisation reserves within what its queue is
  * guaranteed.
