@@ -16,6 +16,7 @@ import {
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import { TaskService } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
 import { WhatIfResponseSchema } from "@fastgpu/contracts/fastgpu/scheduler/v1/what_if_pb";
+import { formatNanos } from "@fastgpu/domain/money";
 import { createChannel } from "@fastgpu/rpc/channel";
 import { createClient } from "@fastgpu/rpc/client";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -154,32 +155,46 @@ test("a task without money is told how much is missing, and starts once exactly 
   expect((await endOf(poor, name)).state).toBe(TaskState.SUCCEEDED);
 }, 120_000);
 
-test("a task whose max_cost does not cover its first lease is told what would, ends with class BUDGET once there is room, and starts with that", async () => {
-  const holder = await run(p, script("sleep 600", { gpus: 2 }));
-  await runs(p, holder);
+test("a task whose max_cost covers no lease is refused with the least that would, which a quote's command gives it; used up by attempts, it ends with class BUDGET", async () => {
   const bound = { currency: "USD", nanos: 1_000n };
-  const task = withSpec(script("true", { gpus: 1 }), { maxCost: bound });
-  const quote = await p.tasks.quoteTask({ parent: p.parent, task });
-  const [more] = quote.remedies;
-  expect(quote.conditions[0]).toMatchObject({ reason: QueueReason.BUDGET_EXHAUSTED });
-  expect(more?.changes).toMatchObject([{ fieldPath: "spec.max_cost.nanos" }]);
-  const name = await run(p, task);
-  await waitsFor(p, name, QueueReason.NO_CAPACITY);
-  const told = await p.tasks.explainTask({ name });
-  expect(told.conditions[0]?.description).toContain("max_cost of 0.000001 USD does not cover");
-  const command = told.remedies.find((each) => each.command.includes("max_cost"))?.command ?? "";
-  expect(command).toMatch(
-    /^fastgpu task rerun projects\/proj-\w+\/tasks\/task-\w+ --set spec\.max_cost\.nanos=\d+$/,
+  const small = withSpec(script("true", { gpus: 1 }), { maxCost: bound });
+  const refused = await run(p, small).then(
+    () => undefined,
+    (error: unknown) => error,
   );
+  expect(refused).toMatchObject({
+    reason: "INVALID_FIELD",
+    violations: [{ field: "task.spec.max_cost.nanos" }],
+  });
+  const { outcomes } = await p.tasks.batchRunTasks({
+    ...{ parent: p.parent, items: [{ task: small, requestId: randomUUID() }] },
+  });
+  expect(outcomes[0]?.outcome.value).toMatchObject({ field: "task.spec.max_cost.nanos" });
 
-  await p.tasks.cancelTask({ name: holder });
-  const end = await endOf(p, name);
+  const json = await type(p, "fastgpu task quote --gpus 1 --max-cost 0.000001 -o json -- true");
+  const quote = fromJson(QuoteTaskResponseSchema, JSON.parse(json) as JsonValue);
+  expect(quote.conditions[0]).toMatchObject({ reason: QueueReason.BUDGET_EXHAUSTED });
+  const [more] = quote.remedies;
+  const [change] = more?.changes ?? [];
+  expect(change?.fieldPath).toBe("spec.max_cost.nanos");
+  const least = BigInt(change?.valueJson ?? 0);
+  const text = (refused as Error).message;
+  expect(text).toContain(`the cheapest needs ${formatNanos(least)} USD`);
+  const mended = rerunOf(await type(p, more?.command ?? ""));
+  expect((await endOf(p, mended)).state).toBe(TaskState.SUCCEEDED);
+
+  // One nano-USD less is refused. With that much the second attempt has too little left.
+  const withCost = (nanos: bigint) =>
+    withSpec(script("sleep 0.1; exit 3", { gpus: 1 }), {
+      maxCost: { currency: "USD", nanos },
+      retry: { maxRetries: 5, retryOn: [ExitClass.USER_EXIT] },
+    });
+  await expect(run(p, withCost(least - 1n))).rejects.toMatchObject({ reason: "INVALID_FIELD" });
+  const end = await endOf(p, await run(p, withCost(least)));
   expect(end).toMatchObject({ state: TaskState.FAILED, exitClass: ExitClass.BUDGET });
   expect(end.statusMessage).toMatch(
-    /^of its max_cost of 0\.000001 USD there are 0\.000001 USD left, .* submit it again with at least /,
+    /^of its max_cost of [\d.]+ USD there are [\d.]+ USD left, .* submit it again with at least /,
   );
-  const mended = rerunOf(await type(p, command));
-  expect((await endOf(p, mended)).state).toBe(TaskState.SUCCEEDED);
 });
 
 test("the answer reads as facts, what stands in the way, and numbered remedies with their commands", async () => {

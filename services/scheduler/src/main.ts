@@ -29,15 +29,18 @@ import { createDirty } from "./cycle/dirty.ts";
 import { holdsOf } from "./cycle/holds.ts";
 import { lead } from "./cycle/lead.ts";
 import { createExplainDesk } from "./explain/desk.ts";
+import { readPrices } from "./explain/funds.ts";
 import { recorderOf } from "./recording/recorder-of.ts";
 import type { Scheduler } from "./scheduler.ts";
 import { pruneReservations } from "./store/fleet-reservations.ts";
+import { readGpuKinds } from "./store/nodes.ts";
 import { schedulerServices, workerServices } from "./services.ts";
 import { createLogBroker } from "./session/log-broker.ts";
 import { createReportWriter } from "./session/reports.ts";
 import { createSessions } from "./session/sessions.ts";
 import { createWatchers } from "./session/watchers.ts";
 import { createKnownModels } from "./submit/known-models.ts";
+import { createKnownPrices } from "./submit/known-prices.ts";
 import { createSubmitWriter } from "./submit/writer.ts";
 
 /**
@@ -86,6 +89,7 @@ export async function main(config: SchedulerConfig, context: ServiceContext): Pr
   await using reports = createReportWriter({
     ...{ core: db.core, clock, log, tracing, onApplied: changed },
   });
+  const prices = createClient(BillingService, billing);
   const scheduler: Scheduler = {
     config,
     replica: config.replica,
@@ -94,7 +98,14 @@ export async function main(config: SchedulerConfig, context: ServiceContext): Pr
     pageTokens: createPageTokens(master.derive("scheduler/page-tokens")),
     logs: createLogBroker(),
     models: createKnownModels(db.core),
-    billing: createClient(BillingService, billing),
+    prices: createKnownPrices({
+      load: async () => {
+        const [hourlyNanos, kinds] = await Promise.all([readPrices(prices), readGpuKinds(db.core)]);
+        return { hourlyNanos, kinds };
+      },
+      ...{ times: { leaseTtlMs, skewMs, marginMs, coverMs }, clock, log },
+    }),
+    billing: prices,
     projects: createClient(ProjectService, auth),
     storage: createClient(ArtifactService, dial("storage", config.storage)),
   };

@@ -13,6 +13,7 @@ import type { LogBroker } from "./session/log-broker.ts";
 import type { Sessions } from "./session/sessions.ts";
 import type { Watchers } from "./session/watchers.ts";
 import type { KnownModels } from "./submit/known-models.ts";
+import type { KnownPrices } from "./submit/known-prices.ts";
 import type { SubmitWriter } from "./submit/writer.ts";
 import type { AttemptEvent } from "./transition/fold.ts";
 
@@ -35,6 +36,7 @@ export interface Scheduler {
   /** Durable tasks, many in one statement. */
   readonly submits: SubmitWriter;
   readonly models: KnownModels;
+  readonly prices: KnownPrices;
   /** Durable reports, many in one transaction. */
   readonly reports: BatchWriter<readonly AttemptEvent[], void>;
   readonly billing: Client<typeof BillingService>;

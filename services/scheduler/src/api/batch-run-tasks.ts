@@ -33,6 +33,7 @@ async function runOne(
   try {
     const task = buildTask(s, item, { context, state: "QUEUED" });
     await s.models.check(task.task.demand);
+    await s.prices.check(task.task);
     const outcome = await s.submits.submit(task);
     if (outcome.kind === "conflict") throw conflictFault(task, outcome.field);
     if (outcome.kind === "stored") return { outcome: { case: "task", value: newTaskToWire(task) } };

@@ -33,6 +33,7 @@ export async function createTask(
     { context, state },
   );
   await s.models.check(task.task.demand);
+  await s.prices.check(task.task);
   if (request.validateOnly) return newTaskToWire(task);
   const outcome =
     replaces === ""

@@ -1,3 +1,4 @@
+import type { Price } from "@fastgpu/contracts/fastgpu/billing/v1/billing_service_pb";
 import { coverNanos, type PricedItem } from "@fastgpu/ledger/cover";
 import { skuOf } from "@fastgpu/ledger/sku";
 import type { CallContext } from "@fastgpu/rpc/context";
@@ -21,6 +22,15 @@ export interface Funds {
   readonly availableNanos: bigint;
 }
 
+/** The price list by SKU, asked for by the scheduler itself. Throws a Fault where billing does not answer. */
+export async function readPrices(billing: Scheduler["billing"]): Promise<Prices["hourlyNanos"]> {
+  const { prices } = await billing.listPrices({}, { timeoutMs, waitForReady: false });
+  return hourlyBySku(prices);
+}
+
+const hourlyBySku = (prices: readonly Price[]): ReadonlyMap<string, bigint> =>
+  new Map(prices.map(({ sku, perHour }) => [sku, perHour?.nanos ?? 0n]));
+
 /** Reads the price book and the account of the caller's organisation. Throws a Fault where billing does not answer. */
 export async function readFunds(s: Scheduler, org: string, context: CallContext): Promise<Funds> {
   const options = { parent: context, timeoutMs, waitForReady: false };
@@ -28,9 +38,7 @@ export async function readFunds(s: Scheduler, org: string, context: CallContext)
     s.billing.getBalance({ name: `organizations/${org}/balance` }, options),
     s.billing.listPrices({}, options),
   ]);
-  const hourlyNanos = new Map(
-    book.prices.map(({ sku, perHour }) => [sku, perHour?.nanos ?? 0n] as const),
-  );
+  const hourlyNanos = hourlyBySku(book.prices);
   const currency = balance.available?.currency ?? book.prices[0]?.perHour?.currency ?? "USD";
   return { prices: { currency, hourlyNanos }, availableNanos: balance.available?.nanos ?? 0n };
 }
@@ -81,7 +89,7 @@ export function maxCostTooSmall(
 }
 
 /** What the hold before a lease on these needs at least, in nano-units. */
-function leastHoldNanos(
+export function leastHoldNanos(
   items: readonly PricedItem[],
   stopGraceMs: number,
   times: FundingTimes,

@@ -198,6 +198,18 @@ export async function readModels(db: Querier): Promise<string[]> {
   return (await db.query(selectModels)).map(({ model }) => model);
 }
 
+const selectKinds = statement<{ model: string; simulated: boolean }>(
+  "gpus_kinds",
+  "select distinct model, simulated from gpus order by model, simulated",
+);
+
+/** The kinds of all GPUs that were ever there. */
+export function readGpuKinds(
+  db: Querier,
+): Promise<readonly { readonly model: string; readonly simulated: boolean }[]> {
+  return db.query(selectKinds);
+}
+
 const countByModel = statement<{ model: string; gpus: bigint }>(
   "gpus_by_model",
   `select g.model, count(*) as gpus from gpus g join nodes n on n.id = g.node_id

@@ -380,7 +380,8 @@ export type TaskSpec = Message<"fastgpu.scheduler.v1.TaskSpec"> & {
   /**
    * The most that all attempts of the task (of an array: of all elements) may cost together, at least 1 nano-USD. No
    * more than this is ever held for it or charged: before it would be passed, the task gets its stop signal and
-   * `stop_grace`, and ends with class BUDGET. Without it the organisation's account is the only bound.
+   * `stop_grace`, and ends with class BUDGET. What does not even cover a first lease on the cheapest GPU that would do (`stop_grace` and some
+   * seconds, as QuoteTask tells) is refused. Without it the organisation's account is the only bound.
    *
    * @generated from field: fastgpu.type.v1.Money max_cost = 21;
    */
