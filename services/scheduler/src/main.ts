@@ -89,7 +89,6 @@ export async function main(config: SchedulerConfig, context: ServiceContext): Pr
   await using reports = createReportWriter({
     ...{ core: db.core, clock, log, tracing, onApplied: changed },
   });
-  const prices = createClient(BillingService, billing);
   const scheduler: Scheduler = {
     config,
     replica: config.replica,
@@ -98,14 +97,7 @@ export async function main(config: SchedulerConfig, context: ServiceContext): Pr
     pageTokens: createPageTokens(master.derive("scheduler/page-tokens")),
     logs: createLogBroker(),
     models: createKnownModels(db.core),
-    prices: createKnownPrices({
-      load: async () => {
-        const [hourlyNanos, kinds] = await Promise.all([readPrices(prices), readGpuKinds(db.core)]);
-        return { hourlyNanos, kinds };
-      },
-      ...{ times: { leaseTtlMs, skewMs, marginMs, coverMs }, clock, log },
-    }),
-    billing: prices,
+    ...billed({ config, context, core: db.core, channel: billing }),
     projects: createClient(ProjectService, auth),
     storage: createClient(ArtifactService, dial("storage", config.storage)),
   };
@@ -171,6 +163,22 @@ function dialler(
       identity.token({ audience, onBehalfOf });
     return stack.adopt(createChannel({ address, tracing, token }), (channel) => channel.close());
   };
+}
+
+/** Billing, and what a submit knows of its prices. */
+function billed(of: {
+  config: SchedulerConfig;
+  context: ServiceContext;
+  core: Scheduler["core"];
+  channel: Channel;
+}): Pick<Scheduler, "billing" | "prices"> {
+  const { clock, log } = of.context;
+  const billing = createClient(BillingService, of.channel);
+  const load = async () => {
+    const [hourlyNanos, kinds] = await Promise.all([readPrices(billing), readGpuKinds(of.core)]);
+    return { hourlyNanos, kinds };
+  };
+  return { billing, prices: createKnownPrices({ times: of.config, clock, log, load }) };
 }
 
 /** How long a reservation that is over is kept, in milliseconds. */

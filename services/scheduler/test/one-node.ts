@@ -117,15 +117,15 @@ export class OneNode implements AsyncDisposable {
     return positions.map((position) => this.#gpus[position]!);
   }
 
-  /** Submits a task; answers its id. */
-  async submit(of: Tenant, wish: Wish = {}): Promise<TaskId> {
+  /** Submits a task, under a name for people; answers its id. */
+  async submit(of: Tenant, wish: Wish = {}, displayName = ""): Promise<TaskId> {
     const { gpus = 1, spec, program = "train" } = wish;
     const full: TaskSpecInit = {
       runtime: { case: "process", value: { command: [program] } },
       resources: { gpu: { count: gpus } },
       ...spec,
     };
-    const task = create(TaskSchema, { spec: full });
+    const task = create(TaskSchema, { spec: full, displayName });
     const { nowMs } = this;
     const parsed = parseTask(task, { project: of.project, nowMs });
     const taskId = id("task");

@@ -5,6 +5,7 @@ import { defaultSchedulingPolicy } from "@fastgpu/scheduling/scheduling-policy";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { TermFigures } from "../src/cycle/figures.ts";
 import type { Mirror } from "../src/cycle/mirror.ts";
+import { createSnapshots } from "../src/explain/snapshot.ts";
 import { OneNode, tenant, type Tenant } from "./one-node.ts";
 
 const minute = 60_000;
@@ -91,6 +92,27 @@ describe("run times", () => {
       expect(rankOf(about)).toBeLessThan(rankOf(early) / 2);
     }
     expect(leader.planState().ranks).toEqual(later.planState().ranks);
+  });
+
+  test("are told by name, and no explanation reads a name that tells nothing", async () => {
+    const [mine, other] = [tenant(), tenant()];
+    const named = (of: Tenant, displayName: string) => fleet.submit(of, wish(), displayName);
+    for (const [name, minutes] of [...Array(6).fill(["long", 60]), ["once", 10]] as const) {
+      const attempt = await fleet.run(await named(mine, String(name)), [0]);
+      fleet.nowMs += Number(minutes) * minute;
+      await fleet.end(attempt, "ok");
+    }
+    const waiting = await named(mine, "long");
+    const runs = await named(mine, "long");
+    await fleet.run(runs, [0]);
+    for (const name of ["once", "never", ""]) await named(mine, name);
+    await named(other, "long");
+    const { history } = await createSnapshots(fleet.core, fleet.clock).read();
+    expect([...history.names].toSorted()).toEqual(
+      [waiting, runs].map((id) => [id, "long"]).toSorted(),
+    );
+    const predicted = history.predict({ project: mine.project, gpus: 1, name: "long" });
+    expect(predicted?.level).toBe(0);
   });
 
   test("of one project say nothing about another's", async () => {

@@ -33,7 +33,7 @@ export interface PredictionError {
 const bucketsPerDoubling = 4;
 const bucketCount = 124;
 /** Runs that a history needs before it is trusted alone. */
-const leastRuns = 5;
+export const leastRuns = 5;
 /** Each new run of a history counts for what the old ones counted times this: the last ~50 matter. */
 const decay = 0.98;
 /** Steps of the histogram of errors, per doubling, and its length. */

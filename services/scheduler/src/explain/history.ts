@@ -1,6 +1,6 @@
 import type { ProjectId, TaskId } from "@fastgpu/domain/ids";
 import type { Lengths } from "@fastgpu/scheduling/explain/future";
-import { RunTimePredictor, type Prediction } from "@fastgpu/scheduling/order/predict";
+import { leastRuns, RunTimePredictor, type Prediction } from "@fastgpu/scheduling/order/predict";
 import type { PastRun } from "../store/run-times.ts";
 
 /** Run times of what has ended, to tell how long the like of it will run. */
@@ -9,7 +9,7 @@ export interface RunHistory {
   predict(of: HistoryKey): Prediction | undefined;
   /** Mean factor by which predictions were off, for example 1.5; undefined: none was made yet. */
   readonly meanFactorOff: number | undefined;
-  /** Names for people of live tasks. */
+  /** Names for people of live tasks, those that tell something of a run time. */
   readonly names: ReadonlyMap<TaskId, string>;
 }
 
@@ -36,6 +36,23 @@ export function historyOf(
     meanFactorOff: predicted === 0 ? undefined : 2 ** meanAbsDoublings,
     names,
   };
+}
+
+/** A project's name for tasks. */
+export interface TaskName {
+  readonly project: ProjectId;
+  readonly name: string;
+}
+
+/** Names of which enough runs are known that they tell more than the project does. */
+export function tellingNames(runs: readonly PastRun[]): readonly TaskName[] {
+  const named = Map.groupBy(
+    runs.filter(({ name }) => name !== ""),
+    ({ project, name }) => `${project}/${name}`,
+  );
+  return [...named.values()].flatMap((alike) =>
+    alike.length < leastRuns ? [] : alike.slice(0, 1),
+  );
 }
 
 /** From close to wide: runs of the same name, of as many GPUs, of the project. */

@@ -1,5 +1,5 @@
 import type { Clock } from "@fastgpu/domain/clock";
-import { uuidToId, type AttemptId } from "@fastgpu/domain/ids";
+import { idToUuid, uuidToId, type AttemptId, type TaskId } from "@fastgpu/domain/ids";
 import { statement, type Pool } from "@fastgpu/postgres/pool";
 import { transaction, type Tx } from "@fastgpu/postgres/transaction";
 import type { PlanState } from "@fastgpu/scheduling/plan";
@@ -9,7 +9,7 @@ import { readPolicyInForce } from "../policy/follow.ts";
 import type { WindowBounds } from "../cycle/window.ts";
 import type { StoredGpu } from "../store/nodes.ts";
 import { readLastRuns } from "../store/run-times.ts";
-import { historyOf, type RunHistory } from "./history.ts";
+import { historyOf, tellingNames, type RunHistory, type TaskName } from "./history.ts";
 
 /** What an explanation looks at: the fleet and the line at one moment, with how long leases may last. */
 export interface Snapshot {
@@ -64,11 +64,25 @@ export function createSnapshots(core: Pool, clock: Clock): Snapshots {
   };
 }
 
-const selectTasks = statement<{ id: string; display_name: string }>(
-  "tasks_names",
-  `select id, display_name from tasks
-   where state not in ('DRAFT', 'SUCCEEDED', 'FAILED', 'CANCELLED')`,
+const selectNamed = statement<{ id: string; nth: bigint }>(
+  "tasks_named",
+  `select t.id, known.nth from tasks t
+     join unnest($1::uuid[], $2::text[]) with ordinality as known (project_id, name, nth)
+       on known.project_id = t.project_id and known.name = t.display_name
+   where t.state not in ('DRAFT', 'SUCCEEDED', 'FAILED', 'CANCELLED')`,
 );
+
+/** Names of live tasks, those alone of which something is known. */
+async function readNames(
+  tx: Tx,
+  telling: readonly TaskName[],
+): Promise<ReadonlyMap<TaskId, string>> {
+  if (telling.length === 0) return new Map();
+  const projects = telling.map(({ project }) => idToUuid(project));
+  const rows = await tx.query(selectNamed, [projects, telling.map(({ name }) => name)]);
+  // One text for all tasks of a name.
+  return new Map(rows.map(({ id, nth }) => [uuidToId("task", id), telling[Number(nth) - 1]!.name]));
+}
 
 /** An explanation counts who is before a task, so it looks at all of them, as far as memory bears it. */
 const wholeLine: WindowBounds = { tasks: 1_000_000, perLine: 1_000_000 };
@@ -77,8 +91,7 @@ async function readSnapshot(tx: Tx, clock: Clock): Promise<Snapshot> {
   const mirror = createMirror(clock, wholeLine);
   const runs = await readLastRuns(tx);
   await mirror.rebuild(tx, runs);
-  const rows = await tx.query(selectTasks);
-  const names = new Map(rows.map((row) => [uuidToId("task", row.id), row.display_name]));
+  const names = await readNames(tx, tellingNames(runs));
   const gpus = new Map<string, StoredGpu>();
   const stopGraceMs = new Map<AttemptId, number>();
   for (const mirrored of mirror.nodes.values()) {
