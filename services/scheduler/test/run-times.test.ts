@@ -108,9 +108,7 @@ describe("run times", () => {
     for (const name of ["once", "never", ""]) await named(mine, name);
     await named(other, "long");
     const { history } = await createSnapshots(fleet.core, fleet.clock).read();
-    expect([...history.names].toSorted()).toEqual(
-      [waiting, runs].map((id) => [id, "long"]).toSorted(),
-    );
+    expect(history.names).toEqual(new Map([waiting, runs].map((id) => [id, "long"])));
     const predicted = history.predict({ project: mine.project, gpus: 1, name: "long" });
     expect(predicted?.level).toBe(0);
   });

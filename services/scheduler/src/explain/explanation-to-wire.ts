@@ -84,7 +84,7 @@ function basisOf(forecast: Forecast, nowMs: number): string {
     case "about":
       return (
         "earliest: running work may end at any moment; latest, roughly: when the work before it is done, all of it lasting " +
-        "for its whole max_runtime, and half as long again, for too many plans lie ahead to follow each"
+        "for its whole max_runtime, and two thirds as long again, for too many plans lie ahead to follow each"
       );
     case "never":
       return "what holds its place has no known end";

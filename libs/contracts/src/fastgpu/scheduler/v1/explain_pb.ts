@@ -468,8 +468,8 @@ export type StartEstimate = Message<"fastgpu.scheduler.v1.StartEstimate"> & {
 
   /**
    * True where `latest_time` was not found by following every plan until then, for which an answer has no time: it is the
-   * time at which the work before the task would be done in the order of the line with nobody stopped for anybody, and half
-   * as long again. About one task in twenty starts later than that.
+   * time at which the work before the task would be done in the order of the line with nobody stopped for anybody, and two
+   * thirds as long again. About one task in twenty starts later than that.
    *
    * @generated from field: bool latest_rough = 5;
    */
