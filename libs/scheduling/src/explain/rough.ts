@@ -75,7 +75,7 @@ function roughStart(input: RoughInput, target: PlanTask): number {
  * By so much later than worked out a latest start is told: measured against forecasts that follow every plan, 19 in 20
  * start by then where nobody is stopped (docs/decisions/planning.md).
  */
-const latestFactor = 5 / 3;
+const latestFactor = 1.67;
 
 /** Rough starts of one task, as it is and with changes. */
 export class RoughStarts {
