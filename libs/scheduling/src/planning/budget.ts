@@ -78,8 +78,31 @@ export class Budget {
   }
 
   /** What a task would hold, in thousandths of GPUs by model. */
-  takenBy(task: PlanTask, of: { counts: ReadonlyMap<string, number>; endMs: number }): Change {
+  takenBy(task: PlanTask, of: Pick<Change, "counts" | "endMs" | "shares">): Change {
     return { owner: task, ...of, givesWay: this.givesWay(task) };
+  }
+
+  /** GPUs that the shares of a task have to be on, where others would cut into a reservation; undefined: any. */
+  sharesGoTo(task: PlanTask, of: { models: readonly string[]; endMs: number }) {
+    if (!this.reserved.any || task.demand.part?.kind !== "share") return undefined;
+    const want = { ...this.want(task, "with loans"), endMs: of.endMs };
+    const models = of.models.length > 0 ? of.models : this.models;
+    for (const model of models) {
+      const gpus = this.reserved.sharesGoTo({ ...want, model });
+      if (gpus !== undefined) return gpus;
+    }
+    return undefined;
+  }
+
+  private want(task: PlanTask, loans: "with loans" | "without loans") {
+    const { demand, replicas } = task;
+    const shares = demand.part?.kind === "share";
+    return {
+      owner: task,
+      milli: milliOfTask(task),
+      wholeMilli: shares ? demand.gpuCount * replicas * 1000 : undefined,
+      givesWay: loans === "with loans" && this.givesWay(task),
+    };
   }
 
   private givesWay(task: PlanTask): boolean {
@@ -97,7 +120,7 @@ export class Budget {
     if (!any && this.rowsOf(task).length === 0) return preferences;
     const milli = milliOfTask(task);
     if (this.fullRow(task, milli) !== undefined) return [];
-    const wanted = { owner: task, milli, endMs, givesWay: this.givesWay(task) };
+    const wanted = { ...this.want(task, "with loans"), endMs };
     const open = (model: string): boolean =>
       this.fullRow(task, milli, model) === undefined &&
       !(any && this.reserved.cutInto({ ...wanted, model }) !== undefined);
@@ -130,8 +153,7 @@ export class Budget {
   reservedFor(task: PlanTask, endMs: number, loans: "with loans" | "without loans" = "with loans") {
     const milli = milliOfTask(task);
     if (milli === 0 || !this.reserved.any) return undefined;
-    const givesWay = loans === "with loans" && this.givesWay(task);
-    const wanted = { owner: task, milli, endMs, givesWay };
+    const wanted = { ...this.want(task, loans), endMs };
     let first: PlanReservation | undefined;
     for (const model of this.asked(task)) {
       const hit = this.reserved.cutInto({ ...wanted, model });

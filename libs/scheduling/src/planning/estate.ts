@@ -1,4 +1,4 @@
-import type { ProjectId } from "@fastgpu/domain/ids";
+import type { GpuId, ProjectId } from "@fastgpu/domain/ids";
 import { Flow } from "../flow.ts";
 import type { PlanReservation } from "../plan.ts";
 import type { Owner } from "./queues.ts";
@@ -10,6 +10,10 @@ export interface Hold {
   readonly counts: ReadonlyMap<string, number>;
   /** It can be stopped for whom GPUs are reserved. */
   readonly givesWay: boolean;
+  /** Where these are shares: of which GPUs. */
+  readonly shares?:
+    | readonly { readonly gpu: GpuId; readonly model: string; readonly milli: number }[]
+    | undefined;
 }
 
 /** What tasks hold that are owners of the same reservations, in thousandths of GPUs by model. */

@@ -1,4 +1,4 @@
-import type { TaskId } from "@fastgpu/domain/ids";
+import type { GpuId, TaskId } from "@fastgpu/domain/ids";
 import type { Placement as EnginePlace } from "../placement/cluster.ts";
 import type { Draft } from "../placement/draft.ts";
 import { placeGang } from "../placement/gang.ts";
@@ -73,15 +73,21 @@ export class Ground {
     this.fillers = new Map(fillers);
   }
 
-  /** Takes places for all members of a task on GPUs of these models (none: of any), or nothing; a plain task's on these nodes. */
+  /**
+   * Takes places for all members of a task on GPUs of these models (none: of any), or nothing; a plain task's on these
+   * nodes; shares `only` of these GPUs.
+   */
   place(
     task: PlanTask,
     models: readonly string[],
-    nodes?: ReadonlySet<number>,
+    {
+      nodes,
+      only,
+    }: { nodes?: ReadonlySet<number> | undefined; only?: ReadonlySet<GpuId> | undefined } = {},
   ): Taken[] | undefined {
     const shape = this.fleet.shapeOf(task, models);
     if (shape === undefined) return undefined;
-    const excluded = this.exclude(task);
+    const excluded = [...this.exclude(task), ...(only === undefined ? [] : this.fillBut(only))];
     const places = task.replicas === 1 ? this.one(task, shape, nodes) : this.gang(task, shape);
     for (const each of excluded) this.give(each);
     return places?.map((place) => ({ shape, place }));
@@ -167,6 +173,15 @@ export class Ground {
       const known = this.fleet.gpus.get(id);
       return known === undefined ? [] : (this.fill(known.index, known.at) ?? []);
     });
+  }
+
+  /** Takes whatever is free of all GPUs that are given out in parts, but of these. */
+  private fillBut(gpus: ReadonlySet<GpuId>): Taken[] {
+    return [...this.fleet.inOrder].flatMap(({ index, node, shared }) =>
+      shared
+        ? node.gpus.flatMap(({ id }, at) => (gpus.has(id) ? [] : (this.fill(index, at) ?? [])))
+        : [],
+    );
   }
 
   /** Takes whatever is free of a GPU; undefined where nothing is. */

@@ -1,4 +1,4 @@
-import type { OrgId } from "@fastgpu/domain/ids";
+import type { GpuId, OrgId } from "@fastgpu/domain/ids";
 import { Flow } from "../flow.ts";
 import type { PlanReservation } from "../plan.ts";
 import { covers, Estate, type Hold, type Lack, type Models } from "./estate.ts";
@@ -11,7 +11,23 @@ export interface Want {
   readonly milli: number;
   /** It can be stopped for whom GPUs are reserved. */
   readonly givesWay: boolean;
+  /** Of shares: thousandths of the GPUs that they would be of. */
+  readonly wholeMilli?: number | undefined;
 }
+
+/** A GPU of which shares are held past a moment, in thousandths. */
+interface SharedGpu {
+  readonly model: string;
+  /** What there is of it for whom GPUs are reserved. */
+  readonly total: number;
+  /** Shares of who owns no reservation, and cannot be stopped. */
+  readonly firm: number;
+  /** Shares of owners. */
+  readonly own: number;
+}
+
+/** A GPU of which somebody else keeps a share is no whole one, and nothing of it counts. */
+const worthOf = ({ total, firm, own }: SharedGpu): number => (firm > 0 ? 0 : total - own);
 
 /** All reservations served as far as it goes. */
 interface Served {
@@ -39,6 +55,7 @@ export class Moment {
   /** What is idle then, or held by who gives way and owns none of the reservations; may be too little. */
   private readonly open: number[];
   private readonly estates: Map<OrgId, Estate>;
+  private readonly shared = new Map<GpuId, SharedGpu>();
   private present: Served | undefined;
   /** Answers about the present. */
   private readonly answers = new Map<string, number>();
@@ -61,6 +78,36 @@ export class Moment {
   supply(model: string, milli: number): void {
     this.open[this.models.at(model)]! += milli;
     this.forget();
+  }
+
+  /** Counts a GPU of which shares are held. */
+  supplyShared(
+    id: GpuId,
+    of: {
+      model: string;
+      total: number;
+      held: readonly (Pick<Hold, "owner"> & { milli: number })[];
+    },
+  ): void {
+    const { model, total } = of;
+    let [firm, own] = [0, 0];
+    for (const { owner, milli } of of.held) {
+      if (this.estateOf(owner) === undefined) firm += milli;
+      else own += milli;
+    }
+    const gpu = { model, total, firm, own };
+    this.shared.set(id, gpu);
+    this.supply(model, worthOf(gpu));
+  }
+
+  /** Whether somebody who cannot be stopped keeps a share of a GPU. */
+  isBroken(id: GpuId): boolean {
+    return (this.shared.get(id)?.firm ?? 0) > 0;
+  }
+
+  /** GPUs of which somebody does. */
+  broken(): { readonly id: GpuId; readonly model: string }[] {
+    return [...this.shared].flatMap(([id, { firm, model }]) => (firm > 0 ? [{ id, model }] : []));
   }
 
   /** The reservations of which somebody is an owner, with others of its organisation; undefined: of none. */
@@ -87,18 +134,37 @@ export class Moment {
     if (this.isIdle(hold)) return;
     let all = 0;
     for (const [model, milli] of hold.counts) {
-      this.open[this.models.at(model)]! -= sign * milli;
+      if (hold.shares === undefined) this.open[this.models.at(model)]! -= sign * milli;
       all += milli;
+    }
+    for (const { gpu, model, milli } of hold.shares ?? []) {
+      all += Math.abs(this.share(gpu, { model, milli: sign * milli, owner: hold.owner }));
     }
     for (const at of this.atLeast.keys()) this.atLeast[at]! -= all;
     this.own(hold, sign);
     this.forget();
   }
 
+  /** Takes a share of a GPU, or gives it back; answers by how much more there is for reservations. */
+  private share(id: GpuId, of: { model: string; milli: number; owner: Owner }): number {
+    const { model, milli, owner } = of;
+    const before = this.shared.get(id) ?? { model, total: 1000, firm: 0, own: 0 };
+    const owns = this.estateOf(owner) !== undefined;
+    const after = owns
+      ? { ...before, own: before.own + milli }
+      : { ...before, firm: before.firm + milli };
+    this.shared.set(id, after);
+    const more = worthOf(after) - worthOf(before);
+    this.open[this.models.at(model)]! += more;
+    return more;
+  }
+
   /** The reservation of others that GPUs of a model would cut into. */
   cutInto(want: Want): PlanReservation | undefined {
-    const { owner, model, milli } = want;
+    const { owner, model } = want;
     const at = this.models.at(model);
+    // Of an owner's share the rest stays for its reservation.
+    const milli = this.estateOf(owner) === undefined ? (want.wholeMilli ?? want.milli) : want.milli;
     if (milli <= this.atLeast[at]! || this.isIdle(want)) return undefined;
     const estate = this.estateOf(owner);
     const key = estate?.keyOf(owner).split(",");

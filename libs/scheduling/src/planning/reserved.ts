@@ -78,6 +78,18 @@ export class Reserved {
     }
     for (const { id, model, free } of node.gpus) {
       const held = leases.get(id) ?? [];
+      if (held.some(({ part }) => part?.kind === "share")) {
+        const total = free ? 1000 : partsOf(held);
+        for (const moment of this.moments) {
+          const past = held.flatMap((lease) => {
+            const by = changes.get(lease.attempt)!;
+            const stays = by.endMs > moment.atMs && !moment.isIdle(by);
+            return stays ? [{ owner: lease, milli: milliOfPart(lease.part) }] : [];
+          });
+          moment.supplyShared(id, { model, total, held: past });
+        }
+        continue;
+      }
       const left = free ? 1000 - partsOf(held) : 0;
       if (left > 0) for (const moment of this.moments) moment.supply(model, left);
       for (const lease of held) {
@@ -91,14 +103,15 @@ export class Reserved {
   }
 
   /** What a running attempt holds, and for how long. */
-  changeOf({ lease, counts, gpuMilli }: Pick<Attempt, "lease" | "counts" | "gpuMilli">): Change {
+  changeOf(attempt: Attempt): Change {
+    const { lease, counts, gpuMilli } = attempt;
     const { now } = this;
     const { stopping, endsByMs, runningSinceMs = now } = lease;
     // What is overdue may end at any moment, but has not.
     const endMs = stopping ? now : Math.max(now + 1, endsByMs);
     const { policy } = this;
     const givesWay = mayBorrow(lease, { policy, gpuMilli, ranMs: now - runningSinceMs });
-    return { owner: lease, counts, endMs, givesWay };
+    return { owner: lease, counts, endMs, givesWay, shares: sharesOf(attempt) };
   }
 
   /** Takes GPUs in the course of the plan (`sign` 1), or gives them back (-1). */
@@ -108,6 +121,26 @@ export class Reserved {
 
   /** The reservation of others that GPUs of a model, held until an end, would cut into. */
   cutInto(of: Want & { readonly endMs: number }): PlanReservation | undefined {
+    const found = this.firstCut(of);
+    if (found === undefined || of.wholeMilli === undefined) return found;
+    // Beside others' shares it breaks no whole GPU.
+    const beside = this.brokenUntil(of.endMs).some(({ model }) => model === of.model);
+    return beside ? undefined : found;
+  }
+
+  /** GPUs on which shares have to be, beside others': on any other they would cut into a reservation; undefined: they may be on any. */
+  sharesGoTo(of: Want & { readonly endMs: number }): ReadonlySet<GpuId> | undefined {
+    if (of.wholeMilli === undefined || this.firstCut(of) === undefined) return undefined;
+    return new Set(this.brokenUntil(of.endMs).map(({ id }) => id));
+  }
+
+  /** GPUs that are broken at all moments before an end. */
+  private brokenUntil(endMs: number): { readonly id: GpuId; readonly model: string }[] {
+    const [first, ...others] = this.moments.filter(({ atMs }) => atMs < endMs);
+    return (first?.broken() ?? []).filter(({ id }) => others.every((each) => each.isBroken(id)));
+  }
+
+  private firstCut(of: Want & { readonly endMs: number }): PlanReservation | undefined {
     for (const moment of this.moments) {
       const found = of.endMs > moment.atMs ? moment.cutInto(of) : undefined;
       if (found !== undefined) return found;
@@ -141,6 +174,17 @@ export function mayBorrow(
   const { order, preemption } = policy;
   if (!of.preemptible || !preemption.enabled || gpuMilli === 0) return false;
   return of.preemptions + 1 <= allowance(order, ranMs + (1000 * of.attainedGpuMs) / gpuMilli);
+}
+
+/** Which GPUs an attempt has shares of; undefined: it has none, or nothing is known of its places. */
+function sharesOf({ lease: { part }, members }: Attempt): Hold["shares"] {
+  if (part?.kind !== "share" || members.length === 0) return undefined;
+  return members.flatMap(({ entry, held }) =>
+    held.gpus.map((at) => {
+      const { id: gpu, model } = entry.node.gpus[at]!;
+      return { gpu, model, milli: milliOfPart(held.lease.part) };
+    }),
+  );
 }
 
 /** Thousandths of one GPU that leases hold. */

@@ -173,9 +173,10 @@ export class PlanRoom implements Room {
   private tryAll({ job, preferences, nodes, kept }: Wish): Taken[] | undefined {
     const { ground } = this;
     for (const models of preferences) {
+      const only = this.budget.sharesGoTo(job.task, { models, endMs: job.endMs });
       const taken = kept
         ? ground.placeKept(job.task, models)
-        : ground.place(job.task, models, nodes);
+        : ground.place(job.task, models, { nodes, only });
       if (taken !== undefined) return taken;
     }
     return undefined;
@@ -204,7 +205,17 @@ export class PlanRoom implements Room {
         counts.set(model, (counts.get(model) ?? 0) + shape.gpuMilli);
       }
     }
-    return this.budget.takenBy(task, { counts, endMs });
+    const shares =
+      task.demand.part?.kind !== "share"
+        ? undefined
+        : taken.flatMap(({ shape, place }) => {
+            const { gpus } = this.ground.fleet.at(place.node).node;
+            return place.gpus.map((at) => {
+              const { id: gpu, model } = gpus[at]!;
+              return { gpu, model, milli: shape.gpuMilli };
+            });
+          });
+    return this.budget.takenBy(task, { counts, endMs, shares });
   }
 
   release(slot: Slot): void {
