@@ -123,6 +123,39 @@ test("what was recorded is decided again bit for bit, across changes of the poli
   expect(report.segments).toMatchObject([{ ended: true, damage: undefined, refused: undefined }]);
 });
 
+test("ranks of what has run are recorded with the state, and decide again in the replay", async () => {
+  const hour = 3_600_000;
+  /** One GPU, and two tasks that have had as much; the ranks, renewed every few cycles, say who goes first. */
+  const ranked = (at: number): PlanState => {
+    const [node] = nodesOf(1);
+    const tasks = [1, 4].map((seed) => ({
+      ...taskOf(seed),
+      ...{ preemptible: true, attainedGpuMs: 10 * hour },
+    }));
+    const [first, second] = tasks as [PlanTask, PlanTask];
+    const turned = Math.floor(at / 3) % 2 === 1;
+    const ranks = [
+      { id: first.id, rankMs: (turned ? 40 : 1) * hour },
+      { id: second.id, rankMs: (turned ? 1 : 40) * hour },
+    ];
+    return { ...stateOf(at), nodes: [node!], tasks, ranks };
+  };
+  const directory = await newDirectory();
+  const started: string[] = [];
+  {
+    await using recorder = await recorderIn(directory);
+    const planning = createPlanning(defaultSchedulingPolicy, recorder);
+    for (let at = 0; at < 30; at += 1) {
+      const { placements } = planning.plan(ranked(at), startMs + at * 10);
+      started.push(...placements.map(({ task }) => task.id));
+    }
+  }
+  expect(started).toHaveLength(30);
+  expect(started.filter((id) => id === taskOf(1).id)).toHaveLength(15);
+  const report = await replaySegments(await listSegments(directory));
+  expect(report).toMatchObject({ cycles: 30, decisions: 30, mismatches: 0 });
+});
+
 test("the window says which cycles count", async () => {
   const directory = await newDirectory();
   await record(directory, 100);
