@@ -188,7 +188,8 @@ export class Future {
       if (bounds.goOn?.() === false || this.isTooFar(bounds, about)) break;
       if (!this.advance()) return { kind: "never" };
     }
-    const atMs = Math.max(this.nowMs, about());
+    // Whole milliseconds, as all times are.
+    const atMs = Math.ceil(Math.max(this.nowMs, about()));
     return atMs < Infinity ? { kind: "about", atMs } : { kind: "unknown" };
   }
 
