@@ -80,7 +80,10 @@ export function timeOf(forecast: Forecast): number | undefined {
 
 /** Turns that a forecast goes through at most. */
 const maxTurns = 400;
-/** After so many turns it can be told whether the others are worth their time: not where it takes so many times as many. */
+/**
+ * After so many turns (sooner where there is time for so few) it can be told whether the others are worth their time: not
+ * where it takes so many times as many.
+ */
 const tellingTurns = 4;
 const hopeless = 1.5;
 /** Where running work may be stopped for other work, a plan may change without any end: it is made anew so often. */
@@ -182,6 +185,9 @@ export class Future {
     let known: number | undefined;
     const about = (): number => (known ??= bounds.about?.() ?? Infinity);
     while (this.turns < maxTurns) {
+      // Not even one where there is no time left for it, and something to tell without.
+      const late = this.turns === 0 && bounds.about !== undefined && bounds.goOn?.() === false;
+      if (late) break;
       if (!this.planned) this.turn();
       const start = this.started.get(task);
       if (start !== undefined) return { kind: "starts", ...start };
@@ -197,7 +203,8 @@ export class Future {
   private isTooFar({ turnsLeft }: Bounds, about: () => number): boolean {
     const left = turnsLeft?.(this.turns) ?? Infinity;
     const passedMs = this.nowMs - this.input.nowMs;
-    if (left === Infinity || this.turns < tellingTurns || passedMs <= 0) return false;
+    if (left === Infinity || passedMs <= 0) return false;
+    if (this.turns < tellingTurns && left > tellingTurns) return false;
     const toGoMs = about() - this.nowMs;
     return toGoMs < Infinity && (toGoMs * this.turns) / passedMs > hopeless * left;
   }

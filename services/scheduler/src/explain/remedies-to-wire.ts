@@ -117,7 +117,10 @@ function toWire(remedy: Remedy, of: Subject): RemedyOnWire {
       };
     }
     case "wait": {
-      const freedOn = remedy.forecast.kind === "starts" ? remedy.forecast.freedOn : undefined;
+      if (remedy.forecast.kind === "about") {
+        return { description: "wait, by a rough reckoning", ...start };
+      }
+      const { freedOn } = remedy.forecast;
       const where = freedOn === undefined ? "" : ` for work on nodes/${freedOn} to end`;
       return { description: `wait${where}`, ...start };
     }
