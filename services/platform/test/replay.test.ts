@@ -7,9 +7,9 @@ import { createChannel } from "@fastgpu/rpc/channel";
 import { createClient } from "@fastgpu/rpc/client";
 import { listSegments } from "@fastgpu/scheduler/recording/ring";
 import { expect, test } from "vitest";
-import { runCli } from "../../../clients/cli/test/run-cli.ts";
 import { replayRecordings, whatIf } from "../src/replay.ts";
 import { endOf, script, testPlatform, withSpec, type TestPlatform } from "./harness.ts";
+import { outcomeOf } from "./typed-command.ts";
 
 async function newProject(p: TestPlatform, displayName: string): Promise<string> {
   using stack = new DisposableStack();
@@ -83,17 +83,17 @@ test("a platform's recording is replayed without a mismatch, and simulated under
     expect(simulated.page()).toContain(words);
   }
 
-  const cli = await runCli(["scheduler", "replay", "--data", dataDir, "-o", "json"]);
+  const cli = await outcomeOf(p, `fastgpu scheduler replay --data "${dataDir}" -o json`);
   expect(cli.code).toBe(0);
-  expect(JSON.parse(cli.stdout)).toMatchObject({ mismatches: 0, decisions: report.decisions });
+  expect(JSON.parse(cli.out)).toMatchObject({ mismatches: 0, decisions: report.decisions });
 
   // Cut in the middle, as a crash leaves it: what is whole is replayed, and the rest is told.
   const [path = ""] = await listSegments(join(dataDir, "recordings"));
   await truncate(path, Math.floor((await readFile(path)).length / 2));
-  const cut = await runCli(["scheduler", "replay", "--data", dataDir, "-o", "json"]);
+  const cut = await outcomeOf(p, `fastgpu scheduler replay --data "${dataDir}" -o json`);
   expect(cut.code).toBe(0);
-  expect(cut.stderr).toContain("is damaged: it is cut off");
-  const rest = JSON.parse(cut.stdout) as { mismatches: number; cycles: number };
+  expect(cut.err).toContain("is damaged: it is cut off");
+  const rest = JSON.parse(cut.out) as { mismatches: number; cycles: number };
   expect(rest.mismatches).toBe(0);
   expect(rest.cycles).toBeLessThan(report.cycles);
 }, 240_000);
@@ -113,10 +113,10 @@ test("what cannot be replayed is refused with the reason", async () => {
     return chunkOf(kind as "H", kind === "H" ? Buffer.from(text) : body);
   });
   await writeFile(other, Buffer.concat([segmentMark, ...renamed]));
-  const refused = await runCli(["scheduler", "replay", other]);
+  const refused = await outcomeOf(p, `fastgpu scheduler replay "${other}"`);
   expect(refused.code).toBe(65);
-  expect(refused.stderr).toContain("engine f00 of FastGPU 0.1.0 recorded it, this is engine");
-  const nothing = await runCli(["scheduler", "replay", "--data", p.directory]);
+  expect(refused.err).toContain("engine f00 of FastGPU 0.1.0 recorded it, this is engine");
+  const nothing = await outcomeOf(p, `fastgpu scheduler replay --data "${p.directory}"`);
   expect(nothing.code).toBe(66);
-  expect(nothing.stderr).toContain("there are no recordings");
+  expect(nothing.err).toContain("there are no recordings");
 }, 120_000);

@@ -7,11 +7,20 @@ import type { TestPlatform } from "./harness.ts";
 
 const program = fileURLToPath(new URL("../../../clients/cli/bin/fastgpu.mjs", import.meta.url));
 
-/** Types a command as it was printed, in a shell with `fastgpu` on its path; another key than the first may type it. */
-export async function type(
-  on: Pick<TestPlatform, "directory" | "key"> & { readonly platform: { readonly address: string } },
-  command: string,
-): Promise<string> {
+/** Where and as whom a command is typed; another key than the first may type it. */
+type Terminal = Pick<TestPlatform, "directory" | "key"> & {
+  readonly platform: { readonly address: string };
+};
+
+/** Types a command as it was printed, and expects it to do what it should; answers what it printed. */
+export async function type(on: Terminal, command: string): Promise<string> {
+  const { code, out, err } = await outcomeOf(on, command);
+  expect({ command, code, err: code === 0 ? "" : err }).toEqual({ command, code: 0, err: "" });
+  return out;
+}
+
+/** How a command ended, typed in a shell with `fastgpu` on its path. */
+export async function outcomeOf(on: Terminal, command: string) {
   const bin = join(on.directory, "bin");
   await mkdir(bin, { recursive: true });
   await writeFile(
@@ -33,6 +42,5 @@ export async function type(
   child.stdout.on("data", (bytes: Buffer) => (out += bytes.toString()));
   child.stderr.on("data", (bytes: Buffer) => (err += bytes.toString()));
   const code = await new Promise<number | null>((resolve) => child.once("close", resolve));
-  expect({ command, code, err: code === 0 ? "" : err }).toEqual({ command, code: 0, err: "" });
-  return out;
+  return { code, out, err };
 }
