@@ -1,10 +1,9 @@
 /** CPU time of explanations of tasks along a long line on a full fleet, and what each says of the start. */
-import { writeFile } from "node:fs/promises";
-import { parseArgs } from "node:util";
 import { explainTask } from "@fastgpu/scheduling/explain/explain";
 import { longest, timeOf, type Forecast, type Lengths } from "@fastgpu/scheduling/explain/future";
 import { createQueueOrder } from "@fastgpu/scheduling/queue-order";
 import { defaultSchedulingPolicy } from "@fastgpu/scheduling/scheduling-policy";
+import { flagsOf, numbersOf, tellRows } from "./flags.ts";
 import { PlanScene, startMs } from "./plan-state.ts";
 
 const usage = `usage: npm run bench -- explain [flags]
@@ -25,40 +24,23 @@ remedies found, and CPU milliseconds of this thread.
 
 /** The bench. */
 export async function main(args: readonly string[]): Promise<number> {
-  const { values } = parseArgs({
-    args: [...args],
-    options: {
-      gpus: { type: "string", default: "8000" },
-      preemptible: { type: "string", default: "0.5,0" },
-      endless: { type: "string", default: "0" },
-      tasks: { type: "string", default: "10000" },
-      queues: { type: "string", default: "120" },
-      asked: { type: "string", default: "8" },
-      "budget-ms": { type: "string", default: "5000" },
-      seed: { type: "string", default: "42" },
-      json: { type: "string" },
-      help: { type: "boolean", default: false },
+  const values = flagsOf(args, {
+    usage,
+    defaults: {
+      ...{ gpus: "8000", preemptible: "0.5,0", endless: "0", tasks: "10000", queues: "120" },
+      ...{ asked: "8", "budget-ms": "5000", seed: "42" },
     },
   });
-  if (values.help) {
-    console.log(usage);
-    return 0;
-  }
-  const rows = values.preemptible
-    .split(",")
-    .map(Number)
-    .flatMap((preemptible) =>
-      measure({
-        ...{ gpus: Number(values.gpus), tasks: Number(values.tasks), preemptible, free: 0 },
-        ...{ queues: Number(values.queues), seed: Number(values.seed) },
-        ...{ endless: Number(values.endless), asked: Number(values.asked) },
-        budgetMs: Number(values["budget-ms"]),
-      }),
-    );
-  console.table(rows);
-  if (values.json !== undefined) {
-    await writeFile(values.json, rows.map((row) => `${JSON.stringify(row)}\n`).join(""));
-  }
+  if (values === undefined) return 0;
+  const rows = numbersOf(values.preemptible).flatMap((preemptible) =>
+    measure({
+      ...{ gpus: Number(values.gpus), tasks: Number(values.tasks), preemptible, free: 0 },
+      ...{ queues: Number(values.queues), seed: Number(values.seed) },
+      ...{ endless: Number(values.endless), asked: Number(values.asked) },
+      budgetMs: Number(values["budget-ms"]),
+    }),
+  );
+  await tellRows(rows, values.json);
   return 0;
 }
 

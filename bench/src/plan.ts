@@ -1,6 +1,4 @@
 /** CPU time of one plan of the scheduler's cycle on a full fleet, by how much has changed since the last one. */
-import { writeFile } from "node:fs/promises";
-import { parseArgs } from "node:util";
 import type { Plan } from "@fastgpu/scheduling/plan";
 import { createPlanner, type Planner } from "@fastgpu/scheduling/planner";
 import { same } from "@fastgpu/scheduling/recording/same";
@@ -8,6 +6,7 @@ import {
   defaultSchedulingPolicy,
   type SchedulingPolicy,
 } from "@fastgpu/scheduling/scheduling-policy";
+import { flagsOf, numbersOf, tellRows } from "./flags.ts";
 import { PlanScene, startMs, type SceneOptions } from "./plan-state.ts";
 
 const usage = `usage: npm run bench -- plan [flags]
@@ -29,28 +28,16 @@ planner made anew plans on the same state too: "differing" counts where its deci
 
 /** The bench. */
 export async function main(args: readonly string[]): Promise<number> {
-  const { values } = parseArgs({
-    args: [...args],
-    options: {
-      gpus: { type: "string", default: "1000,10000" },
-      preemptible: { type: "string", default: "0.5,0" },
-      free: { type: "string", default: "0" },
-      tasks: { type: "string", default: "2000" },
-      queues: { type: "string", default: "120" },
-      plans: { type: "string", default: "8" },
-      changed: { type: "string", default: "0.01" },
-      seed: { type: "string", default: "42" },
-      json: { type: "string" },
-      help: { type: "boolean", default: false },
+  const values = flagsOf(args, {
+    usage,
+    defaults: {
+      ...{ gpus: "1000,10000", preemptible: "0.5,0", free: "0", tasks: "2000", queues: "120" },
+      ...{ plans: "8", changed: "0.01", seed: "42" },
     },
   });
-  if (values.help) {
-    console.log(usage);
-    return 0;
-  }
-  const numbers = (text: string): number[] => text.split(",").map(Number);
-  const rows = numbers(values.gpus).flatMap((gpus) =>
-    numbers(values.preemptible).map((preemptible) =>
+  if (values === undefined) return 0;
+  const rows = numbersOf(values.gpus).flatMap((gpus) =>
+    numbersOf(values.preemptible).map((preemptible) =>
       measure({
         ...{ gpus, preemptible, free: Number(values.free), tasks: Number(values.tasks) },
         ...{ queues: Number(values.queues), seed: Number(values.seed) },
@@ -58,10 +45,7 @@ export async function main(args: readonly string[]): Promise<number> {
       }),
     ),
   );
-  console.table(rows);
-  if (values.json !== undefined) {
-    await writeFile(values.json, rows.map((row) => `${JSON.stringify(row)}\n`).join(""));
-  }
+  await tellRows(rows, values.json);
   return rows.every(({ differing }) => differing === 0) ? 0 : 1;
 }
 

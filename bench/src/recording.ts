@@ -1,9 +1,8 @@
 /** What a recording of the scheduling cycle costs: bytes and CPU time, beside the planning itself; replayed after. */
-import { mkdtemp, rm, stat, writeFile } from "node:fs/promises";
+import { mkdtemp, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
-import { parseArgs } from "node:util";
 import { createPlanning } from "@fastgpu/scheduler/cycle/planning";
 import { engineVersion } from "@fastgpu/scheduler/recording/engine-version";
 import { createRecorder, type Recorder } from "@fastgpu/scheduler/recording/recorder";
@@ -15,6 +14,7 @@ import { parseInventory } from "@fastgpu/simulation/fleet/inventory";
 import { drawLoad, usualLoad } from "@fastgpu/simulation/fleet/load";
 import { prepare } from "@fastgpu/simulation/fleet/simulate";
 import { createLogger } from "@fastgpu/telemetry/log";
+import { flagsOf, tellRows } from "./flags.ts";
 import { UsageError } from "./openb-files.ts";
 
 const usage = `usage: npm run bench -- recording [flags]
@@ -28,21 +28,11 @@ const usage = `usage: npm run bench -- recording [flags]
 
 /** The bench. */
 export async function main(args: readonly string[]): Promise<number> {
-  const { values } = parseArgs({
-    args: [...args],
-    options: {
-      fleet: { type: "string", default: "8x H100 x 125 nodes" },
-      tasks: { type: "string", default: "10000" },
-      load: { type: "string", default: "1.1" },
-      seed: { type: "string", default: "42" },
-      json: { type: "string" },
-      help: { type: "boolean", default: false },
-    },
+  const values = flagsOf(args, {
+    usage,
+    defaults: { fleet: "8x H100 x 125 nodes", tasks: "10000", load: "1.1", seed: "42" },
   });
-  if (values.help) {
-    console.log(usage);
-    return 0;
-  }
+  if (values === undefined) return 0;
   const inventory = parseInventory(values.fleet);
   if (inventory.kind === "bad") throw new UsageError(inventory.problem);
   const gpus = inventory.nodes.reduce((sum, node) => sum + node.gpus, 0);
@@ -77,8 +67,7 @@ export async function main(args: readonly string[]): Promise<number> {
       replayedCycles: replayed.cycles,
       mismatches: replayed.mismatches,
     };
-    console.table([row]);
-    if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(row)}\n`);
+    await tellRows([row], values.json);
     return replayed.mismatches === 0 && replayed.cycles === cycles ? 0 : 1;
   } finally {
     await rm(directory, { recursive: true });

@@ -138,6 +138,9 @@ const isOutOfReach = (quotas: readonly QuotaBlock[]): boolean =>
 const futureOf = ({ nowMs, policy, rng }: ExplainInput, state: PlanState, lengths: Lengths) =>
   new Future({ state, nowMs, policy, rng, lengths });
 
+/** Turns are reckoned with once they have taken so much of an answer's time: the first ones of a process are slow. */
+const tellingPart = 0.05;
+
 /** The bounds of a forecast that begins now and has until a part of the time is used up; then it is told roughly. */
 export function boundsOf(
   { goOn = () => true, spent = () => 0 }: Pick<ExplainInput, "goOn" | "spent">,
@@ -153,7 +156,7 @@ export function boundsOf(
       first ??= turns;
       const used = spent();
       // The last of them must not be late.
-      return turns > first && used > before
+      return turns > first && used > before + tellingPart
         ? ((part - used) * (turns - first)) / (used - before) - 1
         : Infinity;
     },

@@ -79,7 +79,7 @@ export function timeOf(forecast: Forecast): number | undefined {
 }
 
 /** Turns that a forecast goes through at most. */
-const maxTurns = 400;
+const maxTurns = 4_000;
 /**
  * After so many turns (sooner where there is time for so few) it can be told whether the others are worth their time: not
  * where it takes so many times as many.
