@@ -1,4 +1,5 @@
 import type { OrgId, ProjectId } from "@fastgpu/domain/ids";
+import { expectSeen } from "@fastgpu/testkit/random-cases";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { PlanReservation } from "../plan.ts";
@@ -95,8 +96,8 @@ test("keeps no more than reservations need together, however they share models, 
     }),
     { numRuns: 2_000 },
   );
-  expect(cut).toBeGreaterThan(50);
-  expect(harmless).toBeGreaterThan(50);
+  expectSeen(cut, 50, "cut");
+  expectSeen(harmless, 50, "harmless");
 });
 
 test("answers the same whatever was asked before, as more is taken and given back", () => {
@@ -134,5 +135,5 @@ test("answers the same whatever was asked before, as more is taken and given bac
     }),
     { numRuns: 500 },
   );
-  expect(answers).toBeGreaterThan(50);
+  expectSeen(answers, 50, "answers");
 });
