@@ -16,7 +16,7 @@ export interface PastTask {
 /** Time between two renewals of the ranks, in milliseconds. */
 export const renewRanksEveryMs = 3 * 3_600_000;
 
-/** Tasks that are remembered of each project, and projects, at most: the last ones. About 60 bytes a task. */
+/** Last tasks of each project that ranks rest on (up to twice as many are kept, about 60 bytes each), and projects at most. */
 const maxTasks = 512;
 const maxProjects = 512;
 

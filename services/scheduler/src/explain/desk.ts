@@ -43,7 +43,7 @@ export type ThreadReply =
 /** Questions that wait or are worked on at most, and of one organisation. */
 const maxOpen = 16;
 const maxOpenOfOrg = 4;
-/** Time that the forecasts and searches of one answer take at most; what is not known then stays unknown. */
+/** Time for the forecasts and searches of one answer, looked at between their pieces: starts beyond it are told roughly. */
 const budgetMs = 5_000;
 /** The same for each of the two futures of a change. */
 const whatIfBudgetMs = 5_000;
