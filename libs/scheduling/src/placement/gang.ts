@@ -1,6 +1,7 @@
 import type { Placement } from "./cluster.ts";
 import type { Draft } from "./draft.ts";
 import type { PlacementEngine } from "./engine.ts";
+import { gpuRoomOf, type GpuRoom } from "./gpu-room.ts";
 import type { Shape } from "./shapes.ts";
 
 /** How the members of a gang may lie to one another. */
@@ -42,15 +43,18 @@ function roomIn(engine: PlacementEngine, nodes: ReadonlySet<number>): number {
   return room;
 }
 
+/** Members of a gang, and where they may lie. */
+interface Members {
+  readonly members: readonly Shape[];
+  readonly inside?: ReadonlySet<number>;
+  readonly spreadOver?: string;
+  readonly allowed?: (node: number) => boolean;
+}
+
 function placeMembers(
   draft: Draft,
   engine: PlacementEngine,
-  gang: {
-    readonly members: readonly Shape[];
-    readonly inside?: ReadonlySet<number>;
-    readonly spreadOver?: string;
-    readonly allowed?: (node: number) => boolean;
-  },
+  gang: Members,
 ): Placement[] | undefined {
   const { members, inside, spreadOver } = gang;
   const used = new Set<string>();
@@ -67,7 +71,7 @@ function placeMembers(
     const placement = draft.place(shape, limited ? { allowed } : {});
     if (placement === undefined) {
       draft.rollback(start);
-      return undefined;
+      return packs(members) ? packMembers(draft, engine, gang) : undefined;
     }
     placements.push(placement);
     if (spreadOver !== undefined) used.add(placeOf(engine, placement.node, spreadOver)!);
@@ -75,12 +79,82 @@ function placeMembers(
   return placements;
 }
 
+/** Whether it matters which GPUs of a node a member has parts of: it may leave too few different ones to the others. */
+const packs = ([first, ...others]: readonly Shape[]): boolean =>
+  first !== undefined &&
+  first.gpus > 1 &&
+  first.gpuMilli < 1000 &&
+  others.length > 0 &&
+  others.every((each) => each === first);
+
+/**
+ * Places members that are alike and each have parts of several GPUs wherever that is possible: as many as fit on each
+ * node, those first that hold most, then the first by name. For when the policy's places leave no room for some.
+ */
+function packMembers(
+  draft: Draft,
+  engine: PlacementEngine,
+  { members, inside, spreadOver, allowed }: Members,
+): Placement[] | undefined {
+  const shape = members[0]!;
+  const { cluster, fitter } = engine;
+  const rooms: { readonly node: number; readonly room: GpuRoom; readonly most: number }[] = [];
+  for (const [node, { slot, spec }] of cluster.nodes.entries()) {
+    if (slot < 0 || inside?.has(node) === false || allowed?.(node) === false) continue;
+    if (!spec.schedulable || !fitter.fits(slot, shape)) continue;
+    const room = gpuRoomOf(cluster, node);
+    const most = mostOn(engine, { node, room, shape, members: members.length });
+    rooms.push({ node, room, most });
+  }
+  const { nodes } = cluster;
+  const id = (node: number): string => nodes[node]!.spec.id;
+  rooms.sort((a, b) => b.most - a.most || (id(a.node) < id(b.node) ? -1 : 1));
+  const start = draft.checkpoint();
+  const placements: Placement[] = [];
+  const used = new Set<string>();
+  for (const { node, room, most } of rooms) {
+    let count = Math.min(most, members.length - placements.length);
+    if (spreadOver !== undefined) {
+      const place = placeOf(engine, node, spreadOver);
+      if (place === undefined || used.has(place)) continue;
+      used.add(place);
+      count = Math.min(count, 1);
+    }
+    for (const { gpus, starts } of room.pack(shape, room.usable(shape), count)) {
+      const placement = starts === undefined ? { node, gpus } : { node, gpus, starts };
+      draft.take(shape, placement);
+      placements.push(placement);
+    }
+    if (placements.length === members.length) return placements;
+  }
+  draft.rollback(start);
+  return undefined;
+}
+
+/** How many members a node has room for, up to those there are. */
+function mostOn(
+  { cluster: { states, nodes } }: PlacementEngine,
+  of: { node: number; room: GpuRoom; shape: Shape; members: number },
+): number {
+  const { node, room, shape, members } = of;
+  const { slot } = nodes[node]!;
+  const usable = room.usable(shape);
+  let most = members;
+  for (const resource of ["cpuMillis", "memoryMib", "diskMib"] as const) {
+    if (shape[resource] === 0) continue;
+    most = Math.min(most, Math.floor(states[resource][slot]! / shape[resource]));
+  }
+  let count = 0;
+  while (count < most && room.count(shape, usable, count) >= shape.gpus) count++;
+  return count;
+}
+
 /**
  * Places a gang whole, or not at all: the draft holds either every member or what it held
  * before. Members go in the order given, each by the engine's policy. Of several places that
  * could hold the gang, the one with least room is taken, then the first by name.
  *
- * This is greedy: a gang of unlike members may be refused where a search would place it.
+ * This is greedy: a gang of unlike members may be refused where a search would place it. One of like members is not.
  */
 export function placeGang(
   engine: PlacementEngine,

@@ -68,7 +68,13 @@ export function fitsMig(profile: MigProfile, taken: number): boolean {
 }
 
 /** Instances of one profile that fit at once beside what is taken: its places do not overlap, so counting is enough. */
-function most(form: (typeof forms)[number], taken: number): number {
+export const mostMig = ({ memorySlices: memory, starts }: MigProfile, taken: number): number =>
+  most({ memory, starts }, taken);
+
+function most(
+  form: { readonly memory: number; readonly starts: readonly number[] },
+  taken: number,
+): number {
   const mask = (1 << form.memory) - 1;
   return form.starts.filter((start) => (taken & (mask << start)) === 0).length;
 }

@@ -1,7 +1,7 @@
 import type { Shape } from "../placement/shapes.ts";
 import type { PlanGpu, PlanTask } from "../plan.ts";
 import type { Entry, Held } from "./fleet.ts";
-import type { GpuRoom } from "./gpu-room.ts";
+import type { GpuRoom } from "../placement/gpu-room.ts";
 import type { Ground } from "./ground.ts";
 
 /** A holder of resources that may be given up, on one node. */
@@ -52,9 +52,9 @@ interface Spot<T> {
   readonly holdings: readonly Holding<T>[];
   /** Whether a GPU will do, by position. */
   readonly fits: readonly boolean[];
-  /** The GPUs in detail and what one member asks of them, on a node that gives out parts. */
+  /** The GPUs in detail, without the members that go there, and what one asks of them, on a node that gives out parts. */
   readonly parts: { readonly room: GpuRoom; readonly shape: Shape } | undefined;
-  /** GPUs that one member could have: free ones that will do, or with room for its part. */
+  /** GPUs that one member more could have: free ones that will do, or with room for its part. */
   gpus: number;
   cpuMillis: number;
   memoryMib: number;
@@ -282,7 +282,7 @@ function free<T>(spot: Spot<T>, held: Holding<T>["held"], sign: 1 | -1 = 1): voi
     const { room, shape } = spot.parts;
     if (sign > 0) room.give(held);
     else room.take(held);
-    spot.gpus = room.count(shape, spot.fits);
+    spot.gpus = room.count(shape, spot.fits, spot.members);
   }
   spot.cpuMillis += sign * held.shape.cpuMillis;
   spot.memoryMib += sign * held.shape.memoryMib;
@@ -326,15 +326,12 @@ function coverWithin<T>(
     cost = total === "sum" ? cost + more : Math.max(cost, more);
     if (cost >= atMost) return undefined;
     const { demand } = task;
+    best.members++;
     if (best.parts === undefined) best.gpus -= demand.gpuCount;
-    else {
-      best.parts.room.place(best.parts.shape, best.fits);
-      best.gpus = best.parts.room.count(best.parts.shape, best.fits);
-    }
+    else best.gpus = best.parts.room.count(best.parts.shape, best.fits, best.members);
     best.cpuMillis -= demand.cpuMillis;
     best.memoryMib -= demand.memoryMib;
     best.diskMib -= demand.diskMib;
-    best.members++;
     best.next = undefined;
     if (spreadOver !== undefined) used.add(placeOf(best.entry, spreadOver)!);
   }

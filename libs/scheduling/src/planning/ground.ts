@@ -2,10 +2,10 @@ import type { GpuId, TaskId } from "@fastgpu/domain/ids";
 import type { Placement as EnginePlace } from "../placement/cluster.ts";
 import type { Draft } from "../placement/draft.ts";
 import { placeGang } from "../placement/gang.ts";
+import { gpuLeft, GpuRoom, gpuRoomOf } from "../placement/gpu-room.ts";
 import type { Shape } from "../placement/shapes.ts";
 import type { MemberPlace, PlanTask } from "../plan.ts";
 import type { Entry, Fleet, Held, Kept } from "./fleet.ts";
-import { GpuRoom, type GpuLeft } from "./gpu-room.ts";
 import type { Attempt } from "./crew.ts";
 import { heldPartOf } from "./parts.ts";
 
@@ -309,22 +309,12 @@ export class Ground {
     return order.filter((_, at) => states.freeMilli[base + at]! >= 1000);
   }
 
-  private gpuAt(index: number, at: number): GpuLeft {
-    const { nodes, states, kinds } = this.fleet.free.cluster;
-    const { slot, order } = nodes[index]!;
-    const column = states.base[slot]! + order.indexOf(at);
-    return {
-      kind: kinds.kinds[states.kind[column]!]!,
-      freeMilli: states.freeMilli[column]!,
-      freeMib: states.freeMib[column]!,
-      owner: states.owner[column]!,
-    };
-  }
+  private readonly gpuAt = (index: number, at: number) =>
+    gpuLeft(this.fleet.free.cluster, index, at);
 
   /** The GPUs of a node as they are on this ground, to try who has to go. */
   gpuRoom(index: number): GpuRoom {
-    const { gpus } = this.fleet.at(index).node;
-    return new GpuRoom(gpus.map((_, at) => this.gpuAt(index, at)));
+    return gpuRoomOf(this.fleet.free.cluster, index);
   }
 
   /** How many of them. */

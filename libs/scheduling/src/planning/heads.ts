@@ -104,16 +104,13 @@ export class Heads {
     const latest = this.earliest(job, { preferences, models, basis: "latest" });
     if (latest === undefined) return undefined;
     const binding = this.isBinding(job.task, latest);
-    // Parts of GPUs are packed greedily: with other ends they may find no place.
+    // Nodes are chosen greedily: with other ends they may find no place.
     const best =
       (binding ? undefined : this.earliest(job, { preferences, models, basis: "expected" })) ??
       latest;
     this.heads.push(best.head);
     const { stands, startMs } = best.head;
     for (const { index } of stands) this.headOn.set(index, best.head);
-    // Members that each hold parts of several GPUs are packed greedily: they may yet find no place together.
-    const { demand, replicas } = job.task;
-    if (demand.part !== undefined && demand.gpuCount > 1 && replicas > 1) return undefined;
     const earlier = this.blocked.slice(0, before);
     const contested = earlier.some((other) =>
       stands.some(({ index }) => this.mayUse(other, index)),
@@ -282,11 +279,7 @@ export class Heads {
     for (const [at, { id }] of node.gpus.entries()) {
       if (task.excludedGpus.includes(id)) usable[at] = false;
     }
-    const gpus = new Set<number>();
-    for (let member = 0; member < members; member++) {
-      for (const at of room.place(shape, usable) ?? []) gpus.add(at);
-    }
-    return [...gpus];
+    return [...new Set(room.pack(shape, usable, members).flatMap(({ gpus }) => gpus))];
   }
 
   private hold(head: Head, stand: Stand, holdings: readonly Holding<Ender>[]): void {

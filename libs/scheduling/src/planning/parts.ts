@@ -3,7 +3,7 @@ import { migProfiles, migSlices } from "../placement/mig.ts";
 import { emptyRequest, type ResourceRequest, type Shape } from "../placement/shapes.ts";
 import { sharedGrades } from "../gpu-part.ts";
 import type { HeldPart, PlanGpu, PlanLease, PlanNode, PlanTask, SharedGrade } from "../plan.ts";
-import type { GpuHolding } from "./gpu-room.ts";
+import type { GpuHolding } from "../placement/gpu-room.ts";
 
 /** What a task demands of one node, in the engine's terms, on GPUs of these models (none: of any). */
 export function requestOf(

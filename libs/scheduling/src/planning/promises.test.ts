@@ -11,6 +11,7 @@ import {
   type PlanNode,
   type PlanQueue,
   type PlanState,
+  type PlanTask,
 } from "../plan.ts";
 import { createPlanner } from "../planner.ts";
 import { World, type Work } from "../scene-world.ts";
@@ -28,11 +29,15 @@ const shared: GpuMode[] = (
   ["timeslice", "timeslice", "mps", "dmem_timeslice", "dmem_mps"] as const
 ).map((isolation) => ({ isolation }));
 
-const fleetOf = (of: { modes: GpuMode[]; most: number }): fc.Arbitrary<PlanNode[]> =>
+const fleetOf = (of: {
+  modes: GpuMode[];
+  least?: number;
+  most: number;
+}): fc.Arbitrary<PlanNode[]> =>
   fc
     .array(
       fc.record({
-        gpus: fc.integer({ min: 0, max: of.most }),
+        gpus: fc.integer({ min: of.least ?? 0, max: of.most }),
         model: fc.constantFrom(...models),
         rack: fc.constantFrom("r1", "r2"),
         cores: fc.integer({ min: 3, max: 20 }),
@@ -71,15 +76,17 @@ const anInstance: fc.Arbitrary<GpuPart> = fc.record({
 
 const workOf = (of: {
   part: fc.Arbitrary<GpuPart | undefined>;
+  gpuCount?: number[];
+  replicas?: number[];
 }): fc.Arbitrary<Omit<Work, "task"> & { of: Parameters<typeof aTask>[1] }> =>
   fc
     .record({
       owner: fc.constantFrom(...owners),
-      gpuCount: fc.constantFrom(0, 1, 1, 2, 4),
+      gpuCount: fc.constantFrom(...(of.gpuCount ?? [0, 1, 1, 2, 4])),
       gpuModels: fc.constantFrom<string[]>([], [], ["A100"], ["H100"], ["H100", "A100"]),
       part: of.part,
       gpuMemoryMib: fc.constantFrom(0, 0, 0, 10_000, 30_000, 70_000),
-      replicas: fc.constantFrom(1, 1, 1, 2, 3),
+      replicas: fc.constantFrom(...(of.replicas ?? [1, 1, 1, 2, 3])),
       topology: fc.constantFrom(
         {},
         {},
@@ -156,10 +163,39 @@ const partsScene = fc.oneof(
     work: workOf({ part: fc.oneof(wholeGpus, aShare, anInstance) }),
   }),
 );
-/** With how often at least something has to come up for a test to mean anything. */
+/** Gangs above all whose members each have parts of several GPUs, on nodes that hold more than one of them. */
+const partGangs = fc.oneof(
+  gangScene(
+    shared,
+    fc.record({
+      kind: fc.constant("share" as const),
+      milli: fc.constantFrom(200, 250, 300, 400, 500, 600),
+      weakest: fc.constant("timeslice" as const),
+    }),
+  ),
+  gangScene(
+    [divided],
+    fc.record({
+      kind: fc.constant("mig" as const),
+      profile: fc.constantFrom("h100-80/1g.20gb", "h100-80/2g.20gb", "h100-80/3g.40gb"),
+    }),
+  ),
+);
+
+function gangScene(modes: GpuMode[], part: fc.Arbitrary<GpuPart>) {
+  const counts = [1, 2, 2, 2, 3];
+  const work = workOf({ part, gpuCount: counts, replicas: counts }).map(({ of, ...rest }) => {
+    // Little else that would keep them from starting.
+    const demand = { ...of?.demand, gpuModels: [], gpuMinMemoryMib: 0, cpuMillis: 100 };
+    return { ...rest, of: { ...of, demand } };
+  });
+  return sceneOf({ fleet: fleetOf({ modes, least: 2, most: 4 }), work });
+}
+
+/** With how often something has to come up for a test to mean anything: more than so often. */
 const scenes = [
-  ["whole GPUs", wholeScene, { placed: 1_000, preempted: 5, heads: 100, kept: 50 }],
-  ["parts of GPUs", partsScene, { placed: 300, preempted: 1, heads: 20, kept: 5 }],
+  ["whole GPUs", wholeScene, { placed: 1_000, preempted: 5, kept: 50, packed: -1 }],
+  ["parts of GPUs", partsScene, { placed: 300, preempted: 1, kept: 5, packed: -1 }],
 ] as const;
 
 function policyOf({ preempt, backfill }: Pick<Scene, "preempt" | "backfill">): SchedulingPolicy {
@@ -395,7 +431,10 @@ function afterStops(world: World): World {
   return then;
 }
 
-describe.each(scenes)("on %s backfill", (_, arbitraryScene, least) => {
+describe.each([
+  ...scenes,
+  ["gangs that have parts of several GPUs", partGangs, { kept: 100, packed: 50 }] as const,
+])("on %s backfill", (_, arbitraryScene, least) => {
   type Windows = Partial<SchedulingPolicy["backfill"]>;
 
   /** The scene with one queue in order of submission, so that no change of shares is anyone's fault. */
@@ -409,22 +448,31 @@ describe.each(scenes)("on %s backfill", (_, arbitraryScene, least) => {
     return { ...alone, policy: { ...policy, backfill: { ...policy.backfill, ...windows } } };
   }
 
+  /** Whether the members of a gang each have parts of several GPUs: not any of the GPUs that are free will do. */
+  const isPacked = ({ demand, replicas }: PlanTask): boolean =>
+    demand.part !== undefined && demand.gpuCount > 1 && replicas > 1;
+
   /** Plays to the end, and checks each first start that `read` tells against the true one. */
   function checkStarts(
     scene: Parameters<typeof play>[0],
     read: (plan: Plan) => Plan["starts"],
-  ): number {
+  ): { kept: number; packed: number } {
     const told = new Map<TaskId, number>();
-    const note = (_: World, plan: Plan): void => {
-      for (const [task, ms] of read(plan)) if (!told.has(task)) told.set(task, ms);
+    let packed = 0;
+    const note = (world: World, plan: Plan): void => {
+      for (const [task, ms] of read(plan)) {
+        if (told.has(task)) continue;
+        told.set(task, ms);
+        if (isPacked(world.waiting.get(task)!.task)) packed++;
+      }
     };
     const world = play(scene, note, 300);
     for (const [task, ms] of told) expect(world.started.get(task)).toBeLessThanOrEqual(ms);
-    return told.size;
+    return { kept: told.size, packed };
   }
 
   test("never delays the promised start, whatever run times were expected: without new arrivals a head starts by then", () => {
-    let kept = 0;
+    const seen = { kept: 0, packed: 0 };
     const windows = fc.record({
       predict: fc.constantFrom(true, true, false),
       promiseWithinMs: fc.constantFrom(0, hour, 8 * hour, 40 * hour),
@@ -441,15 +489,18 @@ describe.each(scenes)("on %s backfill", (_, arbitraryScene, least) => {
         const p50Ms = minutes * minute;
         const runTimes = expected && [{ id: "proj-x", p50Ms, p90Ms: p50Ms * factor }];
         const alone = { ...oneQueue(scene, backfill), ...(runTimes && { runTimes }) };
-        kept += checkStarts(alone, ({ starts }) => starts);
+        const { kept, packed } = checkStarts(alone, ({ starts }) => starts);
+        seen.kept += kept;
+        seen.packed += packed;
       }),
       { numRuns: 300 },
     );
-    expectSeen(kept, least.kept, "kept");
+    expectSeen(seen.kept, least.kept, "kept");
+    expectSeen(seen.packed, least.packed, "gangs with parts of several GPUs");
   });
 
   test("never delays the expected start while nothing outlasts what half of its like run", () => {
-    let kept = 0;
+    const seen = { kept: 0, packed: 0 };
     const never = { predict: true, promiseWithinMs: 0, promiseAfterMs: 1_000 * hour };
     fc.assert(
       fc.property(arbitraryScene, fc.integer({ min: 1, max: 5 }), (scene, factor) => {
@@ -462,11 +513,14 @@ describe.each(scenes)("on %s backfill", (_, arbitraryScene, least) => {
           const p50Ms = Math.max(...works.map(([{ runMs }]) => runMs));
           return { id: `proj-x/${width}`, p50Ms, p90Ms: p50Ms * factor };
         });
-        kept += checkStarts({ ...alone, runTimes }, ({ expected }) => expected);
+        const { kept, packed } = checkStarts({ ...alone, runTimes }, ({ expected }) => expected);
+        seen.kept += kept;
+        seen.packed += packed;
       }),
       { numRuns: 200 },
     );
-    expectSeen(kept, least.kept, "kept");
+    expectSeen(seen.kept, least.kept, "kept");
+    expectSeen(seen.packed, least.packed, "gangs with parts of several GPUs");
   });
 });
 
