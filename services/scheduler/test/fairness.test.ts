@@ -1,3 +1,4 @@
+import { idToUuid } from "@fastgpu/domain/ids";
 import { transaction } from "@fastgpu/postgres/transaction";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { cutAllocations } from "../src/transition/apply.ts";
@@ -5,19 +6,19 @@ import { lockOpenAllocations, storeCuts } from "../src/store/allocations.ts";
 import { readNodesSavedSince, storeSaved } from "../src/store/attempts.ts";
 import { chargeUsage, readPastUsage } from "../src/store/past-usage.ts";
 import { lockQueue, storeQueue } from "../src/store/queues.ts";
-import { OneNode, tenant, uuid } from "./one-node.ts";
+import { Fleet, tenant } from "./fleet.ts";
 
 const hourMs = 3_600_000;
 
-let fleet: OneNode;
+let fleet: Fleet;
 beforeEach(async () => {
-  fleet = await OneNode.open(["H100", "H100", "A100"]);
+  fleet = await Fleet.open(["H100", "H100", "A100"]);
 });
 afterEach(async () => {
   await fleet[Symbol.asyncDispose]();
 });
 
-const planOf = async (task: Awaited<ReturnType<OneNode["submit"]>>) =>
+const planOf = async (task: Awaited<ReturnType<Fleet["submit"]>>) =>
   (await fleet.mirror()).waiting.get(task);
 
 describe("a lineage", () => {
@@ -48,7 +49,7 @@ describe("a lineage", () => {
     // And is carried on by who is next, with its own.
     await fleet.sql(
       "update tasks set state = 'CANCELLED', prev_state = state, ended_ms = $2 where id = $1",
-      uuid(again),
+      idToUuid(again),
       fleet.nowMs,
     );
     expect(await planOf(more)).toMatchObject({ attainedGpuMs: 2 * hourMs });
@@ -180,7 +181,7 @@ describe("limits by model", () => {
 
   test("64 racing leases never pass it (I7)", async () => {
     await fleet[Symbol.asyncDispose]();
-    fleet = await OneNode.open(Array.from({ length: 64 }, (_, at) => (at % 2 ? "H100" : "A100")));
+    fleet = await Fleet.open(Array.from({ length: 64 }, (_, at) => (at % 2 ? "H100" : "A100")));
     const me = tenant();
     await transaction(fleet.core, async (tx) => {
       const queue = await lockQueue(tx, { ...me, user: undefined }, 0);

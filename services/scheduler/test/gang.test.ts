@@ -3,6 +3,7 @@ import { transaction } from "@fastgpu/postgres/transaction";
 import { create } from "@bufbuild/protobuf";
 import { HelloSchema } from "@fastgpu/contracts/fastgpu/worker/v1/worker_session_pb";
 import { memberName } from "@fastgpu/domain/member-name";
+import { anId } from "@fastgpu/testkit/factories";
 import { describe, expect, test } from "vitest";
 import { commitLeases, type FundedPlacement } from "../src/cycle/commit.ts";
 import { expireNode } from "../src/cycle/expire.ts";
@@ -13,20 +14,27 @@ import { readFundedEnds, readWork } from "../src/store/work.ts";
 import {
   dyingAfter,
   factsOf,
-  commitAt,
+  Fleet,
   leaderEpoch,
-  makeFleet,
+  leaseUntilMs,
   startMs,
-  type Fleet,
+  tenant,
   type FleetNode,
+  type Place,
 } from "./fleet.ts";
 
+const me = tenant();
+const sims = (count: number) => Array.from({ length: count }, () => "sim");
 const gang = { replicas: 3, retry: { maxRetries: 1, retryOn: [] } };
 
 /** A gang of three over two nodes, leased. */
 async function leasedGang(fleet: Fleet) {
-  const task = await fleet.submit(gang);
-  const funded = await fleet.placed(task, [0, 0], [0, 1], [1, 0]);
+  const task = await fleet.submit(me, { spec: gang });
+  const funded = await fleet.placed(task, [
+    [0, 0],
+    [0, 1],
+    [1, 0],
+  ]);
   const { leased } = await fleet.commit(funded);
   expect(leased).toHaveLength(1);
   return { task, funded, ...factsOf(funded) };
@@ -44,7 +52,7 @@ const statesOf = async (fleet: Fleet, { attempt }: FundedPlacement) =>
 
 describe("leases", () => {
   test("all members are leased together, and each node is told of its own with the ranks of all", async () => {
-    await using fleet = await makeFleet([2, 1]);
+    await using fleet = await Fleet.open(sims(2), sims(1));
     const { task, funded } = await leasedGang(fleet);
     const [first, second] = fleet.nodes as [FleetNode, FleetNode];
     expect(await fleet.task(task)).toMatchObject({
@@ -99,17 +107,17 @@ describe("leases", () => {
       ],
       false,
     ],
-  ] as [string, [number, ...number[]][], boolean][])(
+  ] as [string, Place[], boolean][])(
     "where %s, no member is leased",
     async (_why, places, takeOne) => {
-      await using fleet = await makeFleet([2, 1]);
+      await using fleet = await Fleet.open(sims(2), sims(1));
       if (takeOne) {
-        const single = await fleet.placed(await fleet.submit({}), [1, 0]);
+        const single = await fleet.placed(await fleet.submit(me), [[1, 0]]);
         expect((await fleet.commit(single)).leased).toHaveLength(1);
       }
       const before = await fleet.gpus();
-      const task = await fleet.submit(gang);
-      const funded = await fleet.placed(task, ...places);
+      const task = await fleet.submit(me, { spec: gang });
+      const funded = await fleet.placed(task, places);
       const { leased, rejected } = await fleet.commit(funded);
       expect([leased.length, rejected.length]).toEqual([0, 1]);
       expect(await fleet.members(funded.attempt)).toEqual([]);
@@ -119,14 +127,18 @@ describe("leases", () => {
   );
 
   test("a crash after any statement of the commit leaves no member leased (I6)", async () => {
-    await using fleet = await makeFleet([2, 1]);
-    const task = await fleet.submit(gang);
-    const funded = await fleet.placed(task, [0, 0], [0, 1], [1, 0]);
+    await using fleet = await Fleet.open(sims(2), sims(1));
+    const task = await fleet.submit(me, { spec: gang });
+    const funded = await fleet.placed(task, [
+      [0, 0],
+      [0, 1],
+      [1, 0],
+    ]);
     const before = await fleet.gpus();
     let crashes = 0;
     for (let statements = 0; ; statements += 1) {
       const committed = await transaction(fleet.core, (tx) =>
-        commitLeases(dyingAfter(tx, statements), [funded], commitAt),
+        commitLeases(dyingAfter(tx, statements), [funded], fleet.commitAt),
       ).catch(() => undefined);
       if (committed !== undefined) {
         expect(committed.leased).toHaveLength(1);
@@ -143,7 +155,7 @@ describe("leases", () => {
   });
 
   test("of commits that race for the same GPUs each gang gets all of its own or none", async () => {
-    await using fleet = await makeFleet([4, 4]);
+    await using fleet = await Fleet.open(sims(4), sims(4));
     const places = [
       [
         [0, 0],
@@ -165,10 +177,12 @@ describe("leases", () => {
         [1, 3],
         [0, 0],
       ],
-    ] as [number, ...number[]][][];
+    ] as Place[][];
     const wishes: FundedPlacement[] = [];
     for (let at = 0; at < 16; at += 1) {
-      wishes.push(await fleet.placed(await fleet.submit(gang), ...places[at % places.length]!));
+      wishes.push(
+        await fleet.placed(await fleet.submit(me, { spec: gang }), places[at % places.length]!),
+      );
     }
     const outcomes = await Promise.all(wishes.map((wish) => fleet.commit(wish)));
     const leased = outcomes.flatMap((outcome) => outcome.leased);
@@ -185,7 +199,7 @@ describe("leases", () => {
 
 describe("the life of a gang", () => {
   test("it runs when all of its members do, and has succeeded when the last has", async () => {
-    await using fleet = await makeFleet([2, 1]);
+    await using fleet = await Fleet.open(sims(2), sims(1));
     const { task, funded, starting, running, finalizing, ended } = await leasedGang(fleet);
     const state = async () => (await fleet.task(task)).state;
     await fleet.tell(starting(0, 500));
@@ -214,7 +228,7 @@ describe("the life of a gang", () => {
   });
 
   test("the first that fails stops the others, and its end is the gang's whatever comes after it", async () => {
-    await using fleet = await makeFleet([2, 1]);
+    await using fleet = await Fleet.open(sims(2), sims(1));
     const { task, funded, ended } = await runningGang(fleet);
     const applied = await fleet.tell(ended(1, 2_000, "user_exit", "boom"));
     expect(new Set(applied.nodes)).toEqual(new Set(fleet.nodes.map(({ id }) => id)));
@@ -248,22 +262,32 @@ describe("the life of a gang", () => {
   });
 
   test("it is in line again only when every member has ended, and the next attempt is whole", async () => {
-    await using fleet = await makeFleet([2, 1]);
-    const task = await fleet.submit({ ...gang, retry: { maxRetries: 1, retryOn: [2] } });
-    const first = await fleet.placed(task, [0, 0], [0, 1], [1, 0]);
+    await using fleet = await Fleet.open(sims(2), sims(1));
+    const task = await fleet.submit(me, {
+      spec: { ...gang, retry: { maxRetries: 1, retryOn: [2] } },
+    });
+    const first = await fleet.placed(task, [
+      [0, 0],
+      [0, 1],
+      [1, 0],
+    ]);
     await fleet.commit(first);
     const { running, ended } = factsOf(first);
     await fleet.tell(running(0, 1_000), running(1, 1_000), running(2, 1_000));
     await fleet.tell(ended(2, 2_000, "user_exit"), ended(0, 2_500, "gang_stopped"));
     expect((await fleet.task(task)).state).toBe("STOPPING");
-    expect((await fleet.commit(await fleet.placed(task, [0, 0], [0, 1], [1, 0]))).leased).toEqual(
-      [],
-    );
+    const early = { ...first.placement, task: { ...first.placement.task, epoch: 1 } };
+    const tooEarly = await fleet.commit({ ...first, attempt: anId("att"), placement: early });
+    expect(tooEarly.leased).toEqual([]);
     await fleet.tell(ended(1, 3_000, "gang_stopped"));
     expect(await fleet.task(task)).toMatchObject({
       ...{ state: "QUEUED", counts: { retries: 1, freeRequeues: 0 } },
     });
-    const second = await fleet.placed(task, [0, 0], [0, 1], [1, 0]);
+    const second = await fleet.placed(task, [
+      [0, 0],
+      [0, 1],
+      [1, 0],
+    ]);
     expect((await fleet.commit(second)).leased).toHaveLength(1);
     // What a member of the attempt before still says is fenced, as is a word of another node.
     await fleet.tell(factsOf(first).running(1, 4_000), ended(1, 4_000, "user_exit"));
@@ -274,16 +298,16 @@ describe("the life of a gang", () => {
   });
 
   test("a lost node stops the members elsewhere, and the whole is in line again at no cost", async () => {
-    await using fleet = await makeFleet([2, 1]);
+    await using fleet = await Fleet.open(sims(2), sims(1));
     const { task, funded, ended } = await runningGang(fleet);
-    const lostAtMs = startMs + 3_600_000 + 2_000;
+    const lostAtMs = leaseUntilMs + 2_000;
     const applied = await transaction(fleet.core, (tx) =>
       expireNode(tx, fleet.nodes[0]!.id, { leaderEpoch, nowMs: lostAtMs, skewMs: 2_000 }),
     );
     expect(applied?.nodes).toContain(fleet.nodes[1]!.id);
     expect(await statesOf(fleet, funded)).toEqual(["ENDED", "ENDED", "STOPPING"]);
     expect((await fleet.task(task)).state).toBe("STOPPING");
-    await fleet.tell(ended(2, 3_603_000, "gang_stopped"));
+    await fleet.tell(ended(2, lostAtMs + 1_000 - startMs, "gang_stopped"));
     expect(await fleet.task(task)).toMatchObject({
       ...{ state: "QUEUED", exitClass: "node_lost", counts: { retries: 0, freeRequeues: 1 } },
     });
@@ -297,7 +321,7 @@ describe("the life of a gang", () => {
   });
 
   test("a worker that comes back with one of its two members goes on with that one only to stop it", async () => {
-    await using fleet = await makeFleet([2, 1]);
+    await using fleet = await Fleet.open(sims(2), sims(1));
     const { task, funded } = await runningGang(fleet);
     const [node] = fleet.nodes as [FleetNode];
     const name = memberName({ attempt: funded.attempt, member: 1 });
@@ -319,7 +343,7 @@ describe("the life of a gang", () => {
   });
 
   test("its progress is what its member 0 tells", async () => {
-    await using fleet = await makeFleet([2, 1]);
+    await using fleet = await Fleet.open(sims(2), sims(1));
     const { task, funded } = await runningGang(fleet);
     const { attempt } = funded;
     const [first, second] = fleet.nodes as [FleetNode, FleetNode];
@@ -333,9 +357,13 @@ describe("the life of a gang", () => {
   });
 
   test("a GPU that failed is left out of the next attempt, the others' are not", async () => {
-    await using fleet = await makeFleet([2, 1]);
-    const task = await fleet.submit({ replicas: 3, retry: { maxRetries: 1 } });
-    const funded = await fleet.placed(task, [0, 0], [0, 1], [1, 0]);
+    await using fleet = await Fleet.open(sims(2), sims(1));
+    const task = await fleet.submit(me, { spec: { replicas: 3, retry: { maxRetries: 1 } } });
+    const funded = await fleet.placed(task, [
+      [0, 0],
+      [0, 1],
+      [1, 0],
+    ]);
     await fleet.commit(funded);
     const { running, finalizing, ended } = factsOf(funded);
     await fleet.tell(running(0, 1_000), running(1, 1_000), running(2, 1_000));
@@ -352,7 +380,7 @@ describe("the life of a gang", () => {
 
 describe("the money of a gang", () => {
   test("each member's GPU time is cut from its own beginning, and the hold is closed with the last", async () => {
-    await using fleet = await makeFleet([2, 1]);
+    await using fleet = await Fleet.open(sims(2), sims(1));
     const { funded, running, ended } = await leasedGang(fleet);
     await fleet.tell(running(0, 1_000), running(1, 2_000), running(2, 3_000));
     await fleet.tell(ended(0, 10_000), ended(1, 10_000));
@@ -382,7 +410,7 @@ describe("the money of a gang", () => {
   });
 
   test("one hold funds every member for as long, each from when it runs", async () => {
-    await using fleet = await makeFleet([2, 1]);
+    await using fleet = await Fleet.open(sims(2), sims(1));
     const { funded, running } = await leasedGang(fleet);
     await fleet.tell(running(0, 1_000), running(1, 2_000));
     await storeFunded(fleet.core, [{ id: funded.attempt, fundedMs: 900_000, n: 1 }]);

@@ -1,17 +1,16 @@
 import { mkdtemp, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { openDatabase } from "@fastgpu/postgres/database";
 import { statement } from "@fastgpu/postgres/pool";
 import { defaultSchedulingPolicy } from "@fastgpu/scheduling/scheduling-policy";
 import { manualClock } from "@fastgpu/testkit/clock";
-import { testDatabase } from "@fastgpu/testkit/database";
 import { quiet } from "@fastgpu/testkit/log";
 import { expect, test } from "vitest";
 import { transaction } from "@fastgpu/postgres/transaction";
 import { followPolicy, readPolicyInForce, type PolicyFollower } from "../src/policy/follow.ts";
 import { setPolicy } from "../src/policy/set-policy.ts";
 import { lockPolicy, readPolicyFile, readStoredPolicy } from "../src/store/policies.ts";
+import { openCore } from "./core.ts";
 
 const takeLead = statement(
   "test_lead",
@@ -22,10 +21,7 @@ const takeLead = statement(
 /** A leader of a term over a database and a policy file of its own. */
 async function scene() {
   const stack = new AsyncDisposableStack();
-  const db = stack.use(await testDatabase({ services: ["scheduler"] }));
-  const { core } = stack.use(
-    openDatabase({ service: "scheduler", urls: db.urls["scheduler"]!, log: quiet }),
-  );
+  const { core } = stack.use(await openCore());
   const directory = await mkdtemp(join(tmpdir(), "policy-"));
   stack.defer(() => rm(directory, { recursive: true }));
   const clock = manualClock();

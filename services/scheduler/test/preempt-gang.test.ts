@@ -4,20 +4,24 @@ import { expect, test } from "vitest";
 import { commitPreemptions } from "../src/cycle/preempt.ts";
 import { storeSaved } from "../src/store/attempts.ts";
 import { readWork } from "../src/store/work.ts";
-import { dyingAfter, factsOf, leaderEpoch, makeFleet, startMs, type Fleet } from "./fleet.ts";
+import { dyingAfter, factsOf, Fleet, inFavourOf, leaderEpoch, startMs, tenant } from "./fleet.ts";
+
+const me = tenant();
 
 /** A preemptible gang of three that runs on two nodes, and a task that wants one of its GPUs. */
 async function gangAndPreemptor(fleet: Fleet) {
-  const gang = await fleet.submit({ replicas: 3, preemptible: true });
-  const funded = await fleet.placed(gang, [0, 0], [0, 1], [1, 0]);
+  const gang = await fleet.submit(me, { spec: { replicas: 3, preemptible: true } });
+  const funded = await fleet.placed(gang, [
+    [0, 0],
+    [0, 1],
+    [1, 0],
+  ]);
   expect((await fleet.commit(funded)).leased).toHaveLength(1);
   const facts = factsOf(funded);
   await fleet.tell(...[0, 1, 2].map((member) => facts.running(member, 1)));
-  const preemptor = await fleet.submit({});
-  const preemption = {
-    ...{ victim: funded.attempt, victimTask: gang, reservedFor: preemptor, message: "" },
-    gpus: [fleet.nodes[1]!.gpus[0]!],
-  };
+  const preemptor = await fleet.submit(me);
+  const gpus = [fleet.nodes[1]!.gpus[0]!];
+  const preemption = inFavourOf(preemptor, { attempt: funded.attempt, task: gang, gpus });
   const at = { leaderEpoch, nowMs: startMs + 2, epochs: new Map([[preemptor, 0]]) };
   const preempt = (tx: Tx) => commitPreemptions(tx, [preemption], at);
   return { gang, attempt: funded.attempt, facts, preemptor, preempt };
@@ -27,7 +31,7 @@ const reservedIn = async (fleet: Fleet) =>
   (await fleet.gpus()).filter((gpu) => gpu.reserved !== undefined);
 
 test("a gang is stopped whole, on all of its nodes, and waits again once its last member has ended", async () => {
-  await using fleet = await makeFleet([2, 1]);
+  await using fleet = await Fleet.open(["sim", "sim"], ["sim"]);
   const { gang, attempt, facts, preemptor, preempt } = await gangAndPreemptor(fleet);
   const { stopped } = await transaction(fleet.core, preempt);
   expect(stopped).toHaveLength(3);
@@ -51,14 +55,18 @@ test("a gang is stopped whole, on all of its nodes, and waits again once its las
     counts: { retries: 0, freeRequeues: 0 },
     statusMessage: expect.stringContaining(`in favour of ${preemptor}`),
   });
-  const again = await fleet.placed(gang, [0, 0], [0, 1], [1, 0]);
+  const again = await fleet.placed(gang, [
+    [0, 0],
+    [0, 1],
+    [1, 0],
+  ]);
   expect((await fleet.commit(again)).rejected).toHaveLength(1);
-  expect((await fleet.commit(await fleet.placed(preemptor, [1, 0]))).leased).toHaveLength(1);
+  expect((await fleet.commit(await fleet.placed(preemptor, [[1, 0]]))).leased).toHaveLength(1);
   expect(await reservedIn(fleet)).toEqual([]);
 });
 
 test("a crash at any statement of a preemption leaves nothing of it", async () => {
-  await using fleet = await makeFleet([2, 1]);
+  await using fleet = await Fleet.open(["sim", "sim"], ["sim"]);
   const { gang, attempt, preempt } = await gangAndPreemptor(fleet);
   let crashes = 0;
   for (let statements = 0; ; statements += 1) {
@@ -83,7 +91,7 @@ test("a crash at any statement of a preemption leaves nothing of it", async () =
 });
 
 test("a checkpoint that one member tells of is the gang's", async () => {
-  await using fleet = await makeFleet([2, 1]);
+  await using fleet = await Fleet.open(["sim", "sim"], ["sim"]);
   const { attempt } = await gangAndPreemptor(fleet);
   const member = parseMemberName(`${attempt}-2`)!;
   const saved = { ...member, epoch: 1, savedMs: startMs + 5 };

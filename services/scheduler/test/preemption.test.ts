@@ -1,24 +1,24 @@
-import type { TaskId } from "@fastgpu/domain/ids";
+import { idToUuid, type TaskId } from "@fastgpu/domain/ids";
 import { transaction } from "@fastgpu/postgres/transaction";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { foldArrays } from "../src/cycle/arrays.ts";
 import { commitPreemptions } from "../src/cycle/preempt.ts";
 import { releaseStaleReservations } from "../src/store/reservations.ts";
 import { readWork } from "../src/store/work.ts";
-import { OneNode, inFavourOf, leaderEpoch, tenant, uuid } from "./one-node.ts";
+import { Fleet, inFavourOf, leaderEpoch, tenant } from "./fleet.ts";
 
 const preemptible = { spec: { preemptible: true } };
 
-let fleet: OneNode;
+let fleet: Fleet;
 beforeEach(async () => {
-  fleet = await OneNode.open(["H100", "H100"]);
+  fleet = await Fleet.open(["H100", "H100"]);
 });
 afterEach(async () => {
   await fleet[Symbol.asyncDispose]();
 });
 
 /** A preemptible task that runs on these GPUs. */
-async function runs(of = tenant(), positions = [0], wish: Parameters<OneNode["submit"]>[1] = {}) {
+async function runs(of = tenant(), positions = [0], wish: Parameters<Fleet["submit"]>[1] = {}) {
   const task = await fleet.submit(of, { gpus: positions.length, ...preemptible, ...wish });
   const attempt = await fleet.run(task, positions);
   return { task, attempt, gpus: fleet.at(...positions) };
@@ -85,8 +85,8 @@ describe("a preemption", () => {
     const quicker = await fleet.submit(tenant());
     await fleet.sql(
       "update gpus set reserved_task_id = $1, reserved_until_ms = 1000000000000000 where id = $2",
-      uuid(quicker),
-      uuid(fleet.at(1)[0]!),
+      idToUuid(quicker),
+      idToUuid(fleet.at(1)[0]!),
     );
     const preemptor = await fleet.submit(tenant(), { gpus: 2 });
     const { stopped, beside } = await fleet.preempt({
@@ -184,7 +184,10 @@ describe("a preemption", () => {
   test("of a task that is cancelled meanwhile ends it", async () => {
     const victim = await runs();
     await fleet.preempt(inFavourOf(await fleet.submit(tenant()), victim));
-    await fleet.sql("update tasks set cancel_requested = true where id = $1", uuid(victim.task));
+    await fleet.sql(
+      "update tasks set cancel_requested = true where id = $1",
+      idToUuid(victim.task),
+    );
     await fleet.end(victim.attempt, "preempted");
     expect(await fleet.task(victim.task)).toMatchObject({ state: "CANCELLED", preemptions: 1 });
   });
@@ -251,7 +254,7 @@ describe("a reservation", () => {
     "update gpus set state = 'UNKNOWN' where reserved_task_id = $1",
   ])("goes after: %s", async (change) => {
     const preemptor = await reserved();
-    await fleet.sql(change, uuid(preemptor));
+    await fleet.sql(change, idToUuid(preemptor));
     expect(await release()).toEqual([fleet.node]);
     expect((await fleet.gpu(0)).reserved).toBeUndefined();
   });

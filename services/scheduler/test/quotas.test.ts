@@ -1,15 +1,11 @@
-import { randomBytes } from "node:crypto";
-import { idToUuid, newId } from "@fastgpu/domain/ids";
-import { openDatabase } from "@fastgpu/postgres/database";
+import { idToUuid } from "@fastgpu/domain/ids";
 import { statement } from "@fastgpu/postgres/pool";
 import { transaction } from "@fastgpu/postgres/transaction";
-import { testDatabase } from "@fastgpu/testkit/database";
-import { quiet } from "@fastgpu/testkit/log";
+import { anId } from "@fastgpu/testkit/factories";
 import { expect, test } from "vitest";
 import { quotasLeft, spend } from "../src/cycle/quotas.ts";
 import { countHeldGpus, lockQueue, storeQueue } from "../src/store/queues.ts";
-
-const id = <P extends "org" | "proj">(prefix: P) => newId(prefix, 1_000, randomBytes(10));
+import { openCore } from "./core.ts";
 
 const demand = {
   runtime: "process",
@@ -45,25 +41,20 @@ const hold = statement(
 );
 
 test("64 racing commits never pass the limit of an organisation, whatever its projects (I7)", async () => {
-  await using db = await testDatabase({ services: ["scheduler"] });
-  await using pools = openDatabase({
-    service: "scheduler",
-    urls: db.urls["scheduler"]!,
-    log: quiet,
-  });
-  const org = id("org");
-  const projects = [id("proj"), id("proj"), id("proj")] as const;
+  await using db = await openCore();
+  const org = anId("org");
+  const projects = [anId("proj"), anId("proj"), anId("proj")] as const;
   const limited = {
     ...{ org, project: undefined, user: undefined },
     ...{ weight: 1, guaranteedGpus: 0, limitGpus: 10, models: {} },
   };
-  await transaction(pools.core, async (tx) => {
+  await transaction(db.core, async (tx) => {
     await lockQueue(tx, limited, 0);
     await storeQueue(tx, limited, 0);
   });
   const outcomes = await Promise.all(
     Array.from({ length: 64 }, (_, at) =>
-      transaction(pools.core, async (tx) => {
+      transaction(db.core, async (tx) => {
         const task = { org, project: projects[at % 3]!, user: "key-1", demand };
         const quotas = await quotasLeft(tx, [task]);
         if (!spend(quotas, task, ["m"])) return false;
@@ -73,5 +64,5 @@ test("64 racing commits never pass the limit of an organisation, whatever its pr
     ),
   );
   expect(outcomes.filter(Boolean)).toHaveLength(10);
-  expect(await countHeldGpus(pools.core, [limited])).toEqual([{ total: 10, models: { m: 10 } }]);
+  expect(await countHeldGpus(db.core, [limited])).toEqual([{ total: 10, models: { m: 10 } }]);
 });

@@ -6,15 +6,15 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { TermFigures } from "../src/cycle/figures.ts";
 import type { Mirror } from "../src/cycle/mirror.ts";
 import { createSnapshots } from "../src/explain/snapshot.ts";
-import { OneNode, tenant, type Tenant } from "./one-node.ts";
+import { Fleet, tenant, type Tenant } from "./fleet.ts";
 
 const minute = 60_000;
 const day = 24 * 60 * minute;
 
-let fleet: OneNode;
+let fleet: Fleet;
 let leader: Mirror;
 beforeEach(async () => {
-  fleet = await OneNode.open(["H100", "H100"]);
+  fleet = await Fleet.open(["H100", "H100"]);
   leader = await fleet.mirror();
 });
 afterEach(async () => {
@@ -96,7 +96,7 @@ describe("run times", () => {
 
   test("are told by name, and no explanation reads a name that tells nothing", async () => {
     const [mine, other] = [tenant(), tenant()];
-    const named = (of: Tenant, displayName: string) => fleet.submit(of, wish(), displayName);
+    const named = (of: Tenant, name: string) => fleet.submit(of, { ...wish(), name });
     for (const [name, minutes] of [...Array(6).fill(["long", 60]), ["once", 10]] as const) {
       const attempt = await fleet.run(await named(mine, String(name)), [0]);
       fleet.nowMs += Number(minutes) * minute;

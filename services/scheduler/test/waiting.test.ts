@@ -1,14 +1,12 @@
 import { randomBytes } from "node:crypto";
 import { idToUuid, newId, type OrgId, type ProjectId, type TaskId } from "@fastgpu/domain/ids";
-import { openDatabase } from "@fastgpu/postgres/database";
 import { statement, type Querier } from "@fastgpu/postgres/pool";
 import { transaction } from "@fastgpu/postgres/transaction";
-import { testDatabase } from "@fastgpu/testkit/database";
-import { quiet } from "@fastgpu/testkit/log";
 import { expect, test } from "vitest";
 import { createMirror, oneMoment } from "../src/cycle/mirror.ts";
 import { insertTasks } from "../src/store/submits.ts";
 import { readTasks } from "../src/store/tasks.ts";
+import { openCore } from "./core.ts";
 
 const org = newId("org", 1_000, randomBytes(10));
 const project = newId("proj", 1_000, randomBytes(10));
@@ -73,20 +71,8 @@ const ranBefore = statement(
 );
 const cancel = statement("test_cancel", "update tasks set cancel_requested = true where id = $1");
 
-async function open() {
-  const db = await testDatabase({ services: ["scheduler"] });
-  const pools = openDatabase({ service: "scheduler", urls: db.urls["scheduler"]!, log: quiet });
-  return {
-    core: pools.core,
-    async [Symbol.asyncDispose]() {
-      await pools[Symbol.asyncDispose]();
-      await db[Symbol.asyncDispose]();
-    },
-  };
-}
-
 test("a picture rebuilt from the database equals the one that followed every change", async () => {
-  await using db = await open();
+  await using db = await openCore();
   const live = createMirror(clock);
   await transaction(db.core, (tx) => live.rebuild(tx), oneMoment);
   const ids = await queue(
@@ -119,7 +105,7 @@ test("a picture rebuilt from the database equals the one that followed every cha
 });
 
 test("what commits while a picture is read is in it wholly or not at all, and comes in by its mark", async () => {
-  await using db = await open();
+  await using db = await openCore();
   const [kept, cancelled, array] = await queue(db.core, [
     { atMs: 1_000 },
     { atMs: 1_001 },
@@ -151,7 +137,7 @@ test("what commits while a picture is read is in it wholly or not at all, and co
 });
 
 test("a task in the columns means to the planner what its row says", async () => {
-  await using db = await open();
+  await using db = await openCore();
   const mirror = createMirror(clock);
   const [id] = await queue(db.core, [{ atMs: 5_000, gpus: 2, priority: 7 }]);
   const [row] = await readTasks(db.core, [id!]);
@@ -163,7 +149,7 @@ test("a task in the columns means to the planner what its row says", async () =>
 });
 
 test("a plan sees the first of every line and the number behind them, and the next ones as those leave", async () => {
-  await using db = await open();
+  await using db = await openCore();
   const mirror = createMirror(clock, { tasks: 8, perLine: 4 });
   const long = await queue(
     db.core,
