@@ -1,6 +1,4 @@
 /** Placement decisions a second on one core, with the shipped policy (goal G1). */
-import { writeFile } from "node:fs/promises";
-import { parseArgs } from "node:util";
 import { PlacementEngine, policies } from "@fastgpu/scheduling/placement/engine";
 import type { PolicyName } from "@fastgpu/scheduling/placement/engine";
 import type { Placement } from "@fastgpu/scheduling/placement/cluster";
@@ -8,7 +6,9 @@ import type { Shape } from "@fastgpu/scheduling/placement/shapes";
 import { toNodeSpec, toRequest } from "@fastgpu/simulation/openb/allocation";
 import { seededRandom } from "@fastgpu/simulation/openb/seeded";
 import type { OpenbNode, OpenbPod } from "@fastgpu/simulation/openb/trace";
-import { readNodeFile, readPodFile, UsageError } from "./openb-files.ts";
+import { median } from "./figures.ts";
+import { countOf, flagsOf, listOf, needed, numberOf, UsageError, writeRows } from "./flags.ts";
+import { readNodeFile, readPodFile } from "./openb-files.ts";
 
 const usage = `usage: npm run bench -- decisions --nodes FILE --pods FILE [flags]
 
@@ -163,10 +163,6 @@ function checkAgainstScan(load: Load, setting: Setting, count: number): void {
   }
 }
 
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!;
-}
-
 function show(runs: readonly Timing[]): string {
   const rates = runs.map(({ perSecond }) => perSecond / 1000);
   const cpuRates = runs.map(({ perCpuSecond }) => perCpuSecond / 1000);
@@ -190,54 +186,34 @@ function show(runs: readonly Timing[]): string {
   return cells.join("  ");
 }
 
-function positive(name: string, text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1)
-    throw new UsageError(`--${name}: "${text}" is no count`);
-  return value;
-}
-
-async function run(args: readonly string[]): Promise<number> {
-  const { values } = parseArgs({
-    args: [...args],
-    options: {
-      nodes: { type: "string" },
-      pods: { type: "string" },
-      gpus: { type: "string", default: "1000,10000,100000" },
-      decisions: { type: "string", default: "100000" },
-      fill: { type: "string", default: "85" },
-      policy: { type: "string", default: "default" },
-      check: { type: "string", default: "2000" },
-      seed: { type: "string", default: "42" },
-      repeats: { type: "string", default: "5" },
-      json: { type: "string" },
-      help: { type: "boolean", short: "h", default: false },
+/** Entry of the experiment; answers the exit code. */
+export async function main(args: readonly string[]): Promise<number> {
+  const values = flagsOf(args, {
+    usage,
+    defaults: {
+      ...{ gpus: "1000,10000,100000", decisions: "100000", fill: "85", policy: "default" },
+      ...{ check: "2000", seed: "42", repeats: "5" },
     },
+    optional: ["nodes", "pods"],
   });
-  if (values.help) {
-    process.stdout.write(usage);
-    return 0;
-  }
-  if (values.nodes === undefined) throw new UsageError("--nodes is missing");
-  if (values.pods === undefined) throw new UsageError("--pods is missing");
+  if (values === undefined) return 0;
   if (!Object.hasOwn(policies, values.policy)) {
     throw new UsageError(`--policy: no policy "${values.policy}"`);
   }
   const policy = values.policy as PolicyName;
-  const all = await readNodeFile(values.nodes);
-  const pods = await readPodFile(values.pods);
-  const decisions = positive("decisions", values.decisions);
-  const fillPct = Number(values.fill);
-  if (!(fillPct > 0 && fillPct < 100)) throw new UsageError(`--fill: "${values.fill}"`);
-  const seed = positive("seed", values.seed);
-  const repeats = positive("repeats", values.repeats);
+  const all = await readNodeFile(needed("nodes", values.nodes));
+  const pods = await readPodFile(needed("pods", values.pods));
+  const decisions = countOf("decisions", values.decisions);
+  const fillPct = numberOf("fill", values.fill, { least: 1, most: 99 });
+  const seed = countOf("seed", values.seed);
+  const repeats = countOf("repeats", values.repeats);
   process.stdout.write(
     `policy ${policy}, fill ${fillPct} %, ${decisions} decisions, ${repeats} runs\n` +
       "   GPUs   nodes  1000/s         range  per CPU s    p50 µs    p99 µs   max ms  placed%  resident MiB\n",
   );
-  const lines: string[] = [];
-  for (const size of values.gpus.split(",")) {
-    const nodes = nodesOf(all, positive("gpus", size));
+  const rows: object[] = [];
+  for (const size of listOf(values.gpus, (text) => countOf("gpus", text))) {
+    const nodes = nodesOf(all, size);
     const setting = { nodes, pods, policy, fillPct, decisions, seed };
     const runs: Timing[] = [];
     let load: Load | undefined;
@@ -250,26 +226,14 @@ async function run(args: readonly string[]): Promise<number> {
       );
     }
     process.stdout.write(`${show(runs)}\n`);
-    lines.push(...runs.map((timing) => JSON.stringify({ policy, fillPct, decisions, ...timing })));
+    rows.push(...runs.map((timing) => ({ policy, fillPct, decisions, ...timing })));
     const budget = Math.max(100, Math.floor(4e6 / nodes.length));
-    const checked = Math.min(positive("check", values.check), budget);
+    const checked = Math.min(countOf("check", values.check), budget);
     if (policy !== "random" && load !== undefined) {
       checkAgainstScan(load, setting, checked);
       process.stderr.write(`decisions: ${checked} decisions equal to the full scan's\n`);
     }
   }
-  if (values.json !== undefined) await writeFile(values.json, `${lines.join("\n")}\n`);
+  await writeRows(values.json, rows);
   return 0;
-}
-
-/** Entry of `npm run bench -- decisions`; answers the exit code. */
-export async function main(args: readonly string[]): Promise<number> {
-  try {
-    return await run(args);
-  } catch (error) {
-    const misuse = error instanceof UsageError || error instanceof TypeError;
-    if (!misuse) throw error;
-    process.stderr.write(`error: ${error.message}\ntry: npm run bench -- decisions --help\n`);
-    return 2;
-  }
 }

@@ -3,7 +3,8 @@ import { explainTask } from "@fastgpu/scheduling/explain/explain";
 import { longest, timeOf, type Forecast, type Lengths } from "@fastgpu/scheduling/explain/future";
 import { createQueueOrder } from "@fastgpu/scheduling/queue-order";
 import { defaultSchedulingPolicy } from "@fastgpu/scheduling/scheduling-policy";
-import { flagsOf, numbersOf, tellRows } from "./flags.ts";
+import { cpuMs } from "./figures.ts";
+import { countOf, flagsOf, listOf, numberOf, tellRows } from "./flags.ts";
 import { PlanScene, startMs } from "./plan-state.ts";
 
 const usage = `usage: npm run bench -- explain [flags]
@@ -32,14 +33,17 @@ export async function main(args: readonly string[]): Promise<number> {
     },
   });
   if (values === undefined) return 0;
-  const rows = numbersOf(values.preemptible).flatMap((preemptible) =>
-    measure({
-      ...{ gpus: Number(values.gpus), tasks: Number(values.tasks), preemptible, free: 0 },
-      ...{ queues: Number(values.queues), seed: Number(values.seed) },
-      ...{ endless: Number(values.endless), asked: Number(values.asked) },
-      budgetMs: Number(values["budget-ms"]),
-    }),
-  );
+  const of = {
+    ...{ gpus: countOf("gpus", values.gpus), tasks: countOf("tasks", values.tasks), free: 0 },
+    ...{ queues: countOf("queues", values.queues), seed: countOf("seed", values.seed, 0) },
+    ...{ endless: numberOf("endless", values.endless, { most: 1 }) },
+    ...{
+      asked: countOf("asked", values.asked),
+      budgetMs: countOf("budget-ms", values["budget-ms"]),
+    },
+  };
+  const parts = listOf(values.preemptible, (text) => numberOf("preemptible", text, { most: 1 }));
+  const rows = parts.flatMap((preemptible) => measure({ ...of, preemptible }));
   await tellRows(rows, values.json);
   return 0;
 }
@@ -61,18 +65,10 @@ function measure(
     const fromMs = cpuMs();
     const spent = (): number => (cpuMs() - fromMs) / of.budgetMs;
     const goOn = (part: number): boolean => spent() < part;
-    const input = {
-      state,
-      task,
-      nowMs: startMs,
-      longest,
-      expected: half,
-      policy,
-      rng,
-      goOn,
-      spent,
-    };
-    const told = explainTask(input);
+    const told = explainTask({
+      ...{ state, task, nowMs: startMs, longest, expected: half },
+      ...{ policy, rng, goOn, spent },
+    });
     return {
       ...{ preemptible: of.preemptible, position: told.queuePosition },
       ...{ gpus: task.demand.gpuCount, replicas: task.replicas },
@@ -96,9 +92,4 @@ function inHours(forecast: Forecast): string {
   if (atMs === undefined) return forecast.kind;
   const hours = ((atMs - startMs) / 3_600_000).toFixed(1);
   return forecast.kind === "about" ? `about ${hours}` : hours;
-}
-
-function cpuMs(): number {
-  const { user, system } = process.threadCpuUsage();
-  return (user + system) / 1_000;
 }

@@ -1,14 +1,14 @@
 /** `npm start` to ready, and the memory of everything that it started, once idle (goal G11). */
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { chmod, mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
-import { availableParallelism, loadavg, tmpdir } from "node:os";
+import { chmod, mkdtemp, readFile, readdir, rm } from "node:fs/promises";
+import { loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import { freePort } from "@fastgpu/lifecycle/child";
-import { quantile } from "./pipeline-table.ts";
+import { machineSince, median, verdict } from "./figures.ts";
+import { countOf, flagsOf, numberOf, writeRows } from "./flags.ts";
 
 const usage = `usage: npm run bench -- idle [flags]
 
@@ -94,7 +94,7 @@ async function measure(repeats: number, settleS: number) {
   stack.defer(() => rm(directory, { recursive: true, force: true }));
   await chmod(directory, 0o711);
   // Three ports in a row: the gateway's, the workers' and the metrics'.
-  const port = await freePort();
+  const port = await freePort(3);
   const first = await start(directory, port);
   await new Promise((resolve) => setTimeout(resolve, 10_000));
   await stop(first.child);
@@ -109,12 +109,11 @@ async function measure(repeats: number, settleS: number) {
     }
     await stop(again.child);
   }
-  const sorted = seconds.toSorted((a, b) => a - b);
   const pssMb = processes.reduce((sum, each) => sum + each.pssMb, 0);
   return {
     firstSeconds: first.seconds,
     seconds,
-    medianSeconds: quantile(sorted, 0.5),
+    medianSeconds: median(seconds),
     pssMb,
     processes,
   };
@@ -122,21 +121,13 @@ async function measure(repeats: number, settleS: number) {
 
 /** Entry of `npm run bench -- idle`. */
 export async function main(args: readonly string[]): Promise<number> {
-  const { values } = parseArgs({
-    args: [...args],
-    options: {
-      repeats: { type: "string", default: "5" },
-      settle: { type: "string", default: "20" },
-      json: { type: "string" },
-      help: { type: "boolean", short: "h", default: false },
-    },
-  });
-  if (values.help) {
-    process.stdout.write(usage);
-    return 0;
-  }
+  const values = flagsOf(args, { usage, defaults: { repeats: "5", settle: "20" } });
+  if (values === undefined) return 0;
   const before = loadavg();
-  const result = await measure(Number(values.repeats), Number(values.settle));
+  const result = await measure(
+    countOf("repeats", values.repeats),
+    numberOf("settle", values.settle),
+  );
   const { firstSeconds, seconds, medianSeconds, pssMb, processes } = result;
   for (const each of processes.toSorted((a, b) => b.pssMb - a.pssMb)) {
     process.stdout.write(`${each.name.padEnd(20)} ${each.pssMb.toFixed(1).padStart(8)} MB\n`);
@@ -144,12 +135,9 @@ export async function main(args: readonly string[]): Promise<number> {
   const range = `${Math.min(...seconds).toFixed(1)} … ${Math.max(...seconds).toFixed(1)}`;
   process.stdout.write(`first start ${firstSeconds.toFixed(1)} s, again ${range} s\n`);
   process.stdout.write(
-    `${medianSeconds <= 5 ? "met " : "MISS"}  ready ≤ 5 s, median: ${medianSeconds.toFixed(2)}\n` +
-      `${pssMb <= 300 ? "met " : "MISS"}  Σ PSS ≤ 300 MB: ${pssMb.toFixed(0)}\n`,
+    verdict(medianSeconds <= 5, "ready ≤ 5 s, median", medianSeconds.toFixed(2)),
   );
-  if (values.json !== undefined) {
-    const machine = { cores: availableParallelism(), load: { before, after: loadavg() } };
-    await writeFile(values.json, `${JSON.stringify({ experiment: "idle", machine, ...result })}\n`);
-  }
+  process.stdout.write(verdict(pssMb <= 300, "Σ PSS ≤ 300 MB", pssMb.toFixed(0)));
+  await writeRows(values.json, [{ experiment: "idle", machine: machineSince(before), ...result }]);
   return 0;
 }

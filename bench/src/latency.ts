@@ -1,15 +1,15 @@
 /** submit → running through the gateway, over the bare runtime's own start, in turn on an idle platform (goal G4). */
 import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { chmod, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { availableParallelism, loadavg, tmpdir } from "node:os";
+import { chmod, mkdtemp, readFile, rm } from "node:fs/promises";
+import { loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
 import { create } from "@bufbuild/protobuf";
 import { TaskSchema } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
+import { machineSince, quantile, verdict } from "./figures.ts";
+import { countOf, flagsOf, writeRows } from "./flags.ts";
 import { startFixture, type Fixture } from "./pipeline-fixture.ts";
 import { drained } from "./pipeline-load.ts";
-import { quantile } from "./pipeline-table.ts";
 
 const usage = `usage: npm run bench -- latency [flags]
 
@@ -102,22 +102,11 @@ async function measure(submits: number, gpus: number) {
 
 /** Entry of `npm run bench -- latency`. */
 export async function main(args: readonly string[]): Promise<number> {
-  const { values } = parseArgs({
-    args: [...args],
-    options: {
-      submits: { type: "string", default: "1000" },
-      gpus: { type: "string", default: "1" },
-      json: { type: "string" },
-      help: { type: "boolean", short: "h", default: false },
-    },
-  });
-  if (values.help) {
-    process.stdout.write(usage);
-    return 0;
-  }
-  const submits = Number(values.submits);
+  const values = flagsOf(args, { usage, defaults: { submits: "1000", gpus: "1" } });
+  if (values === undefined) return 0;
+  const submits = countOf("submits", values.submits);
   const before = loadavg();
-  const result = await measure(submits, Number(values.gpus));
+  const result = await measure(submits, countOf("gpus", values.gpus, 0));
   const number = (value: number): string => value.toFixed(1).padStart(9);
   process.stdout.write(`milliseconds            p50       p90       p99\n`);
   for (const [name, of] of Object.entries(result)) {
@@ -126,18 +115,9 @@ export async function main(args: readonly string[]): Promise<number> {
     );
   }
   const { p50, p99 } = result.difference;
-  process.stdout.write(
-    `${p50 <= 5 ? "met " : "MISS"}  p50 of the difference ≤ 5 ms: ${p50.toFixed(1)}\n`,
-  );
-  process.stdout.write(
-    `${p99 <= 20 ? "met " : "MISS"}  p99 of the difference ≤ 20 ms: ${p99.toFixed(1)}\n`,
-  );
-  if (values.json !== undefined) {
-    const machine = { cores: availableParallelism(), load: { before, after: loadavg() } };
-    await writeFile(
-      values.json,
-      `${JSON.stringify({ experiment: "latency", submits, machine, ...result })}\n`,
-    );
-  }
+  process.stdout.write(verdict(p50 <= 5, "p50 of the difference ≤ 5 ms", p50.toFixed(1)));
+  process.stdout.write(verdict(p99 <= 20, "p99 of the difference ≤ 20 ms", p99.toFixed(1)));
+  const row = { experiment: "latency", submits, machine: machineSince(before), ...result };
+  await writeRows(values.json, [row]);
   return 0;
 }

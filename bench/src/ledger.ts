@@ -1,15 +1,11 @@
 /** Transfers a second in the ledger, all through one hot account, with budgets, across a kill -9 (goal G7). */
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { writeFile } from "node:fs/promises";
-import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import { newId } from "@fastgpu/domain/ids";
 import type { OrgId } from "@fastgpu/domain/ids";
 import { statement } from "@fastgpu/postgres/pool";
 import { transaction } from "@fastgpu/postgres/transaction";
 import { openBilling } from "./billing-database.ts";
+import { countOf, flagsOf, writeRows } from "./flags.ts";
+import { lastReport } from "./killed-child.ts";
 import { startServiceDatabase } from "./service-database.ts";
 
 const usage = `usage: npm run bench -- ledger [flags]
@@ -80,21 +76,6 @@ interface Report {
   readonly done: number;
 }
 
-async function write(config: object, killAt: number): Promise<Report> {
-  const program = fileURLToPath(new URL("./ledger-writer.ts", import.meta.url));
-  const args = ["--disable-warning=ExperimentalWarning", program, JSON.stringify(config)];
-  const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
-  const exited = once(child, "exit");
-  let report: Report = { asked: 0, seconds: 1, done: 0 };
-  for await (const line of createInterface({ input: child.stdout })) {
-    report = JSON.parse(line) as Report;
-    if (report.done >= killAt) child.kill("SIGKILL");
-  }
-  const [code, signal] = (await exited) as [number | null, string | null];
-  if (code !== 0 && signal !== "SIGKILL") throw new Error("the process ended early");
-  return report;
-}
-
 /** What must have been paid: the same decisions, made on plain numbers. */
 function expected(load: LedgerLoad): { charges: bigint; amount: bigint } {
   const left = budgets(load);
@@ -113,28 +94,18 @@ function expected(load: LedgerLoad): { charges: bigint; amount: bigint } {
 
 /** The experiment; returns the exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  const { values } = parseArgs({
-    args: [...args],
-    options: {
-      transfers: { type: "string", default: "2000000" },
-      batch: { type: "string", default: "8000" },
-      orgs: { type: "string", default: "16" },
-      budget: { type: "string", default: "90" },
-      "no-kill": { type: "boolean", default: false },
-      json: { type: "string" },
-      help: { type: "boolean", default: false },
-    },
+  const values = flagsOf(args, {
+    usage,
+    defaults: { transfers: "2000000", batch: "8000", orgs: "16", budget: "90" },
+    switches: ["no-kill"],
   });
-  if (values.help) {
-    process.stdout.write(usage);
-    return 0;
-  }
-  const batch = Number(values.batch);
+  if (values === undefined) return 0;
+  const batch = countOf("batch", values.batch);
   const load: LedgerLoad = {
     batch,
-    transfers: Math.ceil(Number(values.transfers) / batch) * batch,
-    orgs: Number(values.orgs),
-    budgetPct: Number(values.budget),
+    transfers: Math.ceil(countOf("transfers", values.transfers) / batch) * batch,
+    orgs: countOf("orgs", values.orgs),
+    budgetPct: countOf("budget", values.budget),
   };
   await using database = await startServiceDatabase("billing");
   for (const [n, creditNanos] of budgets(load).entries()) {
@@ -142,8 +113,10 @@ export async function main(args: readonly string[]): Promise<number> {
     await transaction(billing.db.core, (tx) => billing.organizations.open(tx, orgOf(n)));
   }
   const config = { urls: database.urls, load };
-  const killed = values["no-kill"] ? undefined : await write(config, load.transfers / 2);
-  const rest = await write(config, Number.POSITIVE_INFINITY);
+  const write = (killAt: number) =>
+    lastReport<Report>("ledger-writer.ts", config, ({ done }) => done >= killAt);
+  const killed = values["no-kill"] ? undefined : await write(load.transfers / 2);
+  const rest = await write(Number.POSITIVE_INFINITY);
 
   await using billing = await openBilling(database.urls, 0n);
   const [found] = await billing.db.core.query(facts);
@@ -169,6 +142,6 @@ export async function main(args: readonly string[]): Promise<number> {
   }
   process.stdout.write(`to the end         ${perSecond(rest)} transfers/s\n`);
   process.stdout.write(`Σ = 0, exact       ${exact ? "yes" : "NO"}\n`);
-  if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(result)}\n`);
+  await writeRows(values.json, [result]);
   return exact ? 0 : 1;
 }

@@ -2,8 +2,11 @@
  * The one entry of all experiments: `npm run bench -- NAME [flags]`.
  * Each experiment is a file of its own, loaded only when it is asked for.
  */
+import { UsageError } from "./flags.ts";
+
 interface Experiment {
   readonly about: string;
+  /** Its `main` answers the exit code, and throws UsageError for flags and files that cannot be used. */
   readonly load: () => Promise<{ main(args: readonly string[]): Promise<number> }>;
 }
 
@@ -96,7 +99,13 @@ async function main(args: readonly string[]): Promise<number> {
     );
     return 2;
   }
-  return (await experiment.load()).main(rest);
+  try {
+    return await (await experiment.load()).main(rest);
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    process.stderr.write(`error: ${error.message}\ntry: npm run bench -- ${name} --help\n`);
+    return 2;
+  }
 }
 
 process.exitCode = await main(process.argv.slice(2));

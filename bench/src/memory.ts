@@ -1,14 +1,12 @@
 /** Memory of queued tasks (goal G9): separate tasks of many shapes in the backlog, and in the leader's picture. */
-import { writeFile } from "node:fs/promises";
-import { parseArgs } from "node:util";
 import { setTimeout } from "node:timers/promises";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { Backlog } from "@fastgpu/scheduling/backlog/backlog";
 import type { QueuedTask } from "@fastgpu/scheduling/backlog/backlog";
 import { seededRandom } from "@fastgpu/simulation/openb/seeded";
+import { countOf, flagsOf, listOf, writeRows } from "./flags.ts";
 import { measureStored } from "./memory-stored.ts";
-import { UsageError } from "./openb-files.ts";
 
 const usage = `usage: npm run bench -- memory [flags]
 
@@ -147,39 +145,25 @@ function show(line: Measured): string {
   ].join("  ");
 }
 
-function count(name: string, text: string, min: number): number {
-  const value = Number(text);
-  if (Number.isInteger(value) && value >= min && value <= 1e8) return value;
-  throw new UsageError(`--${name}: "${text}" is not a count from ${min} to 100000000`);
-}
-
-async function run(args: readonly string[]): Promise<number> {
-  const { values } = parseArgs({
-    args: [...args],
-    options: {
-      tasks: { type: "string", default: "1000000,10000000" },
-      shapes: { type: "string", default: "1500" },
-      queues: { type: "string", default: "200" },
-      stored: { type: "string", default: "1000000" },
-      plain: { type: "string", default: "200000" },
-      seed: { type: "string", default: "42" },
-      json: { type: "string" },
-      help: { type: "boolean", short: "h", default: false },
+/** Entry of the experiment; answers the exit code. */
+export async function main(args: readonly string[]): Promise<number> {
+  const values = flagsOf(args, {
+    usage,
+    defaults: {
+      ...{ tasks: "1000000,10000000", shapes: "1500", queues: "200", stored: "1000000" },
+      ...{ plain: "200000", seed: "42" },
     },
   });
-  if (values.help) {
-    process.stdout.write(usage);
-    return 0;
-  }
+  if (values === undefined) return 0;
   const base = {
-    shapes: count("shapes", values.shapes, 1),
-    queues: count("queues", values.queues, 1),
-    seed: count("seed", values.seed, 0),
+    shapes: countOf("shapes", values.shapes),
+    queues: countOf("queues", values.queues),
+    seed: countOf("seed", values.seed, 0),
   };
-  const sizes = values.tasks.split(",").map((text) => count("tasks", text, 1));
+  const sizes = listOf(values.tasks, (text) => countOf("tasks", text));
   process.stdout.write("kind          tasks  shapes  MB/mill.  1000 adds/s  rebuilt/s   hash\n");
   const lines: Measured[] = [];
-  const plain = count("plain", values.plain, 0);
+  const plain = countOf("plain", values.plain, 0);
   if (plain > 0) lines.push(await measureObjects({ ...base, tasks: plain }));
   if (plain > 0) process.stdout.write(`${show(lines[0]!)}\n`);
   for (const tasks of sizes) {
@@ -187,26 +171,12 @@ async function run(args: readonly string[]): Promise<number> {
     lines.push(measured);
     process.stdout.write(`${show(measured)}\n`);
   }
-  for (const tasks of values.stored.split(",").map((text) => count("stored", text, 0))) {
+  for (const tasks of listOf(values.stored, (text) => countOf("stored", text, 0))) {
     if (tasks === 0) continue;
     const stored = await measureStored({ ...base, tasks, liveBytes, progress });
     lines.push({ kind: "leader", tasks, shapes: base.shapes, ...stored });
     process.stdout.write(`${show(lines.at(-1)!)}  (${stored.rebuildSeconds.toFixed(1)} s)\n`);
   }
-  if (values.json !== undefined) {
-    await writeFile(values.json, lines.map((line) => `${JSON.stringify(line)}\n`).join(""));
-  }
+  await writeRows(values.json, lines);
   return 0;
-}
-
-/** Entry of `npm run bench -- memory`; answers the exit code. */
-export async function main(args: readonly string[]): Promise<number> {
-  try {
-    return await run(args);
-  } catch (error) {
-    const misuse = error instanceof UsageError || error instanceof TypeError;
-    if (!misuse) throw error;
-    process.stderr.write(`error: ${error.message}\ntry: npm run bench -- memory --help\n`);
-    return 2;
-  }
 }

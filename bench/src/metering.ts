@@ -1,10 +1,4 @@
 /** Usage records rated and charged a second, exactly once, across a kill -9 (goal G6). */
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { writeFile } from "node:fs/promises";
-import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import { createHolds } from "@fastgpu/billing/holds/create-holds";
 import { UsageKind } from "@fastgpu/contracts/fastgpu/billing/v1/billing_service_pb";
 import { newId } from "@fastgpu/domain/ids";
@@ -15,6 +9,8 @@ import type { StoredEvent } from "@fastgpu/postgres/outbox";
 import { statement } from "@fastgpu/postgres/pool";
 import { transaction } from "@fastgpu/postgres/transaction";
 import { openBilling } from "./billing-database.ts";
+import { countOf, flagsOf, writeRows } from "./flags.ts";
+import { lastReport } from "./killed-child.ts";
 import { startServiceDatabase } from "./service-database.ts";
 
 const usage = `usage: npm run bench -- metering [flags]
@@ -94,42 +90,18 @@ interface Report {
   readonly seconds: number;
 }
 
-/** Runs the consumer in a process of its own; with `killAt`, kills it once it has applied that many records. */
-async function consume(config: object, killAt: number): Promise<Report> {
-  const program = fileURLToPath(new URL("./metering-consumer.ts", import.meta.url));
-  const args = ["--disable-warning=ExperimentalWarning", program, JSON.stringify(config)];
-  const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
-  const exited = once(child, "exit");
-  let report: Report = { records: 0, seconds: 0 };
-  for await (const line of createInterface({ input: child.stdout })) {
-    report = JSON.parse(line) as Report;
-    if (report.records >= killAt) child.kill("SIGKILL");
-  }
-  const [code, signal] = (await exited) as [number | null, string | null];
-  if (code !== 0 && signal !== "SIGKILL") throw new Error("the process ended early");
-  return report;
-}
-
-const options = {
-  records: { type: "string", default: "1000000" },
-  attempts: { type: "string", default: "2000" },
-  gpus: { type: "string", default: "8" },
-  twice: { type: "string", default: "0" },
-  "no-kill": { type: "boolean", default: false },
-  json: { type: "string" },
-  help: { type: "boolean", default: false },
-} as const;
-
 /** The experiment; returns the exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  const { values } = parseArgs({ args: [...args], options });
-  if (values.help) {
-    process.stdout.write(usage);
-    return 0;
-  }
-  const [attempts, gpus] = [Number(values.attempts), Number(values.gpus)];
-  const rounds = Math.max(2, Math.ceil(Number(values.records) / attempts / gpus));
-  const log: MeteringLog = { attempts, gpus, rounds, twicePct: Number(values.twice) };
+  const values = flagsOf(args, {
+    usage,
+    defaults: { records: "1000000", attempts: "2000", gpus: "8", twice: "0" },
+    switches: ["no-kill"],
+  });
+  if (values === undefined) return 0;
+  const attempts = countOf("attempts", values.attempts);
+  const gpus = countOf("gpus", values.gpus);
+  const rounds = Math.max(2, Math.ceil(countOf("records", values.records) / attempts / gpus));
+  const log: MeteringLog = { attempts, gpus, rounds, twicePct: countOf("twice", values.twice, 0) };
   const records = attempts * gpus * rounds;
 
   await using database = await startServiceDatabase("billing");
@@ -146,8 +118,10 @@ export async function main(args: readonly string[]): Promise<number> {
   const holdsPerSecond = Math.round(attempts / ((performance.now() - holdsStart) / 1_000));
 
   const config = { urls: database.urls, log };
-  const killed = values["no-kill"] ? undefined : await consume(config, records / 2);
-  const rest = await consume(config, Number.POSITIVE_INFINITY);
+  const consume = (killAt: number) =>
+    lastReport<Report>("metering-consumer.ts", config, (report) => report.records >= killAt);
+  const killed = values["no-kill"] ? undefined : await consume(records / 2);
+  const rest = await consume(Number.POSITIVE_INFINITY);
 
   const [sum] = await billing.db.core.query(totals);
   const accounts = await billing.db.core.query(ledger);
@@ -179,6 +153,6 @@ export async function main(args: readonly string[]): Promise<number> {
   process.stdout.write(`to the end         ${perSecond(rest)} records/s\n`);
   process.stdout.write(`holds created      ${holdsPerSecond} holds/s\n`);
   process.stdout.write(`totals and ledger  ${exact ? "exact" : "WRONG"}\n`);
-  if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(result)}\n`);
+  await writeRows(values.json, [result]);
   return exact ? 0 : 1;
 }

@@ -3,13 +3,10 @@ import { describeProblem } from "@fastgpu/simulation/openb/csv";
 import type { CsvResult } from "@fastgpu/simulation/openb/csv";
 import { readOpenbNodes, readOpenbPods } from "@fastgpu/simulation/openb/trace";
 import type { OpenbNode, OpenbPod } from "@fastgpu/simulation/openb/trace";
+import { UsageError } from "./flags.ts";
 
-/** A flag or a file that cannot be used; the message is for the person who gave it. */
-export class UsageError extends Error {
-  override readonly name = "UsageError";
-}
-
-async function readRows<Row>(
+/** Reads a file by a parser; throws UsageError with file, line and column. */
+export async function readRows<Row>(
   file: string,
   parse: (file: string, text: string) => CsvResult<Row>,
 ): Promise<readonly Row[]> {

@@ -1,8 +1,5 @@
-import { createWriteStream } from "node:fs";
-import { readFile, writeFile } from "node:fs/promises";
-import { once } from "node:events";
-import { parseArgs } from "node:util";
-import { describeProblem } from "@fastgpu/simulation/openb/csv";
+/** Waiting and fairness of queue policies on a Philly-format trace (goal G3). */
+import { writeFile } from "node:fs/promises";
 import { readPhilly } from "@fastgpu/simulation/philly/trace";
 import type { PredictionError } from "@fastgpu/scheduling/order/predict";
 import type { SimJob } from "@fastgpu/simulation/queueing/job";
@@ -13,6 +10,8 @@ import { replay, tooWide } from "@fastgpu/simulation/queueing/replay";
 import type { ReplayResult } from "@fastgpu/simulation/queueing/replay";
 import { syntheticJobs } from "@fastgpu/simulation/synthetic";
 import { renderQueueReport } from "@fastgpu/simulation/report/queue-report";
+import { countOf, flagsOf, listOf, needed, UsageError, writeRows } from "./flags.ts";
+import { readRows } from "./openb-files.ts";
 
 /** Not a queue policy: the planner of the scheduler's cycle, places, leases and all. */
 const service = "service";
@@ -44,82 +43,50 @@ interface Row {
   readonly seconds: number;
 }
 
-function fail(problem: string): number {
-  process.stderr.write(`error: ${problem}\n\n${usage}`);
-  return 2;
+async function readJobs(flags: {
+  readonly trace: string | undefined;
+  readonly synthetic: string | undefined;
+  readonly seed: string;
+}): Promise<readonly SimJob[]> {
+  if (flags.synthetic === undefined) return readRows(needed("trace", flags.trace), readPhilly);
+  const count = countOf("synthetic", flags.synthetic);
+  return syntheticJobs({ count, seed: countOf("seed", flags.seed, 0) });
 }
 
-function parse(args: readonly string[]) {
-  return parseArgs({
-    args: [...args],
-    options: {
-      trace: { type: "string" },
-      synthetic: { type: "string" },
-      seed: { type: "string", default: "42" },
-      gpus: { type: "string", default: "512" },
-      nodes: { type: "string", default: "0" },
-      policies: { type: "string", default: Object.keys(queuePolicies).join(",") },
-      json: { type: "string" },
-      html: { type: "string" },
-      help: { type: "boolean", default: false },
-    },
-  }).values;
-}
-
-type Flags = ReturnType<typeof parse>;
-
-async function readJobs(flags: Flags): Promise<readonly SimJob[] | string> {
-  if (flags.synthetic !== undefined) {
-    const count = Number(flags.synthetic);
-    if (!Number.isInteger(count) || count < 1) return `--synthetic ${flags.synthetic}: not a count`;
-    return syntheticJobs({ count, seed: Number(flags.seed) });
-  }
-  if (flags.trace === undefined) return "--trace FILE is missing";
-  let text: string;
-  try {
-    text = await readFile(flags.trace, "utf8");
-  } catch (error) {
-    return `cannot read ${flags.trace}: ${error instanceof Error ? error.message : String(error)}`;
-  }
-  const table = readPhilly(flags.trace, text);
-  return table.kind === "bad" ? describeProblem(table) : table.rows;
-}
-
-/** Entry of the experiment; answers the exit status. */
+/** Entry of the experiment; answers the exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  let flags: Flags;
-  try {
-    flags = parse(args);
-  } catch (error) {
-    return fail(error instanceof Error ? error.message : String(error));
+  const flags = flagsOf(args, {
+    usage,
+    defaults: {
+      ...{ seed: "42", gpus: "512", nodes: "0", policies: Object.keys(queuePolicies).join(",") },
+    },
+    optional: ["trace", "synthetic", "html"],
+  });
+  if (flags === undefined) return 0;
+  const gpusPerNode = countOf("nodes", flags.nodes, 0);
+  const sizes = listOf(flags.gpus, (text) => countOf("gpus", text));
+  const uneven = gpusPerNode > 0 ? sizes.find((gpus) => gpus % gpusPerNode !== 0) : undefined;
+  if (uneven !== undefined) {
+    throw new UsageError(`--gpus ${uneven} is not a whole number of ${gpusPerNode}-GPU nodes`);
   }
-  if (flags.help) {
-    process.stdout.write(usage);
-    return 0;
-  }
-  const sizes = flags.gpus.split(",").map(Number);
-  const gpusPerNode = Number(flags.nodes);
-  if (!Number.isInteger(gpusPerNode) || gpusPerNode < 0) return fail(`--nodes ${flags.nodes}`);
-  for (const gpus of sizes) {
-    if (!Number.isInteger(gpus) || gpus < 1) return fail(`--gpus ${flags.gpus}: not a size`);
-    if (gpusPerNode > 0 && gpus % gpusPerNode !== 0) {
-      return fail(`--gpus ${gpus} is not a whole number of ${gpusPerNode}-GPU nodes`);
-    }
-  }
-  const names = flags.policies.split(",");
-  const unknown = names.find((name) => name !== service && !Object.hasOwn(queuePolicies, name));
-  if (unknown !== undefined) return fail(`there is no policy "${unknown}"`);
+  const names = listOf(flags.policies, policyOf);
   if (names.includes(service) && gpusPerNode === 0) {
-    return fail(`"${service}" places on nodes: say how large they are with --nodes`);
+    throw new UsageError(`"${service}" places on nodes: say how large they are with --nodes`);
   }
   const jobs = await readJobs(flags);
-  if (typeof jobs === "string") return fail(jobs);
   const smallest = Math.min(...sizes);
   const [wide] = tooWide(jobs, smallest);
-  if (wide !== undefined) return fail(`a job wants ${wide.gpus} GPUs, the pool has ${smallest}`);
+  if (wide !== undefined) {
+    throw new UsageError(`a job wants ${wide.gpus} GPUs, the pool has ${smallest}`);
+  }
   process.stdout.write(`${describeError(predictionError(jobs), jobs.length)}\n`);
   const rows = runAll({ jobs, sizes, gpusPerNode, names });
-  if (flags.json !== undefined) await writeJson(flags.json, rows);
+  await writeRows(
+    flags.json,
+    rows.map(({ result: { summary, chargedGpuHours }, ...row }) => ({
+      ...{ ...row, ...summary, chargedGpuHours },
+    })),
+  );
   if (flags.html !== undefined) {
     const runs = rows.map(({ policy, gpus, result }) => ({
       name: `${policy} · ${gpus} GPUs`,
@@ -128,6 +95,11 @@ export async function main(args: readonly string[]): Promise<number> {
     await writeFile(flags.html, renderQueueReport({ title: "Queue replay", runs }));
   }
   return 0;
+}
+
+function policyOf(name: string): string {
+  if (name === service || Object.hasOwn(queuePolicies, name)) return name;
+  throw new UsageError(`--policies: there is no policy "${name}"`);
 }
 
 /** One line on the run times predicted from history (used for backfill and start estimates, not by the default order). */
@@ -197,16 +169,4 @@ function print(cells: readonly string[]): void {
     at === 1 ? cell.padEnd(widths[at] ?? 0) : cell.padStart(widths[at] ?? 0),
   );
   process.stdout.write(`${line.join(" ")}\n`);
-}
-
-async function writeJson(file: string, rows: readonly Row[]): Promise<void> {
-  const out = createWriteStream(file);
-  for (const { policy, gpus, gpusPerNode, result, seconds } of rows) {
-    const { summary, chargedGpuHours } = result;
-    out.write(
-      `${JSON.stringify({ policy, gpus, gpusPerNode, ...summary, chargedGpuHours, seconds })}\n`,
-    );
-  }
-  out.end();
-  await once(out, "close");
 }

@@ -41,9 +41,9 @@ interface Child {
   readonly told: StartedPlatform;
 }
 
-async function start(setting: PlatformSetting, nodeArgs: readonly string[]): Promise<Child> {
+async function start(setting: PlatformSetting): Promise<Child> {
   const program = fileURLToPath(new URL("./pipeline-platform.ts", import.meta.url));
-  const args = ["--disable-warning=ExperimentalWarning", ...nodeArgs, program];
+  const args = ["--disable-warning=ExperimentalWarning", program];
   const child = spawn(process.execPath, [...args, JSON.stringify(setting)], {
     stdio: ["pipe", "pipe", "inherit"],
   });
@@ -56,22 +56,17 @@ async function start(setting: PlatformSetting, nodeArgs: readonly string[]): Pro
   return { process: child, told: JSON.parse(line) as StartedPlatform };
 }
 
-/** Options of {@link startFixture}. */
-export interface FixtureOptions extends Omit<PlatformSetting, "directory" | "ports"> {
-  /** Flags of node for the platform's process, for example --cpu-prof. */
-  readonly nodeArgs?: readonly string[];
-}
-
 /** Starts a platform on free ports, durable as it is shipped, its data in a folder that goes with it. */
-export async function startFixture(options: FixtureOptions): Promise<Fixture> {
-  const { nodeArgs = [], ...rest } = options;
+export async function startFixture(
+  options: Omit<PlatformSetting, "directory" | "ports">,
+): Promise<Fixture> {
   await using stack = new AsyncDisposableStack();
   const directory = await mkdtemp(join(tmpdir(), "fastgpu-bench-"));
   stack.defer(() => rm(directory, { recursive: true, force: true }));
   await chmod(directory, 0o711);
   const [gateway, workers, metrics] = await Promise.all([freePort(), freePort(), freePort()]);
-  const setting = { ...rest, directory, ports: { gateway, workers, metrics } };
-  let child = await start(setting, nodeArgs);
+  const setting = { ...options, directory, ports: { gateway, workers, metrics } };
+  let child = await start(setting);
   stack.defer(() => stop(child.process));
   const key = child.told.firstKey ?? "";
   const { address, sockets } = child.told;
@@ -118,7 +113,7 @@ export async function startFixture(options: FixtureOptions): Promise<Fixture> {
     async restart() {
       const begun = performance.now();
       await reader[Symbol.asyncDispose]();
-      child = await start(setting, nodeArgs);
+      child = await start(setting);
       reader = openReader(child.told);
       return (performance.now() - begun) / 1000;
     },

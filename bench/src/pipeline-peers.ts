@@ -78,7 +78,7 @@ export async function startGraphile(adminUrl: string): Promise<{
   };
 }
 
-/** HyperQueue from its PyPI wheel, fetched by pip once; undefined with the reason where it cannot be had. */
+/** HyperQueue from its PyPI wheel, fetched by pip once; where it cannot be had, the reason. */
 export async function startHyperQueue(cores: number): Promise<Subject | string> {
   const root = process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache");
   const cache = join(root, "fastgpu", "bench", "hyperqueue");
@@ -123,7 +123,7 @@ export async function startHyperQueue(cores: number): Promise<Subject | string> 
   };
 }
 
-/** Slurm where `sbatch` reaches a running cluster: an array of `true`, until its queue knows it no more. */
+/** Slurm where `sbatch` reaches a running cluster: an array of `true`, until its queue knows it no more; where it does not, the reason. */
 export async function findSlurm(): Promise<Subject | string> {
   try {
     await exec("sinfo", ["--noheader"], { timeout: 5_000 });

@@ -26,7 +26,6 @@ const told: StartedPlatform = {
   address: platform.address,
   sockets: join(platform.dataDir, "run"),
   firstKey: platform.firstKey,
-  org: platform.org,
   project: platform.project,
   auditorUrl: platform.auditorUrl,
   adminUrl: platform.adminUrl,

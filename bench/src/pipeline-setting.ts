@@ -1,4 +1,4 @@
-import type { OrgId, ProjectId } from "@fastgpu/domain/ids";
+import type { ProjectId } from "@fastgpu/domain/ids";
 
 /** What a platform of an experiment is started with. */
 export interface PlatformSetting {
@@ -21,7 +21,6 @@ export interface StartedPlatform {
   readonly sockets: string;
   /** At the first start only. */
   readonly firstKey: string | undefined;
-  readonly org: OrgId;
   readonly project: ProjectId;
   readonly auditorUrl: string;
   /** Superuser's URL of its database server. */

@@ -1,4 +1,7 @@
 /** Median and spread of repeats, and the table that people read. */
+import { median } from "./figures.ts";
+
+/** What was measured of a subject. */
 export interface Row {
   readonly name: string;
   /** Operations per second. */
@@ -8,21 +11,9 @@ export interface Row {
   readonly all: readonly number[];
 }
 
-/** A value of sorted numbers by rank, 0 … 1; 0 where there are none. */
-export function quantile(sorted: readonly number[], rank: number): number {
-  return sorted[Math.min(sorted.length - 1, Math.floor(rank * sorted.length))] ?? 0;
-}
-
-/** The median of an odd number, the upper one of an even number; with the extremes. */
+/** The median with the extremes. */
 export function summarise(name: string, all: readonly number[]): Row {
-  const sorted = all.toSorted((a, b) => a - b);
-  return {
-    name,
-    median: quantile(sorted, 0.5),
-    min: sorted[0] ?? 0,
-    max: sorted.at(-1) ?? 0,
-    all,
-  };
+  return { name, median: median(all), min: Math.min(...all), max: Math.max(...all), all };
 }
 
 /** The median over the repeats of the ratio of two subjects that were measured in turn. */
@@ -32,7 +23,7 @@ export function ratio(of: Row | undefined, to: Row | undefined): number | undefi
     const other = to.all[at];
     return other === undefined ? [] : [value / other];
   });
-  return summarise("", ratios).median;
+  return median(ratios);
 }
 
 /** The rows with median and extremes, rounded. */

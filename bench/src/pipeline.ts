@@ -1,8 +1,9 @@
 /** Durable submit → complete a second, beside floors and peers of the same run, and what a kill -9 leaves (goal G5). */
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { availableParallelism, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
+import { machineSince, verdict } from "./figures.ts";
+import { countOf, flagsOf, listOf, UsageError, writeRows } from "./flags.ts";
 import { startFixture, type Fixture } from "./pipeline-fixture.ts";
 import { spawnFloor, startUnaryFloor } from "./pipeline-floors.ts";
 import { checkAcrossKill, type KillVerdict } from "./pipeline-kill.ts";
@@ -55,11 +56,10 @@ function noopSubjects(p: Fixture, o: Options): Measured[] {
   const on = { parent: p.parent, reader: p.reader };
   const plain: Work = { gpus: 0, cpuMillis: 100 };
   const withGpu: Work = { gpus: 1, cpuMillis: 100 };
-  const arrays = (work: Work) => async () =>
-    (await runArrays(p.direct, { ...on, work, elements: o.tasks, parallelism: noopGpus }))
-      .perSecond;
-  const singles = (client: Fixture["direct"], work: Work) => async () =>
-    (await runSingles(client, { ...on, work, tasks: o.singles, width: o.width })).perSecond;
+  const arrays = (work: Work) => () =>
+    runArrays(p.direct, { ...on, work, elements: o.tasks, parallelism: noopGpus });
+  const singles = (client: Fixture["direct"], work: Work) => () =>
+    runSingles(client, { ...on, work, tasks: o.singles, width: o.width });
   return [
     { name: "batched: array elements", measure: arrays(plain) },
     { name: "batched: array elements, 1 GPU a lease", measure: arrays(withGpu) },
@@ -111,12 +111,11 @@ async function processSubjects(
   const subjects: Measured[] = [
     {
       name: "process: array of `true`",
-      measure: async () => (await runArrays(p.direct, { ...on, work })).perSecond,
+      measure: () => runArrays(p.direct, { ...on, work }),
     },
     {
       name: "process: array of `true`, 1 GPU a lease",
-      measure: async () =>
-        (await runArrays(p.direct, { ...on, work: { ...work, gpus: 1 } })).perSecond,
+      measure: () => runArrays(p.direct, { ...on, work: { ...work, gpus: 1 } }),
     },
     { name: "floor: Node's bare spawn", measure: () => floor.measure(o.processes) },
   ];
@@ -203,65 +202,47 @@ async function measure(o: Options) {
   return { rows, kill, left: Object.fromEntries(left), verdicts: verdicts(rows) };
 }
 
-const countOf = (text: string): number => {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1) throw new TypeError(`"${text}" is not a count`);
-  return value;
-};
+const parts = ["batched", "single", "process", "kill"];
 
-function parse(args: readonly string[]) {
-  const { values } = parseArgs({
-    args: [...args],
-    options: {
-      tasks: { type: "string", default: "200000" },
-      singles: { type: "string", default: "3000" },
-      processes: { type: "string", default: "600" },
-      repeats: { type: "string", default: "5" },
-      width: { type: "string", default: "64" },
-      only: { type: "string", default: "batched,single,process,kill" },
-      split: { type: "boolean", default: false },
-      "no-peers": { type: "boolean", default: false },
-      "with-slurm": { type: "boolean", default: false },
-      json: { type: "string" },
-      help: { type: "boolean", short: "h", default: false },
-    },
-  });
-  const options: Options = {
-    tasks: countOf(values.tasks),
-    singles: countOf(values.singles),
-    processes: countOf(values.processes),
-    repeats: countOf(values.repeats),
-    width: countOf(values.width),
-    only: new Set(values.only.split(",")),
-    split: values.split,
-    peers: !values["no-peers"],
-    withSlurm: values["with-slurm"],
-  };
-  return { help: values.help, json: values.json, options };
+function partOf(name: string): string {
+  if (parts.includes(name)) return name;
+  throw new UsageError(`--only: there is no part "${name}", but ${parts.join(", ")}`);
 }
 
 /** Entry of `npm run bench -- pipeline`; the exit code says whether the kill -9 lost or doubled anything. */
 export async function main(args: readonly string[]): Promise<number> {
-  const { help, json, options } = parse(args);
-  if (help) {
-    process.stdout.write(usage);
-    return 0;
-  }
-  const load = { before: loadavg() };
+  const values = flagsOf(args, {
+    usage,
+    defaults: {
+      ...{ tasks: "200000", singles: "3000", processes: "600", repeats: "5", width: "64" },
+      only: parts.join(","),
+    },
+    switches: ["split", "no-peers", "with-slurm"],
+  });
+  if (values === undefined) return 0;
+  const options: Options = {
+    tasks: countOf("tasks", values.tasks),
+    singles: countOf("singles", values.singles),
+    processes: countOf("processes", values.processes),
+    repeats: countOf("repeats", values.repeats),
+    width: countOf("width", values.width),
+    only: new Set(listOf(values.only, partOf)),
+    split: values.split,
+    peers: !values["no-peers"],
+    withSlurm: values["with-slurm"],
+  };
+  const before = loadavg();
   const result = await measure(options);
   process.stdout.write(table(result.rows));
   for (const [peer, reason] of Object.entries(result.left)) {
     process.stdout.write(`left out   ${peer}: ${reason}\n`);
   }
   for (const { goal, value, met } of result.verdicts) {
-    process.stdout.write(`${met ? "met " : "MISS"}       ${goal}: ${value?.toPrecision(3)}\n`);
+    process.stdout.write(verdict(met, goal, value?.toPrecision(3) ?? ""));
   }
   if (result.kill !== undefined) process.stdout.write(result.kill.text);
-  if (json !== undefined) {
-    const { only, ...flags } = options;
-    const machine = { cores: availableParallelism(), load: { ...load, after: loadavg() } };
-    const all = { experiment: "pipeline", ...flags, only: [...only], machine, ...result };
-    await writeFile(json, `${JSON.stringify(all)}\n`);
-  }
+  const { only, ...flags } = options;
+  const on = { experiment: "pipeline", ...flags, only: [...only], machine: machineSince(before) };
+  await writeRows(values.json, [{ ...on, ...result }]);
   return result.kill === undefined || result.kill.ok ? 0 : 1;
 }

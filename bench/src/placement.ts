@@ -2,17 +2,17 @@
  * GPU allocation on openb-format traces, by policy (goal G2): the experiment of
  * "Beware of Fragmentation" (USENIX ATC '23) over any node list and pod lists.
  */
-import { readFile, writeFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import { Worker } from "node:worker_threads";
 import { policies } from "@fastgpu/scheduling/placement/engine";
 import type { PolicyName } from "@fastgpu/scheduling/placement/engine";
 import { arrivedPct } from "@fastgpu/simulation/openb/allocation";
 import { readCsv } from "@fastgpu/simulation/openb/csv";
 import { workloadName } from "@fastgpu/simulation/openb/trace";
-import { readNodeFile, readPodFile, UsageError } from "./openb-files.ts";
+import { countOf, flagsOf, listOf, needed, UsageError, writeRows } from "./flags.ts";
+import { readNodeFile, readPodFile } from "./openb-files.ts";
 import type { PlacementJob, PlacementLine, PlacementReply } from "./placement-worker.ts";
 
 const usage = `usage: npm run bench -- placement --nodes FILE --pods FILE[,FILEâ€¦] [flags]
@@ -24,7 +24,7 @@ const usage = `usage: npm run bench -- placement --nodes FILE --pods FILE[,FILEâ
   --published FILE    published means to print beside (default: published_allocation.csv beside
                       the first pod list, where there is one)
   --json OUT          one JSON object a line: {workload, policy, seed, arrivedPct, allocatedPct}
-  --threads N         1 or 2 (default 2)
+  --threads N         runs at once (default 2)
 
 The traces are Alibaba's cluster-trace-gpu-v2023 (github.com/alibaba/clusterdata).
 `;
@@ -50,14 +50,11 @@ function parseSeeds(text: string): number[] {
   return [...new Set(seeds)];
 }
 
-function parsePolicies(text: string): PolicyName[] {
-  return text.split(",").map((part) => {
-    const name = part.trim();
-    if (Object.hasOwn(policies, name)) return name as PolicyName;
-    throw new UsageError(
-      `--policies: no policy "${name}"; there are ${Object.keys(policies).join(", ")}`,
-    );
-  });
+function policyOf(name: string): PolicyName {
+  if (Object.hasOwn(policies, name)) return name as PolicyName;
+  throw new UsageError(
+    `--policies: no policy "${name}"; there are ${Object.keys(policies).join(", ")}`,
+  );
 }
 
 type Published = ReadonlyMap<string, readonly number[]>;
@@ -185,55 +182,29 @@ function table(lines: readonly PlacementLine[], published: Published): string {
   return `${[head, ...rows].map((row) => line(row).trimEnd()).join("\n")}\n\n${legend}\n`;
 }
 
-async function run(args: readonly string[]): Promise<number> {
-  const { values } = parseArgs({
-    args: [...args],
-    options: {
-      nodes: { type: "string" },
-      pods: { type: "string" },
-      seeds: { type: "string", default: "42-51" },
-      policies: { type: "string", default: "default,fgd,bestfit" },
-      published: { type: "string" },
-      json: { type: "string" },
-      threads: { type: "string", default: "2" },
-      help: { type: "boolean", short: "h", default: false },
-    },
+/** Entry of the experiment; answers the exit code. */
+export async function main(args: readonly string[]): Promise<number> {
+  const values = flagsOf(args, {
+    usage,
+    defaults: { seeds: "42-51", policies: "default,fgd,bestfit", threads: "2" },
+    optional: ["nodes", "pods", "published"],
   });
-  if (values.help) {
-    process.stdout.write(usage);
-    return 0;
-  }
-  if (values.nodes === undefined) throw new UsageError("--nodes is missing");
-  const files = (values.pods ?? "").split(",").filter(Boolean);
-  if (files.length === 0) throw new UsageError("--pods is missing");
-  const threads = Number(values.threads);
-  if (threads !== 1 && threads !== 2) throw new UsageError("--threads must be 1 or 2");
+  if (values === undefined) return 0;
+  const nodes = needed("nodes", values.nodes);
+  const files = needed("pods", values.pods).split(",");
+  const threads = countOf("threads", values.threads);
   const seeds = parseSeeds(values.seeds);
-  const names = parsePolicies(values.policies);
+  const names = listOf(values.policies, policyOf);
   const published = await readPublished(values.published, files[0]!);
-  await readNodeFile(values.nodes);
+  await readNodeFile(nodes);
   for (const file of files) await readPodFile(file);
   const jobs = files.flatMap((pods) =>
     names.flatMap((policy) =>
       seeds.map((seed) => ({ pods, workload: workloadName(pods), policy, seed })),
     ),
   );
-  const lines = await runJobs(jobs, { nodes: values.nodes, threads });
-  if (values.json !== undefined) {
-    await writeFile(values.json, lines.map((line) => `${JSON.stringify(line)}\n`).join(""));
-  }
+  const lines = await runJobs(jobs, { nodes, threads });
+  await writeRows(values.json, lines);
   process.stdout.write(table(lines, published));
   return 0;
-}
-
-/** Entry of `npm run bench -- placement`; answers the exit code. */
-export async function main(args: readonly string[]): Promise<number> {
-  try {
-    return await run(args);
-  } catch (error) {
-    const misuse = error instanceof UsageError || error instanceof TypeError;
-    if (!misuse) throw error;
-    process.stderr.write(`error: ${error.message}\ntry: npm run bench -- placement --help\n`);
-    return 2;
-  }
 }

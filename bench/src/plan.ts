@@ -6,7 +6,8 @@ import {
   defaultSchedulingPolicy,
   type SchedulingPolicy,
 } from "@fastgpu/scheduling/scheduling-policy";
-import { flagsOf, numbersOf, tellRows } from "./flags.ts";
+import { cpuMs, median } from "./figures.ts";
+import { countOf, flagsOf, listOf, numberOf, tellRows } from "./flags.ts";
 import { PlanScene, startMs, type SceneOptions } from "./plan-state.ts";
 
 const usage = `usage: npm run bench -- plan [flags]
@@ -36,13 +37,15 @@ export async function main(args: readonly string[]): Promise<number> {
     },
   });
   if (values === undefined) return 0;
-  const rows = numbersOf(values.gpus).flatMap((gpus) =>
-    numbersOf(values.preemptible).map((preemptible) =>
-      measure({
-        ...{ gpus, preemptible, free: Number(values.free), tasks: Number(values.tasks) },
-        ...{ queues: Number(values.queues), seed: Number(values.seed) },
-        ...{ endless: 0.5, plans: Number(values.plans), changed: Number(values.changed) },
-      }),
+  const part = (name: string, text: string): number => numberOf(name, text, { most: 1 });
+  const of = {
+    ...{ endless: 0.5, free: part("free", values.free), changed: part("changed", values.changed) },
+    ...{ tasks: countOf("tasks", values.tasks), queues: countOf("queues", values.queues) },
+    ...{ plans: countOf("plans", values.plans), seed: countOf("seed", values.seed, 0) },
+  };
+  const rows = listOf(values.gpus, (text) => countOf("gpus", text)).flatMap((gpus) =>
+    listOf(values.preemptible, (text) => part("preemptible", text)).map((preemptible) =>
+      measure({ ...of, gpus, preemptible }),
     ),
   );
   await tellRows(rows, values.json);
@@ -71,9 +74,9 @@ function measure(of: Options) {
   return {
     ...{ gpus: of.gpus, preemptible: of.preemptible },
     firstMs: rounded(first.ms),
-    ...{ noneMs: median(none), noneMaxMs: rounded(Math.max(...none)) },
-    ...{ someMs: median(some), someMaxMs: rounded(Math.max(...some)) },
-    ...{ allMs: median(all), allMaxMs: rounded(Math.max(...all)) },
+    ...{ noneMs: rounded(median(none)), noneMaxMs: rounded(Math.max(...none)) },
+    ...{ someMs: rounded(median(some)), someMaxMs: rounded(Math.max(...some)) },
+    ...{ allMs: rounded(median(all)), allMaxMs: rounded(Math.max(...all)) },
     placements: first.plan.placements.length,
     preemptions: first.plan.preemptions.length,
     starts: first.plan.starts.size,
@@ -134,12 +137,4 @@ class Run {
   }
 }
 
-function cpuMs(): number {
-  const { user, system } = process.threadCpuUsage();
-  return (user + system) / 1_000;
-}
-
 const rounded = (ms: number): number => Math.round(ms * 10) / 10;
-
-const median = (values: readonly number[]): number =>
-  rounded(values.toSorted((a, b) => a - b)[values.length >> 1] ?? Number.NaN);

@@ -14,8 +14,8 @@ import { parseInventory } from "@fastgpu/simulation/fleet/inventory";
 import { drawLoad, usualLoad } from "@fastgpu/simulation/fleet/load";
 import { prepare } from "@fastgpu/simulation/fleet/simulate";
 import { createLogger } from "@fastgpu/telemetry/log";
-import { flagsOf, tellRows } from "./flags.ts";
-import { UsageError } from "./openb-files.ts";
+import { cpuMs } from "./figures.ts";
+import { countOf, flagsOf, numberOf, tellRows, UsageError } from "./flags.ts";
 
 const usage = `usage: npm run bench -- recording [flags]
 
@@ -37,7 +37,9 @@ export async function main(args: readonly string[]): Promise<number> {
   if (inventory.kind === "bad") throw new UsageError(inventory.problem);
   const gpus = inventory.nodes.reduce((sum, node) => sum + node.gpus, 0);
   const gpusPerNode = Math.max(...inventory.nodes.map((node) => node.gpus));
-  const [tasks, load, seed] = [Number(values.tasks), Number(values.load), Number(values.seed)];
+  const tasks = countOf("tasks", values.tasks);
+  const load = numberOf("load", values.load);
+  const seed = countOf("seed", values.seed, 0);
   const asked = { tasks, load, fleetGpus: gpus, gpusPerNode, seed };
   const workload = drawLoad({ ...usualLoad, ...asked });
   const directory = await mkdtemp(join(tmpdir(), "fastgpu-bench-recording-"));
@@ -77,10 +79,6 @@ export async function main(args: readonly string[]): Promise<number> {
 /** A planner that is recorded, with the CPU time of the main thread that either takes. */
 function meterOf(recorder: Recorder) {
   const measured = { cycles: 0, planMs: 0, recordMs: 0 };
-  const cpuMs = (): number => {
-    const { user, system } = process.threadCpuUsage();
-    return (user + system) / 1_000;
-  };
   let insideMs = 0;
   const timed: Recorder = {
     ...recorder,
