@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
-import { makeRunDirectory, removeRunDirectory } from "@fastgpu/testkit/run-directory";
+import { beginRun } from "@fastgpu/testkit/run-directory";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const results = join(root, "dist", "tests");
@@ -70,13 +70,15 @@ if (paths.length > 0) process.exit(await run("vitest", ["run", ...paths]));
 rmSync(results, { recursive: true, force: true });
 mkdirSync(results, { recursive: true });
 // One Postgres and one nats-server for all projects; they start when a test first asks.
-const directory = await makeRunDirectory();
-process.env["FASTGPU_TEST_RUN"] = directory;
+const endRun = await beginRun();
 let code = 1;
 try {
   code = await run("nx", ["run-many", "-t", "test", "--parallel=1", "--outputStyle=stream"]);
 } finally {
-  await removeRunDirectory(directory);
+  await endRun().catch((error: unknown) => {
+    code = 1;
+    console.log(`FAILED ${String(error)}`);
+  });
 }
 const found = reports();
 for (const failure of failures(found)) console.log(`FAILED ${failure}`);

@@ -24,7 +24,7 @@ describe.skipIf(node === undefined)("under an older Node", () => {
   const run = (...args: string[]) =>
     spawnSync(node ?? "", [BIN, ...args], {
       encoding: "utf8",
-      env: { PATH: "", HOME: mkdtempSync(join(tmpdir(), "cli-home-")) },
+      env: { PATH: "", HOME: mkdtempSync(join(tmpdir(), "cli-home-")), TMPDIR: tmpdir() },
     });
 
   test("the pinned one takes over, with arguments, output and exit code", () => {

@@ -26,7 +26,7 @@ export interface CliProcess {
 export interface CliSettings {
   address?: string;
   key?: string;
-  /** More environment; nothing else of this process's own is passed on but PATH. */
+  /** More environment; nothing else of this process's own is passed on but PATH and TMPDIR. */
   env?: Record<string, string>;
   input?: string;
 }
@@ -37,6 +37,7 @@ export function startCli(args: string[], settings: CliSettings = {}): CliProcess
     env: {
       PATH: process.env["PATH"] ?? "",
       HOME: mkdtempSync(join(tmpdir(), "cli-home-")),
+      TMPDIR: tmpdir(),
       ...(settings.address === undefined
         ? {}
         : { FASTGPU_ADDRESS: settings.address, FASTGPU_API_KEY: settings.key ?? KEY }),

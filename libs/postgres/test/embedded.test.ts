@@ -5,6 +5,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
 import { scratchDirectory } from "@fastgpu/testkit/servers";
 import { quiet } from "@fastgpu/testkit/log";
 import { eventually } from "@fastgpu/testkit/signals";
@@ -78,7 +79,7 @@ async function fromAnotherProcess(dataDir: string, user: { uid?: number; gid?: n
   try {
     const child = spawn(process.execPath, [script, dataDir], {
       stdio: ["ignore", "pipe", "inherit"],
-      env: { PATH: process.env["PATH"] ?? "", HOME: dirname(dataDir) },
+      env: { PATH: process.env["PATH"] ?? "", HOME: dirname(dataDir), TMPDIR: tmpdir() },
       ...user,
     });
     const [chunk] = (await once(child.stdout, "data")) as [Buffer];

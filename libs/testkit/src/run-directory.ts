@@ -13,18 +13,30 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { endLeftovers } from "@fastgpu/lifecycle/child";
+import { RUN_PREFIX, watchLeftovers } from "./leftovers.ts";
 
-const PREFIX = "fastgpu-test-";
-
-/** Makes the directory of one test run, readable for the database's user. */
-export async function makeRunDirectory(): Promise<string> {
+/**
+ * Begins a test run: makes its directory, and makes it the directory for temporary files of this process and its
+ * children. The answer ends the run: servers and directory go, and it rejects where the tests left anything elsewhere.
+ */
+export async function beginRun(): Promise<() => Promise<void>> {
   await removeDeadRuns();
-  const directory = await mkdtemp(join(tmpdir(), PREFIX));
+  const directory = await mkdtemp(join(tmpdir(), RUN_PREFIX));
+  const nothingLeft = await watchLeftovers(directory);
   // As /tmp itself: other users of the machine (the database's, a sandboxed task's) get in.
   await chmod(directory, 0o1777);
   await writeFile(join(directory, "namespace"), await processNamespace());
   await writeFile(join(directory, "owner"), String(process.pid));
-  return directory;
+  const before = process.env["TMPDIR"];
+  process.env["FASTGPU_TEST_RUN"] = directory;
+  process.env["TMPDIR"] = directory;
+  return async () => {
+    delete process.env["FASTGPU_TEST_RUN"];
+    if (before === undefined) delete process.env["TMPDIR"];
+    else process.env["TMPDIR"] = before;
+    await removeRunDirectory(directory);
+    await nothingLeft();
+  };
 }
 
 /** Process ids mean something only within it: runs in containers may share the directory for temporary files. */
@@ -33,7 +45,7 @@ async function processNamespace(): Promise<string> {
 }
 
 /** Ends the servers of a run and removes its directory. */
-export async function removeRunDirectory(directory: string): Promise<void> {
+async function removeRunDirectory(directory: string): Promise<void> {
   await endLeftovers(
     (info) =>
       info.cwd.startsWith(`${directory}/`) ||
@@ -47,7 +59,7 @@ export async function removeRunDirectory(directory: string): Promise<void> {
 async function removeDeadRuns(): Promise<void> {
   const here = await processNamespace();
   for (const name of await readdir(tmpdir())) {
-    if (!name.startsWith(PREFIX)) continue;
+    if (!name.startsWith(RUN_PREFIX)) continue;
     const directory = join(tmpdir(), name);
     const read = (file: string): Promise<string | undefined> =>
       readFile(join(directory, file), "utf8").catch(() => undefined);

@@ -1,6 +1,7 @@
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { fileURLToPath } from "node:url";
+import { tmpdir } from "node:os";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import {
@@ -163,6 +164,7 @@ describe.skipIf(reason !== undefined)("a task in a container, through the whole 
       env: {
         PATH: process.env["PATH"],
         HOME: p.directory,
+        TMPDIR: tmpdir(),
         FASTGPU_ADDRESS: p.platform.address,
         FASTGPU_API_KEY: p.key,
       },

@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { chmod, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { tmpdir } from "node:os";
 import { expect } from "vitest";
 import type { TestPlatform } from "./harness.ts";
 
@@ -32,6 +33,7 @@ export async function outcomeOf(on: Terminal, command: string) {
     env: {
       PATH: `${bin}:${process.env["PATH"]}`,
       HOME: on.directory,
+      TMPDIR: tmpdir(),
       FASTGPU_ADDRESS: on.platform.address,
       FASTGPU_API_KEY: on.key,
     },

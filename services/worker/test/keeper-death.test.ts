@@ -10,6 +10,7 @@ import {
 } from "node:fs";
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
+import { tmpdir } from "node:os";
 import { expect, test } from "vitest";
 import { attemptFiles, attemptNames, readOutcome, readStarted } from "../src/keeper/files.ts";
 import { farAhead, launchOf, logHas, logOf, makeFiles, makeProcessRuntime } from "./harness.ts";
@@ -134,7 +135,7 @@ test("an ordinary user's processes get what isolation the system allows and die 
     [...user, process.execPath, worker, files.root, script, "600000"],
     {
       stdio: ["ignore", "pipe", "inherit"],
-      env: { PATH: process.env["PATH"] ?? "", HOME: files.root },
+      env: { PATH: process.env["PATH"] ?? "", HOME: files.root, TMPDIR: tmpdir() },
     },
   );
   const first = await new Promise<string>((resolve) =>
