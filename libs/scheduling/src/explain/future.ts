@@ -110,6 +110,8 @@ interface Attempt {
   readonly task: PlanTask | undefined;
   /** It was stopped for another: its work waits again. */
   stopped: boolean;
+  /** Of several that were told, the one that holds. */
+  end: End | undefined;
 }
 
 /**
@@ -153,8 +155,9 @@ export class Future {
           continue;
         }
         const nodes = new Set([node.id]);
-        this.attempts.set(lease.attempt, { nodes, lease, task: undefined, stopped: false });
-        this.ends.push({ atMs: input.lengths.endMs(lease), attempt: lease.attempt });
+        const end = { atMs: input.lengths.endMs(lease), attempt: lease.attempt };
+        this.attempts.set(lease.attempt, { nodes, lease, task: undefined, stopped: false, end });
+        this.ends.push(end);
       }
     }
     this.ends = this.ends.filter(({ atMs }) => atMs < Infinity).sort((a, b) => b.atMs - a.atMs);
@@ -220,19 +223,24 @@ export class Future {
       nodes: this.nodes.values(),
     });
     this.nowMs = toMs;
-    for (
-      let end = this.ends.at(-1);
-      end !== undefined && end.atMs <= toMs;
-      end = this.ends.at(-1)
-    ) {
+    for (let end = this.nextEnd(); end !== undefined && end.atMs <= toMs; end = this.nextEnd()) {
       this.ends.pop();
       this.end(end.attempt);
     }
     return true;
   }
 
+  /** The first end that still holds: what is stopped does not get to the one it had. */
+  private nextEnd(): End | undefined {
+    for (;;) {
+      const end = this.ends.at(-1);
+      if (end === undefined || this.attempts.get(end.attempt)?.end === end) return end;
+      this.ends.pop();
+    }
+  }
+
   private nextMs(): number | undefined {
-    let next = this.ends.at(-1)?.atMs ?? Infinity;
+    let next = this.nextEnd()?.atMs ?? Infinity;
     for (const task of this.waiting.values()) {
       if (task.notBeforeMs > this.nowMs) next = Math.min(next, task.notBeforeMs);
     }
@@ -267,9 +275,10 @@ export class Future {
     }
     const nodes = new Set(members.map(({ node }) => node));
     const first = this.nodes.get(members[0]?.node as NodeId)?.running.at(-1);
+    const end = { atMs: endsByMs, attempt };
     if (first !== undefined)
-      this.attempts.set(attempt, { nodes, lease: first, task, stopped: false });
-    this.ended({ atMs: endsByMs, attempt });
+      this.attempts.set(attempt, { nodes, lease: first, task, stopped: false, end });
+    this.ended(end);
     this.leave(task, elements);
     if (this.stopsFor.has(task.id)) {
       for (const [id, node] of this.nodes) this.nodes.set(id, withoutReserved(node, task.id));
@@ -306,15 +315,20 @@ export class Future {
       if (node !== undefined) this.nodes.set(id, withReserved(node, others, reservedFor));
     }
     attempt.stopped = true;
-    this.ends = this.ends.filter((end) => end.attempt !== victim);
-    this.ended({ atMs: endsByMs, attempt: victim });
+    attempt.end = { atMs: endsByMs, attempt: victim };
+    this.ended(attempt.end);
     this.stopsFor.set(reservedFor, [...(this.stopsFor.get(reservedFor) ?? []), victim]);
   }
 
   private ended(end: End): void {
     if (end.atMs === Infinity) return;
-    const later = this.ends.findLastIndex((other) => other.atMs >= end.atMs);
-    this.ends.splice(later + 1, 0, end);
+    let [low, high] = [0, this.ends.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.ends[middle]!.atMs >= end.atMs) low = middle + 1;
+      else high = middle;
+    }
+    this.ends.splice(low, 0, end);
   }
 
   private end(id: AttemptId): void {

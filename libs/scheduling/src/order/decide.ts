@@ -115,6 +115,8 @@ class Walk {
   /** Jobs taken out of their group's heap during the walk, to be put back. */
   private readonly taken: Slot[] = [];
   private laneMilli = 0;
+  /** Leaves of groups by root; worked out when first needed. */
+  private readonly leaves = new Map<number, ReadonlySet<number>>();
 
   constructor(from: {
     readonly queue: OrderQueue;
@@ -410,6 +412,21 @@ class Walk {
   private rescore(order: FirstGroups, victims: readonly Slot[]): void {
     const { queue } = this;
     const roots = new Set(victims.map((slot) => queue.tree.rootOf(queue.jobs.leaf[slot]!)));
-    for (const root of roots) order.renew(queue.groupsUnder(root));
+    const anyEntitled = this.shares.hasGuarantees || this.guarantees !== undefined;
+    for (const root of roots) {
+      // Without guarantees a share moves all groups of a leaf by as much.
+      if (anyEntitled) order.renew(queue.groupsUnder(root));
+      else order.fell(this.leavesUnder(root));
+    }
+  }
+
+  private leavesUnder(root: number): Iterable<number> {
+    const { groups } = this.queue;
+    let leaves = this.leaves.get(root);
+    if (leaves === undefined) {
+      leaves = new Set(this.queue.groupsUnder(root).map((at) => groups[at]!.leaf));
+      this.leaves.set(root, leaves);
+    }
+    return leaves;
   }
 }

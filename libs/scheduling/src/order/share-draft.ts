@@ -17,7 +17,8 @@ export class ShareDraft {
   private readonly tree: ShareTree;
   /** Queues without one beside them: they have all of what their parent has, and no share of it to be off. */
   private readonly alone: readonly boolean[];
-  private readonly hasGuarantees: boolean;
+  /** Whether any queue has a guarantee. */
+  readonly hasGuarantees: boolean;
   private readonly leafMd: ArrayLike<number> | undefined;
 
   /** `leafMd` is added to each leaf's term: more than the present that counts. */

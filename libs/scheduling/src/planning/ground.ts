@@ -25,7 +25,8 @@ export interface KeptGpu extends Kept {
 /** A moment of the trial to go back to. */
 interface Mark {
   readonly steps: number;
-  readonly fillers: ReadonlyMap<string, readonly Taken[]>;
+  /** Changes of fillers noted by then. */
+  readonly noted: number;
 }
 
 /** CPU, memory and disk of one node. */
@@ -46,7 +47,9 @@ export class Ground {
   /** Nodes on which something is given back that is still held. */
   private readonly loose = new Set<number>();
   /** What keeps a kept GPU out of sight, by its key, where that has changed; nothing: it is open, or all of it is taken. */
-  private fillers = new Map<string, readonly Taken[]>();
+  private readonly fillers = new Map<string, readonly Taken[]>();
+  /** What they were before each change, to go back: copies of all of them took most of a plan that preempts a lot. */
+  private readonly before: (readonly [string, readonly Taken[] | undefined])[] = [];
   /** GPUs of attempts that end in this plan's draft, kept for their tasks. */
   private readonly keptNow = new Map<TaskId, KeptGpu[]>();
   /** What this plan leases for sure, by node … */
@@ -65,12 +68,21 @@ export class Ground {
   }
 
   mark(): Mark {
-    return { steps: this.draft.checkpoint(), fillers: new Map(this.fillers) };
+    return { steps: this.draft.checkpoint(), noted: this.before.length };
   }
 
-  rollback({ steps, fillers }: Mark): void {
+  rollback({ steps, noted }: Mark): void {
     this.draft.rollback(steps);
-    this.fillers = new Map(fillers);
+    while (this.before.length > noted) {
+      const [key, fillers] = this.before.pop()!;
+      if (fillers === undefined) this.fillers.delete(key);
+      else this.fillers.set(key, fillers);
+    }
+  }
+
+  private fillWith(key: string, fillers: readonly Taken[]): void {
+    this.before.push([key, this.fillers.get(key)]);
+    this.fillers.set(key, fillers);
   }
 
   /**
@@ -226,7 +238,7 @@ export class Ground {
   /** Opens a GPU that is kept for a task; one that is not free yet counts as about to be. */
   open(kept: KeptGpu): void {
     for (const each of this.fillersOf(kept)) this.give(each);
-    this.fillers.set(kept.key, []);
+    this.fillWith(kept.key, []);
     if (!kept.idle) this.loose.add(kept.index);
   }
 
@@ -234,7 +246,7 @@ export class Ground {
   shut(kept: KeptGpu): boolean {
     const filler = this.fill(kept.index, kept.at);
     if (filler === undefined) return false;
-    this.fillers.set(kept.key, [...this.fillersOf(kept), filler]);
+    this.fillWith(kept.key, [...this.fillersOf(kept), filler]);
     return true;
   }
 
