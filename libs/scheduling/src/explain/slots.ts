@@ -1,9 +1,15 @@
 import type { Demand, PlanGpu, PlanNode, PlanTask } from "../plan.ts";
 
 /** Nodes that differ in nothing that a demand could tell. */
-interface Kind {
+interface Alike {
   readonly nodes: readonly PlanNode[];
   readonly gpus: number;
+}
+
+/** With the times of their GPUs. */
+interface Kind extends Alike {
+  /** Its place among the kinds. */
+  readonly at: number;
   /** Times from which each GPU is free: a row for each node, ascending. */
   readonly freeMs: Float64Array;
   /** By width less 1: on which node so many GPUs are free first; made when first asked. */
@@ -28,7 +34,8 @@ interface Taken extends Spot {
 
 /** GPUs that are idle until somebody starts who needs more of them. */
 interface Gap {
-  readonly kind: Kind;
+  /** Place of the kind. */
+  readonly kind: number;
   /** Ascending. */
   readonly freeMs: number[];
   readonly untilMs: number;
@@ -49,11 +56,31 @@ export interface Start {
   readonly atMs: number;
 }
 
-type Wanted = Pick<PlanTask, "demand" | "replicas" | "topology">;
-type Widths = readonly (readonly [Kind, number])[];
+/** What is taken: so many members alike. */
+type Wanted = Pick<PlanTask, "replicas" | "topology">;
+/** By kind the GPUs that a member counts as there; 0: it finds no room on it. */
+export type Widths = Int32Array;
 
 /** Gaps that are looked through for a task, the newest. */
 const maxGaps = 128;
+
+/** The kinds of nodes of a fleet, the same whatever holds them. */
+export class NodeKinds {
+  readonly kinds: readonly Alike[];
+
+  constructor(nodes: readonly PlanNode[]) {
+    const open = nodes.filter(({ acceptsWork, gpus }) => acceptsWork && gpus.length > 0);
+    this.kinds = [...Map.groupBy(open, keyOf).values()].map((alike) => ({
+      nodes: alike,
+      gpus: alike[0]!.gpus.length,
+    }));
+  }
+
+  /** What a member counts as. */
+  widthsOf(demand: Demand): Widths {
+    return Int32Array.from(this.kinds, ({ nodes }) => widthOn(demand, nodes[0]!) ?? 0);
+  }
+}
 
 /**
  * The GPUs of a fleet as times from which each is free, node by node: who comes takes the node on which as many as it
@@ -63,43 +90,47 @@ const maxGaps = 128;
  * of it.
  */
 export class Slots {
+  /** Another number whenever something was taken: what waited before may not wait any more, or longer. */
+  version = 0;
   private readonly kinds: readonly Kind[];
-  private readonly widths = new WeakMap<Demand, Widths>();
   private gaps: Gap[] = [];
 
   /** `freeMs` says from when each GPU of a node is free; Infinity: never. */
-  constructor(nodes: readonly PlanNode[], freeMs: (node: PlanNode) => readonly number[]) {
-    const open = nodes.filter(({ acceptsWork, gpus }) => acceptsWork && gpus.length > 0);
-    this.kinds = [...Map.groupBy(open, keyOf).values()].map((alike) => {
-      const gpus = alike[0]!.gpus.length;
-      const times = new Float64Array(gpus * alike.length);
-      for (const [row, node] of alike.entries()) {
+  constructor(alike: NodeKinds, freeMs: (node: PlanNode) => readonly number[]) {
+    this.kinds = alike.kinds.map(({ nodes, gpus }, at) => {
+      const times = new Float64Array(gpus * nodes.length);
+      for (const [row, node] of nodes.entries()) {
         times.set(
           [...freeMs(node)].sort((a, b) => a - b),
           row * gpus,
         );
       }
       const trees = Array.from({ length: gpus }, () => undefined);
-      return { nodes: alike, gpus, freeMs: times, trees, keptUntilMs: 0 };
+      return { at, nodes, gpus, freeMs: times, trees, keptUntilMs: 0 };
     });
   }
 
   /** From when any GPU is free; Infinity: never. */
   get firstMs(): number {
-    return this.kinds.reduce((first, kind) => Math.min(first, spotOf(kind, 1).atMs), Infinity);
+    let first = Infinity;
+    for (const kind of this.kinds) first = Math.min(first, firstOn(kind, 1));
+    return first;
   }
 
   /**
    * Takes what all members of a task need for so long, from the first time on at which it is free. Nothing is taken where
-   * that is not now and GPUs are kept for another already, or where it is never (Infinity).
-   */
-  take(task: Wanted, span: Span): Start {
-    const widths = this.widthsOf(task.demand);
+   * that is not now and GPUs are kept for another already, or where it is never (Infinity);   */
+  take(task: Wanted, widths: Widths, span: Span): Start {
     if (task.replicas === 1) {
       const atMs = this.takeGap(widths, span);
       if (atMs !== undefined) return { kind: "starts", atMs };
+      const waits = this.waitsAlone(widths, span);
+      if (waits !== undefined) return waits;
     }
-    const taken = isAnywhere(task) ? firstSpots(widths, task) : spotsWithin(widths, task);
+    const { kinds } = this;
+    const taken = isAnywhere(task)
+      ? firstSpots(kinds, widths, task)
+      : spotsWithin(kinds, widths, task);
     const atMs =
       taken.length === 0
         ? Infinity
@@ -109,11 +140,12 @@ export class Slots {
       for (const each of taken) put(each, each.freeMs);
       return { kind: atMs === Infinity ? "starts" : "waits", atMs };
     }
+    this.version++;
     for (const each of taken) {
       const { kind, freeMs, width } = each;
       if (waits) kind.keptUntilMs = Math.max(kind.keptUntilMs, atMs);
       const idle = freeMs.filter((from) => from < atMs);
-      if (idle.length > 0) this.gaps.push({ kind, freeMs: idle, untilMs: atMs });
+      if (idle.length > 0) this.gaps.push({ kind: kind.at, freeMs: idle, untilMs: atMs });
       put(
         each,
         Array.from({ length: width }, () => atMs + span.forMs),
@@ -123,41 +155,33 @@ export class Slots {
     return { kind: "starts", atMs };
   }
 
-  /** Tasks of one class find room at the same times. */
-  classOf(task: Wanted): string {
-    const { replicas, topology } = task;
-    const widths = this.widthsOf(task.demand).map(
-      ([kind, width]) => `${this.kinds.indexOf(kind)}:${width}`,
-    );
-    return `${widths.join()} ${replicas} ${topology.within} ${topology.spreadOver}`;
+  /** The same as taking it would tell, of what has to wait behind who GPUs are kept for. */
+  private waitsAlone(widths: Widths, { fromMs, nowMs }: Span): Start | undefined {
+    const spot = firstOf(this.kinds, widths);
+    if (spot === undefined || spot.kind.keptUntilMs <= nowMs) return undefined;
+    const atMs = Math.max(spot.atMs, fromMs);
+    return atMs > Math.max(fromMs, nowMs) ? { kind: "waits", atMs } : undefined;
   }
 
   private takeGap(widths: Widths, { fromMs, forMs }: Span): number | undefined {
-    const elsewhereMs = Math.max(fromMs, firstOf(widths)?.atMs ?? Infinity);
-    let found: { gap: Gap; width: number; atMs: number } | undefined;
-    for (const gap of this.gaps) {
-      const width = widths.find(([kind]) => kind === gap.kind)?.[1] ?? Infinity;
-      const atMs = Math.max(fromMs, gap.freeMs[width - 1] ?? Infinity);
+    const { gaps } = this;
+    if (gaps.length === 0) return undefined;
+    const elsewhereMs = Math.max(fromMs, firstOf(this.kinds, widths)?.atMs ?? Infinity);
+    let found: Gap | undefined;
+    let foundMs = Infinity;
+    for (let at = 0; at < gaps.length; at++) {
+      const gap = gaps[at]!;
+      if (fromMs + forMs > gap.untilMs) continue;
+      const width = widths[gap.kind]!;
+      if (width === 0 || width > gap.freeMs.length) continue;
+      const atMs = Math.max(fromMs, gap.freeMs[width - 1]!);
       if (atMs + forMs > gap.untilMs || atMs > elsewhereMs) continue;
-      if (atMs < (found?.atMs ?? Infinity)) found = { gap, width, atMs };
+      if (atMs < foundMs) [found, foundMs] = [gap, atMs];
     }
     if (found === undefined) return undefined;
-    const { gap, width, atMs } = found;
-    gap.freeMs.fill(atMs + forMs, 0, width).sort((a, b) => a - b);
-    return atMs;
-  }
-
-  /** The kinds on which a member finds what it needs, with the GPUs that it counts as there. */
-  private widthsOf(demand: Demand): Widths {
-    let widths = this.widths.get(demand);
-    if (widths === undefined) {
-      widths = this.kinds.flatMap((kind) => {
-        const width = widthOn(demand, kind.nodes[0]!);
-        return width === undefined ? [] : [[kind, width] as const];
-      });
-      this.widths.set(demand, widths);
-    }
-    return widths;
+    this.version++;
+    found.freeMs.fill(foundMs + forMs, 0, widths[found.kind]!).sort((a, b) => a - b);
+    return foundMs;
   }
 }
 
@@ -165,10 +189,10 @@ const isAnywhere = ({ topology, replicas }: Wanted): boolean =>
   replicas === 1 || (topology.within === undefined && topology.spreadOver === undefined);
 
 /** Sets the GPUs of all members aside, one after the other where they are free first; none: there are not as many. */
-function firstSpots(widths: Widths, { replicas }: Wanted): Taken[] {
+function firstSpots(kinds: readonly Kind[], widths: Widths, { replicas }: Wanted): Taken[] {
   const taken: Taken[] = [];
   while (taken.length < replicas) {
-    const spot = firstOf(widths);
+    const spot = firstOf(kinds, widths);
     if (spot === undefined) break;
     taken.push(setAside(spot));
   }
@@ -178,12 +202,18 @@ function firstSpots(widths: Widths, { replicas }: Wanted): Taken[] {
 }
 
 /** The same within one place, or spread over several: of all such places the one that is free first. */
-function spotsWithin(widths: Widths, { replicas, topology }: Wanted): Taken[] {
+function spotsWithin(
+  kinds: readonly Kind[],
+  widths: Widths,
+  { replicas, topology }: Wanted,
+): Taken[] {
   const { within, spreadOver } = topology;
   const placeOf = (by: "node" | "nvlink" | "rack", { id, topology: at }: PlanNode) =>
     by === "node" ? id : at[by];
   const places = new Map<string, (Spot & { readonly part: string })[]>();
-  for (const [kind, width] of widths) {
+  for (const kind of kinds) {
+    const width = widths[kind.at]!;
+    if (width === 0) continue;
     for (const [row, node] of kind.nodes.entries()) {
       const place = within === undefined ? "" : placeOf(within, node);
       if (place === undefined) continue;
@@ -210,21 +240,26 @@ function spotsWithin(widths: Widths, { replicas, topology }: Wanted): Taken[] {
   return best.map(setAside);
 }
 
-function firstOf(widths: Widths): Spot | undefined {
-  let first: Spot | undefined;
-  for (const [kind, width] of widths) {
-    const spot = spotOf(kind, width);
-    if (spot.atMs < (first?.atMs ?? Infinity)) first = spot;
+function firstOf(kinds: readonly Kind[], widths: Widths): Spot | undefined {
+  let first: Kind | undefined;
+  let atMs = Infinity;
+  for (const kind of kinds) {
+    const width = widths[kind.at]!;
+    const onMs = width === 0 ? Infinity : firstOn(kind, width);
+    if (onMs < atMs) [first, atMs] = [kind, onMs];
   }
-  return first;
+  if (first === undefined) return undefined;
+  const width = widths[first.at]!;
+  return { kind: first, row: treeOn(first, width)[1]!, width, atMs };
 }
 
-/** The node of a kind on which so many GPUs are free first. */
-function spotOf(kind: Kind, width: number): Spot {
-  const tree = (kind.trees[width - 1] ??= treeOf(kind, width));
-  const row = tree[1]!;
-  return { kind, row, width, atMs: kind.freeMs[row * kind.gpus + width - 1]! };
+/** When so many GPUs of one node of a kind are free first. */
+function firstOn(kind: Kind, width: number): number {
+  return kind.freeMs[treeOn(kind, width)[1]! * kind.gpus + width - 1]!;
 }
+
+const treeOn = (kind: Kind, width: number): Int32Array =>
+  (kind.trees[width - 1] ??= treeOf(kind, width));
 
 /** The GPUs of a spot are nobody else's. */
 function setAside(spot: Spot): Taken {
