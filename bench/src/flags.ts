@@ -1,10 +1,26 @@
 /** Flags of experiments, and what becomes of their rows. */
-import { writeFile } from "node:fs/promises";
+import { open, writeFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
 
 /** A flag or a file that cannot be used; the message is for the person who gave it. */
 export class UsageError extends Error {
   override readonly name = "UsageError";
+}
+
+/** Opens the files that shall take results, so that no hour of work ends at a path that cannot be written. Throws UsageError. */
+export async function checkOutputs(args: readonly string[]): Promise<void> {
+  for (const [at, arg] of args.entries()) {
+    const flag = /^--(?:json|html)(?:=(.*))?$/s.exec(arg);
+    const file = flag === null ? undefined : (flag[1] ?? args[at + 1]);
+    if (file === undefined) continue;
+    const handle = await open(file, "a").catch((cause: unknown) => cannotWrite(file, cause));
+    await handle.close();
+  }
+}
+
+function cannotWrite(file: string, cause: unknown): never {
+  const why = cause instanceof Error ? cause.message : String(cause);
+  throw new UsageError(`cannot write ${file}: ${why}`, { cause });
 }
 
 /** What an experiment takes: flags with a default, flags that may be left out, and switches. */
@@ -78,10 +94,11 @@ export function countOf(name: string, text: string, least = 1): number {
 export const listOf = <Value>(text: string, read: (part: string) => Value): Value[] =>
   text.split(",").map((part) => read(part.trim()));
 
-/** Writes rows to a file where one is named: one JSON object a line. */
+/** Writes rows to a file where one is named: one JSON object a line. Throws UsageError. */
 export async function writeRows(file: string | undefined, rows: readonly object[]): Promise<void> {
   if (file === undefined) return;
-  await writeFile(file, rows.map((row) => `${JSON.stringify(row)}\n`).join(""));
+  const text = rows.map((row) => `${JSON.stringify(row)}\n`).join("");
+  await writeFile(file, text).catch((cause: unknown) => cannotWrite(file, cause));
 }
 
 /** Prints rows as a table, and writes them as {@link writeRows} does. */

@@ -2,7 +2,7 @@
  * The one entry of all experiments: `npm run bench -- NAME [flags]`.
  * Each experiment is a file of its own, loaded only when it is asked for.
  */
-import { UsageError } from "./flags.ts";
+import { checkOutputs, UsageError } from "./flags.ts";
 
 interface Experiment {
   readonly about: string;
@@ -100,6 +100,7 @@ async function main(args: readonly string[]): Promise<number> {
     return 2;
   }
   try {
+    await checkOutputs(rest);
     return await (await experiment.load()).main(rest);
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;

@@ -73,12 +73,7 @@ export async function main(args: readonly string[]): Promise<number> {
   if (names.includes(service) && gpusPerNode === 0) {
     throw new UsageError(`"${service}" places on nodes: say how large they are with --nodes`);
   }
-  const jobs = await readJobs(flags);
-  const smallest = Math.min(...sizes);
-  const [wide] = tooWide(jobs, smallest);
-  if (wide !== undefined) {
-    throw new UsageError(`a job wants ${wide.gpus} GPUs, the pool has ${smallest}`);
-  }
+  const jobs = fitting(await readJobs(flags), Math.min(...sizes));
   process.stdout.write(`${describeError(predictionError(jobs), jobs.length)}\n`);
   const rows = runAll({ jobs, sizes, gpusPerNode, names });
   await writeRows(
@@ -97,9 +92,24 @@ export async function main(args: readonly string[]): Promise<number> {
   return 0;
 }
 
+/** The jobs that fit the smallest pool, so that all pools are given the same ones; says how many do not. */
+function fitting(jobs: readonly SimJob[], smallest: number): readonly SimJob[] {
+  const wide = new Set(tooWide(jobs, smallest));
+  if (wide.size === 0) return jobs;
+  const widest = [...wide].reduce((most, { gpus }) => Math.max(most, gpus), 0);
+  if (wide.size === jobs.length) {
+    throw new UsageError(`no job fits: the pool has ${smallest} GPUs, --gpus ${widest} is enough`);
+  }
+  process.stdout.write(
+    `left out: ${wide.size} of ${jobs.length} jobs, which want up to ${widest} GPUs; the smallest pool has ${smallest}\n`,
+  );
+  return jobs.filter((job) => !wide.has(job));
+}
+
 function policyOf(name: string): string {
   if (name === service || Object.hasOwn(queuePolicies, name)) return name;
-  throw new UsageError(`--policies: there is no policy "${name}"`);
+  const known = [...Object.keys(queuePolicies), service].join(", ");
+  throw new UsageError(`--policies: there is no policy "${name}"; there are ${known}`);
 }
 
 /** One line on the run times predicted from history (used for backfill and start estimates, not by the default order). */

@@ -176,7 +176,7 @@ function table(lines: readonly PlacementLine[], published: Published): string {
       .join("  ");
   const seeds = new Set(lines.map(({ seed }) => seed)).size;
   const legend =
-    `GPUs given out, % of capacity, when arrivals reach @N %; mean of ${seeds} seeds.\n` +
+    `GPUs given out, % of capacity, when arrivals reach @N %; mean of ${seeds} seed${seeds === 1 ? "" : "s"}.\n` +
     `published, error: the authors' mean at 100 % for the same policy, and ours less it.\n` +
     `FGD@N: ours less the published FGD, in points.`;
   return `${[head, ...rows].map((row) => line(row).trimEnd()).join("\n")}\n\n${legend}\n`;
@@ -204,7 +204,7 @@ export async function main(args: readonly string[]): Promise<number> {
     ),
   );
   const lines = await runJobs(jobs, { nodes, threads });
-  await writeRows(values.json, lines);
   process.stdout.write(table(lines, published));
+  await writeRows(values.json, lines);
   return 0;
 }

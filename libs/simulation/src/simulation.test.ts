@@ -56,7 +56,7 @@ describe("the Philly reader", () => {
   const header = "timestamp,duration,num_gpus,gpu_time,cluster";
 
   test("reads jobs by submit time", () => {
-    const text = `${header}\n2017-10-09 07:01:56,66.25,1,66.0,b\n2017-10-09 07:01:55,2951.0,8,0,a\n`;
+    const text = `${header}\n2017-10-09 07:01:56,66.25,1,66.0,b\n2017-10-09T07:01:55.25Z,2951.0,8.0,0,a\n`;
     expect(readPhilly("t.csv", text)).toEqual({
       kind: "ok",
       rows: [

@@ -25,14 +25,26 @@ export interface Fields {
   refuse(column: string, problem: string): void;
 }
 
-/** Reads an unquoted comma-separated table with a header; `read` maps one line. */
+/** A decimal number, as tools write them (1000, 1000.0); NaN for all else. */
+export function numberIn(cell: string): number {
+  return /^[+-]?\d+(\.\d*)?$/.test(cell) ? Number(cell) : Number.NaN;
+}
+
+/** The fields of one line; a field may stand in double quotes, with its own ones doubled (RFC 4180). */
+function cellsOf(line: string): string[] {
+  if (!line.includes('"')) return line.split(",");
+  const fields = `,${line}`.matchAll(/,(?:\s*"((?:[^"]|"")*)"\s*(?=,|$)|([^,]*))/g);
+  return [...fields].map(([, quoted, plain]) => quoted?.replaceAll('""', '"') ?? plain ?? "");
+}
+
+/** Reads a comma-separated table with a header, one row a line; `read` maps one line. */
 export function readCsv<Row>(
   source: { readonly file: string; readonly text: string; readonly required: readonly string[] },
   read: (fields: Fields) => Row,
 ): CsvResult<Row> {
   const { file } = source;
   const lines = source.text.replace(/^\uFEFF/, "").split(/\r?\n/);
-  const header = (lines[0] ?? "").split(",").map((name) => name.trim());
+  const header = cellsOf(lines[0] ?? "").map((name) => name.trim());
   const at = new Map(header.map((name, index) => [name, index]));
   for (const column of source.required) {
     if (!at.has(column)) {
@@ -44,7 +56,7 @@ export function readCsv<Row>(
   for (let index = 1; index < lines.length; index++) {
     const line = lines[index] ?? "";
     if (line.trim() === "") continue;
-    const cells = line.split(",");
+    const cells = cellsOf(line);
     let bad: CsvProblem | undefined;
     const refuse = (column: string, problem: string): void => {
       bad ??= { kind: "bad", file, line: index + 1, column, problem };
@@ -55,8 +67,8 @@ export function readCsv<Row>(
     const text = (column: string): string => (cells[at.get(column) ?? -1] ?? "").trim();
     const integer = (column: string, min: number, max: number): number => {
       const cell = text(column);
-      const value = /^[+-]?\d+(\.0+)?$/.test(cell) ? Number(cell) : Number.NaN;
-      if (Number.isNaN(value)) refuse(column, `"${cell}" is not a whole number`);
+      const value = numberIn(cell);
+      if (!Number.isInteger(value)) refuse(column, `"${cell}" is not a whole number`);
       else if (value < min || value > max) refuse(column, `${cell} is not in [${min}, ${max}]`);
       return value;
     };

@@ -26,12 +26,32 @@ test.each([
   [`${podHead}\np,1000,2,1,460,\nq,-5,2,0,0,`, `f:3: column "cpu_milli": -5 is not in`],
   [`${podHead}\np,1000,2,1,many,`, `f:2: column "gpu_milli": "many" is not a whole number`],
   [`${podHead}\np,1000,2,2,500,`, `f:2: column "gpu_milli": is 500 for a pod of 2 GPUs`],
+  [`${podHead}\np,1000,2,1,,`, `f:2: column "gpu_milli": "" is not a whole number`],
+  [`${podHead}\np,1000.5,2,1,1000,`, `f:2: column "cpu_milli": "1000.5" is not a whole number`],
   [`${podHead}\np,1000,2`, `f:2: column "num_gpu": 3 fields, expected 6`],
   ["name,cpu_milli\np,1", `f:1: column "memory_mib": missing`],
   [podHead, `f:1: column "name": the file has no rows`],
 ])("a bad pod list is refused with its place: %j", (text, message) => {
   const result = readOpenbPods("f", text);
   expect(result.kind === "bad" && describeProblem(result)).toContain(message);
+});
+
+test("lists are read as other tools write them: quotes, any order of columns, no GPU share where there is no GPU", () => {
+  const rows = [
+    '"gpu_spec","gpu_milli","name","num_gpu","cpu_milli","memory_mib"',
+    '"T4|A10","460.0","a ""pod"", named",1,"1000",2',
+    ',,"","0",1000.0,2',
+  ];
+  const pod = { cpuMillis: 1000, memoryMib: 2 };
+  for (const text of [rows.join("\r\n"), `\uFEFF${rows.join("\n")}\n\n`]) {
+    expect(readOpenbPods("f", text)).toEqual({
+      kind: "ok",
+      rows: [
+        { ...pod, name: 'a "pod", named', gpus: 1, gpuMilli: 460, models: ["A10", "T4"] },
+        { ...pod, name: "", gpus: 0, gpuMilli: 0, models: null },
+      ],
+    });
+  }
 });
 
 test("a node named twice is refused", () => {

@@ -88,7 +88,8 @@ export function readTimedOpenbPods(
 
 function readPod(fields: Fields): OpenbPod {
   const gpus = fields.integer("num_gpu", 0, maxGpusPerNode);
-  const gpuMilli = fields.integer("gpu_milli", 0, 1000);
+  const none = gpus === 0 && fields.text("gpu_milli") === "";
+  const gpuMilli = none ? 0 : fields.integer("gpu_milli", 0, 1000);
   if (gpus > 0 && gpuMilli === 0) fields.refuse("gpu_milli", "is 0 for a pod with GPUs");
   if (gpus > 1 && gpuMilli !== 1000) {
     fields.refuse("gpu_milli", `is ${gpuMilli} for a pod of ${gpus} GPUs; only 1000 is possible`);

@@ -1,4 +1,4 @@
-import { readCsv } from "../openb/csv.ts";
+import { numberIn, readCsv } from "../openb/csv.ts";
 import type { CsvResult, Fields } from "../openb/csv.ts";
 import type { SimJob } from "../queueing/job.ts";
 
@@ -24,7 +24,9 @@ export function readPhilly(file: string, text: string): CsvResult<SimJob> {
 
 function readTime(fields: Fields): number {
   const cell = fields.text("timestamp");
-  const parts = /^(\d{4})-(\d\d)-(\d\d)[ T](\d\d):(\d\d):(\d\d)$/.exec(cell);
+  const parts = /^(\d{4})-(\d\d)-(\d\d)[ T](\d\d):(\d\d):(\d\d)(?:\.\d+)?(?:Z|\+00:?00)?$/.exec(
+    cell,
+  );
   if (parts === null) {
     fields.refuse("timestamp", `"${cell}" is not a time like 2017-10-09 07:01:55`);
     return 0;
@@ -38,7 +40,7 @@ function readTime(fields: Fields): number {
     number,
   ];
   const time = Date.UTC(year, month - 1, day, hour, minute, second);
-  if (new Date(time).toISOString().slice(0, 19) !== cell.replace(" ", "T")) {
+  if (new Date(time).toISOString().slice(0, 19) !== cell.slice(0, 19).replace(" ", "T")) {
     fields.refuse("timestamp", `"${cell}" is not a time of the calendar`);
   }
   return time;
@@ -47,7 +49,7 @@ function readTime(fields: Fields): number {
 /** Seconds, with or without a fraction; a run of less than one counts as one. */
 function readDurationMs(fields: Fields): number {
   const cell = fields.text("duration");
-  const seconds = /^[+-]?\d+(\.\d+)?$/.test(cell) ? Number(cell) : Number.NaN;
+  const seconds = numberIn(cell);
   if (Number.isNaN(seconds)) fields.refuse("duration", `"${cell}" is not a number of seconds`);
   else if (seconds < 0 || seconds > maxDurationS) {
     fields.refuse("duration", `${cell} is not in [0, ${maxDurationS}]`);
