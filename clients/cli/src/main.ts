@@ -1,7 +1,7 @@
 import { constants } from "node:os";
 import { CommanderError } from "commander";
 import type { CliContext } from "./context.ts";
-import { reportOfUsage } from "./errors/usage.ts";
+import { pointToHelp, reportOfUsage } from "./errors/usage.ts";
 import { renderReport, renderReportJson, reportOf } from "./errors/report.ts";
 import { exitCodes } from "./errors/exit-codes.ts";
 import { createTerminal } from "./output/terminal.ts";
@@ -23,23 +23,29 @@ export async function main(): Promise<void> {
   try {
     if (process.argv.length === 2) program.outputHelp();
     else await program.parseAsync(process.argv);
-    leave(outcome.exitCode);
+    await leave(outcome.exitCode);
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return;
     const report =
-      error instanceof CommanderError ? reportOfUsage(error, program) : reportOf(error);
+      error instanceof CommanderError
+        ? reportOfUsage(error, program)
+        : pointToHelp(reportOf(error), program);
     const asJson = asksForJson(process.argv);
     terminal.err(asJson ? renderReportJson(report) : renderReport(report, terminal.paintErr.red));
     if (process.env["FASTGPU_DEBUG"] && error instanceof Error) terminal.err(`${error.stack}\n`);
-    leave(report.exitCode);
+    await leave(report.exitCode);
   }
 }
 
 /**
  * Ends the process, whatever still holds its event loop: a command that has failed must not hang on
- * what it had begun. Nothing is cut off, since Linux writes to pipes, files and terminals at once.
+ * what it had begun. What was written goes out first: a pipe takes 64 KiB, then as much as its reader reads.
  */
-function leave(code: number): never {
+async function leave(code: number): Promise<never> {
+  const written = [process.stdout, process.stderr].map(
+    (stream) => new Promise<void>((resolve) => stream.write("", () => resolve())),
+  );
+  await Promise.all(written);
   process.exit(code);
 }
 

@@ -3,7 +3,7 @@ import { ExitClass, TaskState } from "@fastgpu/contracts/fastgpu/scheduler/v1/ta
 import { Fault } from "@fastgpu/domain/fault";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse } from "yaml";
-import { runCli } from "./run-cli.ts";
+import { runCli, startCli } from "./run-cli.ts";
 import { type ScriptedGateway, aTask, startGateway } from "./scripted-gateway.ts";
 
 let gateway: ScriptedGateway;
@@ -84,6 +84,16 @@ afterAll(() => gateway.server.close(0));
 
 const ID = `task-${"1".padStart(26, "0")}`;
 const cli = (...args: string[]) => runCli(args, { address: gateway.address });
+
+test("all of a long answer arrives through a pipe whose reader comes later", async () => {
+  const cli = startCli(["task", "list", "--limit", "0", "-o", "json"], {
+    ...gateway,
+    through: "sh -c 'read -r first; echo \"$first\"; exec cat'",
+  });
+  const { stdout } = await cli.done;
+  expect(stdout.length).toBeGreaterThan(200_000);
+  expect(JSON.parse(stdout)).toHaveLength(1500);
+});
 
 describe("results", () => {
   test("are JSON in a pipe, the API's own", async () => {
@@ -173,6 +183,7 @@ describe("refusals", () => {
     expect(code).toBe(65);
     expect(stderr).toContain("  why: task.spec.resources.gpu.count: at most 1024\n");
     expect(stderr).toContain("  why: task.display_name: at most 128 characters\n");
+    expect(stderr).toContain("\n  try: fastgpu task run --help\n");
   });
 
   test("are JSON where JSON was asked for", async () => {
@@ -293,6 +304,20 @@ describe("queue set", () => {
       name: `${gateway.project}/users/key-1/queue`,
       models: [{ model: "NVIDIA H200", guaranteedGpus: 2, limitGpus: 6 }],
     });
+  });
+
+  test("takes a bare id for the queue, and refuses what names none before it asks", async () => {
+    const project = gateway.project.split("/").at(-1) ?? "";
+    await cli("queue", "set", project, "--weight", "3");
+    expect(asked.queue?.queue).toMatchObject({ name: `${gateway.project}/queue`, weight: 3 });
+    await cli("queue", "set", gateway.org.split("/").at(-1) ?? "", "--weight", "2");
+    expect(asked.queue?.queue?.name).toBe(`${gateway.org}/queue`);
+    const { stderr, code } = await cli("queue", "get", "mine");
+    expect(code).toBe(64);
+    expect(stderr).toContain('"mine" names no queue\n');
+    expect(stderr).toContain("\n  try: fastgpu queue list");
+    const large = await cli("queue", "set", "--limit", "99999999999");
+    expect(large.stderr).toContain("A whole number from 0 to 1000000 is wanted.");
   });
 
   test("refuses a model without a number, and nothing at all", async () => {

@@ -29,11 +29,16 @@ export interface CliSettings {
   /** More environment; nothing else of this process's own is passed on but PATH and TMPDIR. */
   env?: Record<string, string>;
   input?: string;
+  /** A command of the shell that standard output goes through: a pipe, as between two programs of a shell. */
+  through?: string;
 }
 
 /** Starts the real command line as a child process. */
 export function startCli(args: string[], settings: CliSettings = {}): CliProcess {
-  const child = spawn(process.execPath, [BIN, ...args], {
+  const { through } = settings;
+  const shell = through === undefined ? [] : ["/bin/sh", "-c", `"$0" "$@" | ${through}`];
+  const [command = "", ...argv] = [...shell, process.execPath, BIN, ...args];
+  const child = spawn(command, argv, {
     env: {
       PATH: process.env["PATH"] ?? "",
       HOME: mkdtempSync(join(tmpdir(), "cli-home-")),

@@ -31,7 +31,8 @@ export function addQueueCommands(runner: Runner): void {
   set.run(async () => ({ run: (await import("../run/queue.ts")).setQueue }));
 }
 
-const owner = "organizations/ORGANIZATION, projects/PROJECT or projects/PROJECT/users/USER";
+const owner =
+  "organizations/ORGANIZATION, projects/PROJECT (or the id alone) or projects/PROJECT/users/USER";
 
 /** Collects `MODEL=VALUE`. */
 function ofModel<T>(parse: (text: string) => T) {
@@ -43,7 +44,9 @@ function ofModel<T>(parse: (text: string) => T) {
 }
 
 function count(text: string): number {
-  if (!/^\d{1,7}$/.test(text)) throw new InvalidArgumentError("it must be a whole number");
+  if (!/^\d{1,7}$/.test(text) || Number(text) > 1_000_000) {
+    throw new InvalidArgumentError("A whole number from 0 to 1000000 is wanted.");
+  }
   return Number(text);
 }
 

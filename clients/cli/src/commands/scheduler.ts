@@ -131,7 +131,7 @@ function addSimulateCommand(scheduler: Group): void {
 }
 
 function revision(text: string): number {
-  if (!/^\d{1,15}$/.test(text)) throw new InvalidArgumentError("it must be a whole number");
+  if (!/^\d{1,15}$/.test(text)) throw new InvalidArgumentError("A whole number is wanted.");
   return Number(text);
 }
 

@@ -31,6 +31,16 @@ describe("an error", () => {
     );
   });
 
+  test("that tells one field in the message does not tell it again, and gives programs the fields alone", () => {
+    const violations = [
+      { field: "order.x", description: "p.yaml:2: no parameter", $typeName: "F" },
+    ];
+    const fault = new Fault("INVALID_FIELD", "p.yaml:2: no parameter", { violations });
+    const report = reportOf(fault);
+    expect(renderReport(report, plain)).toBe("error: p.yaml:2: no parameter\n");
+    expect(report.fields).toEqual([{ field: "order.x", description: "p.yaml:2: no parameter" }]);
+  });
+
   test("of our own has a why and a try line", () => {
     const error = new CliError("no key", { why: "none is set", hint: "set one", exitCode: 77 });
     expect(renderReport(reportOf(error), plain)).toBe(

@@ -42,7 +42,8 @@ function reportOfFault(fault: Fault): ErrorReport {
   const requestId = fault.metadata["request_id"];
   // One violation is usually what the message says already.
   const told = fault.violations.filter(
-    ({ field, description }) => fault.message !== `${field}: ${description}`,
+    ({ field, description }) =>
+      fault.message !== `${field}: ${description}` && fault.message !== description,
   );
   return {
     exitCode: exitCodeOfFault(fault.code),
@@ -52,7 +53,7 @@ function reportOfFault(fault: Fault): ErrorReport {
     code: fault.code,
     reason: fault.reason,
     ...(requestId === undefined ? {} : { requestId }),
-    fields: fault.violations,
+    fields: fault.violations.map(({ field, description }) => ({ field, description })),
   };
 }
 

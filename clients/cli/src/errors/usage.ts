@@ -18,6 +18,13 @@ export function reportOfUsage(error: CommanderError, program: Command): ErrorRep
   };
 }
 
+/** A value that the platform refused, without a word on what would do: the command's help says what may be given. */
+export function pointToHelp(report: ErrorReport, program: Command): ErrorReport {
+  const value = /^(INVALID_FIELD|UNKNOWN_FIELD|LIMIT_EXCEEDED)$/.test(report.reason ?? "");
+  if (!value || report.hint !== undefined) return report;
+  return { ...report, hint: `${commandOf(program, process.argv.slice(2))} --help` };
+}
+
 /** `fastgpu task run` for its arguments: the deepest command that they name. */
 function commandOf(program: Command, args: readonly string[]): string {
   let path = program.name();

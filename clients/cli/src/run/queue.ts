@@ -4,6 +4,7 @@ import {
   type Queue,
   QueueSchema,
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/queue_service_pb";
+import { parseId } from "@fastgpu/domain/ids";
 import { type Api, withApi } from "../api/connect.ts";
 import { collectPages } from "../api/pages.ts";
 import type { CliContext, CommonOptions } from "../context.ts";
@@ -128,7 +129,19 @@ function changedModels(
 }
 
 async function queueName(api: Api, typed: string | undefined, user?: string): Promise<string> {
-  const owner = typed ?? (await api.project());
+  const owner = typed === undefined ? await api.project() : ownerNamed(typed);
   if (owner.endsWith("/queue")) return owner;
   return user === undefined ? `${owner}/queue` : `${owner}/users/${user}/queue`;
+}
+
+/** The owner that was typed: a full name as it is, a bare id with its collection before it. */
+function ownerNamed(typed: string): string {
+  const name = /^(organizations|projects)\/[^/]+(\/users\/[^/]+)?(\/queue)?$/.test(typed);
+  if (name) return typed;
+  if (parseId("org", typed) !== undefined) return `organizations/${typed}`;
+  if (parseId("proj", typed) !== undefined) return `projects/${typed}`;
+  throw new CliError(`"${typed}" names no queue`, {
+    why: "a queue is that of an organisation, a project or its user: org-…, proj-… or projects/PROJECT/users/USER",
+    hint: "fastgpu queue list, fastgpu project list",
+  });
 }
