@@ -311,6 +311,11 @@ export interface Preemption {
    * Absent: nothing, or it asks for parts of GPUs.
    */
   readonly beside?: readonly { readonly node: NodeId; readonly gpus: readonly GpuId[] }[];
+  /**
+   * Where the victim goes on at once: idle GPUs that are kept for its task until then, without which it is not stopped.
+   * Absent: it queues again.
+   */
+  readonly movesTo?: MemberPlace;
   /** Why, in words for the victim's owner. */
   readonly message: string;
 }

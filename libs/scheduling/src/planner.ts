@@ -145,6 +145,7 @@ function planOn(
   const decisions = decide(line.queue, room, now, {
     preempt: policy.preemption.enabled,
     priorityWithinQueue: true,
+    movesCount: true,
     ...(line.leafMd === undefined ? {} : { leafMd: line.leafMd }),
     ...(budget.guards ? { guarantees: guaranteesOf(line, budget) } : {}),
     onBlocked: (slot) => {
@@ -250,23 +251,30 @@ function share(task: PlanTask, places: readonly (readonly MemberPlace[])[]): Pla
   });
 }
 
+const stoppedFor =
+  "makes room for a task that goes before it in the line; it goes on from its checkpoint";
+const movedFor =
+  "moved to make room for a task that needs GPUs together; it goes on from its checkpoint elsewhere";
+
 function preemptionsOf(
-  { slot, victims }: Decision,
+  { slot, victims, moves }: Decision,
   of: { room: PlanRoom; line: Line },
 ): Preemption[] {
   const { room, line } = of;
   const placed = room.placed.get(slot);
   if (placed === undefined || placed.there) return [];
-  const stopped = victims.map((victim): Preemption => {
+  const stopped = [...victims, ...moves].map((victim): Preemption => {
     const attempt = line.runners.get(victim)!;
-    return {
+    const movesTo = room.moves.placeOf(victim);
+    const stop = {
       victim: attempt.id,
       victimTask: attempt.lease.task,
       reservedFor: placed.job.task.id,
       gpus: room.shared(attempt, slot),
-      message:
-        "makes room for a task that goes before it in the line; it goes on from its checkpoint",
     };
+    return movesTo === undefined
+      ? { ...stop, message: stoppedFor }
+      : { ...stop, movesTo, message: movedFor };
   });
   // Without a GPU to reserve nothing would keep the place for the task until its victims are gone.
   if (!stopped.some(({ gpus }) => gpus.length > 0)) return [];

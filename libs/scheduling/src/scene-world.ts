@@ -11,6 +11,7 @@ import { milliOfDemand } from "./gpu-part.ts";
 import { Ranks } from "./order/ranks.ts";
 import { RunTimes } from "./order/run-times.ts";
 import type {
+  MemberPlace,
   Plan,
   PlanLease,
   PlanNode,
@@ -53,6 +54,8 @@ export class World {
   readonly running = new Map<AttemptId, Running>();
   readonly started = new Map<TaskId, number>();
   readonly preempted: { readonly task: TaskId; readonly atMs: number }[] = [];
+  /** Those of them that moved to make room for another. */
+  readonly moved: { readonly task: TaskId; readonly for: TaskId; readonly atMs: number }[] = [];
   /** GPU-milliseconds by project. */
   readonly served = new Map<string, number>();
   queues: readonly PlanQueue[] = [];
@@ -137,18 +140,28 @@ export class World {
         stopping: false,
       });
     }
-    for (const { victim, gpus, beside = [], reservedFor } of plan.preemptions) {
+    for (const preemption of plan.preemptions) {
+      const { victim, victimTask, gpus, beside = [], movesTo, reservedFor } = preemption;
       this.stop(victim, gpus, reservedFor);
-      for (const { node: id, gpus: others } of beside) {
-        const node = this.nodes.get(id)!;
-        const taken = node.gpus.some(
-          (gpu) => others.includes(gpu.id) && (gpu.reservedFor ?? reservedFor) !== reservedFor,
-        );
-        if (taken) throw new Error(`${id} has GPUs that are kept for two tasks`);
-        this.nodes.set(id, withReserved(node, others, reservedFor));
-      }
+      for (const place of beside) this.keep(place, reservedFor);
+      if (movesTo === undefined) continue;
+      const { gpus: there } = this.nodes.get(movesTo.node)!;
+      const free = movesTo.gpus.every((id) => there.find((gpu) => gpu.id === id)?.free === true);
+      if (!free) throw new Error(`${victimTask} moves to GPUs that are not free`);
+      this.keep(movesTo, victimTask);
+      this.moved.push({ task: victimTask, for: reservedFor, atMs: this.nowMs });
     }
     return plan;
+  }
+
+  /** Keeps GPUs for a task. */
+  private keep({ node: id, gpus }: MemberPlace, task: TaskId): void {
+    const node = this.nodes.get(id)!;
+    const taken = node.gpus.some(
+      (gpu) => gpus.includes(gpu.id) && (gpu.reservedFor ?? task) !== task,
+    );
+    if (taken) throw new Error(`${id} has GPUs that are kept for two tasks`);
+    this.nodes.set(id, withReserved(node, gpus, task));
   }
 
   private stop(victim: AttemptId, gpus: PlanLease["gpus"], reservedFor: TaskId): void {

@@ -19,6 +19,12 @@ export interface SchedulingPolicy {
     /** After queueing for so long a task at the head is promised its start however far ahead, in milliseconds. */
     readonly promiseAfterMs: number;
   };
+  /** Whether running tasks that can go on from a checkpoint are moved together to make room for the next in line. */
+  readonly compaction: {
+    readonly enabled: boolean;
+    /** Those who move for a task lose at most so much work with it all, for each GPU that the task gets, in milliseconds. */
+    readonly maxLossMs: number;
+  };
   /** How past service counts in the shares. */
   readonly usage: {
     /** Service of so long ago counts half, in milliseconds. */
@@ -56,6 +62,7 @@ export const defaultSchedulingPolicy: SchedulingPolicy = {
     promiseWithinMs: 3_600_000,
     promiseAfterMs: 24 * 3_600_000,
   },
+  compaction: { enabled: true, maxLossMs: 3_600_000 },
   usage: { halfLifeMs: 24 * 3_600_000, weightMd: 500 },
   consolidation: { enabled: false, maxMoves: 16 },
 };
@@ -69,6 +76,7 @@ const ranges = [
     1e12,
   ],
   ["backfill.promiseAfterMs", ({ backfill }: SchedulingPolicy) => backfill.promiseAfterMs, 0, 1e12],
+  ["compaction.maxLossMs", ({ compaction }: SchedulingPolicy) => compaction.maxLossMs, 0, 1e12],
   ["usage.halfLifeMs", ({ usage }: SchedulingPolicy) => usage.halfLifeMs, 60_000, 1e12],
   ["usage.weightMd", ({ usage }: SchedulingPolicy) => usage.weightMd, 0, 10_000],
   [

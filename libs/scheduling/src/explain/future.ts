@@ -131,6 +131,8 @@ export class Future {
   private usage: readonly PlanUsage[];
   private readonly attempts = new Map<AttemptId, Attempt>();
   private readonly stopsFor = new Map<TaskId, AttemptId[]>();
+  /** Tasks for which GPUs are kept where they go on. */
+  private readonly moving = new Set<TaskId>();
   /** By time, the next one last. */
   private ends: End[] = [];
   private freedOn: NodeId | undefined;
@@ -280,7 +282,7 @@ export class Future {
       this.attempts.set(attempt, { nodes, lease: first, task, stopped: false, end });
     this.ended(end);
     this.leave(task, elements);
-    if (this.stopsFor.has(task.id)) {
+    if (this.stopsFor.has(task.id) || this.moving.delete(task.id)) {
       for (const [id, node] of this.nodes) this.nodes.set(id, withoutReserved(node, task.id));
     }
     if (!this.started.has(task.id)) {
@@ -301,7 +303,8 @@ export class Future {
     else this.waiting.set(task.id, { ...task, array });
   }
 
-  private stop({ victim, gpus, beside = [], reservedFor }: Preemption): void {
+  private stop(preemption: Preemption): void {
+    const { victim, victimTask, gpus, beside = [], movesTo, reservedFor } = preemption;
     const attempt = this.attempts.get(victim);
     if (attempt === undefined) return;
     const endsByMs = this.nowMs + this.input.lengths.stopMs(attempt.lease);
@@ -313,6 +316,11 @@ export class Future {
     for (const { node: id, gpus: others } of beside) {
       const node = this.nodes.get(id);
       if (node !== undefined) this.nodes.set(id, withReserved(node, others, reservedFor));
+    }
+    const goesOn = movesTo && this.nodes.get(movesTo.node);
+    if (movesTo !== undefined && goesOn !== undefined) {
+      this.nodes.set(goesOn.id, withReserved(goesOn, movesTo.gpus, victimTask));
+      this.moving.add(victimTask);
     }
     attempt.stopped = true;
     attempt.end = { atMs: endsByMs, attempt: victim };

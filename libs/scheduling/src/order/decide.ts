@@ -45,6 +45,8 @@ export interface DecideOptions {
     /** Whether stopping a running job for another cuts into one that is not also the other's. */
     protects(victim: Slot, slot: Slot): boolean;
   };
+  /** A move counts as a preemption: who may not be stopped for others is not moved either. Default: it does not. */
+  readonly movesCount?: boolean;
   /** A job that found no room, as soon as it is known: the first of its group. */
   readonly onBlocked?: (slot: Slot) => void;
   /** Greatest number of decisions; default: no bound. */
@@ -102,6 +104,7 @@ class Walk {
   private readonly nowMs: number;
   private readonly preempt: boolean;
   private readonly maxDecisions: number;
+  private readonly movesCount: boolean;
   private readonly priorityWithinQueue: boolean;
   private readonly expectedEndMs: ((slot: Slot) => number) | undefined;
   private readonly guarantees: DecideOptions["guarantees"];
@@ -131,6 +134,7 @@ class Walk {
     this.priorityWithinQueue = from.options.priorityWithinQueue ?? false;
     this.expectedEndMs = from.options.expectedEndMs;
     this.maxDecisions = from.options.maxDecisions ?? Number.POSITIVE_INFINITY;
+    this.movesCount = from.options.movesCount ?? false;
     this.guarantees = from.options.guarantees;
     this.onBlocked = from.options.onBlocked;
     const { policy, tree } = from.queue;
@@ -257,7 +261,6 @@ class Walk {
 
   private accept(slot: Slot, { victims, moves }: Made, lane: boolean): void {
     const { jobs } = this.queue;
-    // Who has moved in this plan stays where it is.
     for (const mover of moves) this.runners?.delete(mover);
     for (const mover of moves) this.movers?.delete(mover);
     for (const victim of victims) this.movers?.delete(victim);
@@ -294,25 +297,18 @@ class Walk {
 
   /** Moves running jobs together so that the job fits, on the draft; answers who, or undefined and nothing has moved. */
   private compact(slot: Slot): readonly Slot[] | undefined {
-    const { room } = this;
-    if (room.compaction === undefined) return undefined;
-    const chosen = room.compaction(slot, [...this.allMovers().values()]);
-    if (chosen === undefined) return undefined;
-    for (const mover of chosen) room.release(mover);
-    if (!room.place(slot) || !chosen.every((mover) => room.place(mover))) {
-      throw new Error(`the room's compaction for job ${slot} does not work out`);
-    }
-    return chosen;
+    return this.room.compact?.(slot, () => [...this.allMovers().values()]);
   }
 
   private allMovers(): Map<Slot, Candidate> {
     if (this.movers !== undefined) return this.movers;
-    const { queue, nowMs } = this;
+    const { queue, nowMs, movesCount } = this;
     const { jobs, policy } = queue;
     const movers = new Map<Slot, Candidate>();
     const gone = new Set(this.decisions.flatMap(({ victims }) => victims));
     for (const slot of queue.running) {
-      if (gone.has(slot) || !queue.mayBeMoved(slot, nowMs)) continue;
+      const may = movesCount ? queue.mayBeVictim(slot, nowMs) : queue.mayBeMoved(slot, nowMs);
+      if (gone.has(slot) || !may) continue;
       movers.set(slot, {
         slot,
         gpusMilli: jobs.gpusMilli[slot]!,
@@ -385,7 +381,10 @@ class Walk {
     const { jobs, policy } = queue;
     const runners = new Map<Slot, Runner>();
     const anyDue = this.guarantees?.due !== undefined;
+    // Who has moved in this plan stays where it is.
+    const moved = new Set(this.decisions.flatMap(({ moves }) => moves));
     for (const slot of queue.running) {
+      if (moved.has(slot)) continue;
       const ripe = queue.mayBeVictim(slot, nowMs);
       if (!ripe && !(anyDue && queue.canBeStopped(slot))) continue;
       runners.set(slot, {

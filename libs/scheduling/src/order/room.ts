@@ -32,11 +32,11 @@ export interface Room {
    */
   victims(slot: Slot, candidates: readonly Candidate[]): readonly Slot[] | undefined;
   /**
-   * Running jobs that would let the job in if they ran elsewhere in what is free, least loss first, or undefined. Only
-   * a pool whose free GPUs can lie in the wrong places has one. It must work out: released, then the job placed, then
-   * each of them placed in this order.
+   * Places the job where nothing is free for it as it is, by moving running jobs into what is free elsewhere, least loss
+   * first; answers who has moved, or undefined where that does not work out, and nothing has changed. Only a pool whose
+   * free GPUs can lie in the wrong places has it. `movable` is asked for only where there might be something to move.
    */
-  compaction?(slot: Slot, movable: readonly Candidate[]): readonly Slot[] | undefined;
+  compact?(slot: Slot, movable: () => readonly Candidate[]): readonly Slot[] | undefined;
 }
 
 /** Losses within this much of each other, in milliseconds per GPU, count as equal. */

@@ -88,6 +88,16 @@ export class Supply {
     return usable;
   }
 
+  /** Thousandths of idle GPUs of the models that a shape may take, wherever they lie. */
+  idleMilli({ models }: Shape): number {
+    let idle = 0;
+    for (const [model, nodes] of this.idleCount.entries()) {
+      if (models?.includes(this.kinds.models[model]!) === false) continue;
+      for (let count = 1; count < nodes.length; count++) idle += count * nodes[count]!;
+    }
+    return 1000 * idle;
+  }
+
   /** Counts of GPUs by gap, over all models: index g counts GPUs with g thousandths free. */
   gapCounts(): Int32Array {
     const sum = new Int32Array(1001);

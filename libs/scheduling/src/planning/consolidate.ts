@@ -39,7 +39,8 @@ export function proposeMoves(ground: Ground, options: ConsolidateOptions): PlanM
       const shape = shapeOf(attempt, ground.fleet);
       const taken = ground.placeOn(shape, (index) => {
         const other = ground.fleet.at(index);
-        return index !== entry.index && !emptied.has(index) && takesMoves(other, entry);
+        const inUse = (other.held?.length ?? 0) > 0;
+        return index !== entry.index && !emptied.has(index) && inUse && takesMoves(other, entry);
       });
       return taken === undefined ? [] : [{ attempt, taken }];
     });
@@ -103,14 +104,12 @@ function mayMove({ lease, members, known }: Attempt, options: ConsolidateOptions
 const lossOf = ({ lease, gpuMilli }: Attempt, now: number): number =>
   (gpuMilli / 1000) * Math.max(0, now - Math.max(lease.savedMs ?? 0, lease.runningSinceMs ?? now));
 
-/** Whether a node is in use, takes work, and runs whatever the other one runs. */
-const takesMoves = (to: Entry, from: Entry): boolean =>
-  isQuiet(to) &&
-  (to.held?.length ?? 0) > 0 &&
-  from.node.runtimes.every((runtime) => to.node.runtimes.includes(runtime));
+/** Whether a node takes work, nothing on it is on its way to somebody, and it runs whatever the other one runs. */
+export const takesMoves = (to: Entry, from: Entry): boolean =>
+  isQuiet(to) && from.node.runtimes.every((runtime) => to.node.runtimes.includes(runtime));
 
 /** What the attempt would ask of another node: as many GPUs of the same model. */
-function shapeOf({ members }: Attempt, fleet: Fleet): Shape {
+export function shapeOf({ members }: Attempt, fleet: Fleet): Shape {
   const { entry, held } = members[0]!;
   const { cpuMillis, memoryMib, diskMib } = held.shape;
   const gpus = held.gpus.map((at) => entry.node.gpus[at]!);

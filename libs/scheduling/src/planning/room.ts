@@ -7,6 +7,7 @@ import { findCover, type Cover, type Holding } from "./cover.ts";
 import type { Expectations } from "./expectations.ts";
 import type { Ground, Taken } from "./ground.ts";
 import { Heads, type Ender } from "./heads.ts";
+import { Moves } from "./moves.ts";
 import { Stoppable } from "./stoppable.ts";
 import type { Attempt } from "./crew.ts";
 import { endOf, type Job, type Line } from "./line.ts";
@@ -45,23 +46,29 @@ const maxSearches = 64;
 /** … and together at no more nodes than this, but for the first few. */
 const maxLooks = 50_000;
 const leastSearches = 4;
+/** Searches for moves for one job, at most: each leaves out one who found no place. */
+const maxMoveTries = 4;
 
 /** The pool of the order, over the placement engine: whole gangs, reserved GPUs, budgets, heads and what is about to be free. */
 export class PlanRoom implements Room {
   readonly capacityMilli: number;
   readonly placed = new Map<Slot, Placed>();
   readonly heads: Heads;
+  readonly moves: Moves;
   private readonly ground: Ground;
   private readonly budget: Budget;
   private readonly line: Line;
   private readonly expectations: Expectations;
   private readonly now: number;
+  private readonly compaction: SchedulingPolicy["compaction"];
   /** Attempts that were told to stop: what they hold counts as about to be free. */
   private readonly stopping: readonly Attempt[];
   /** Attempts that end in this plan's draft. */
   private readonly ended = new Set<Attempt>();
   /** Kinds that found no room since something was last given back, with the models that they might use. */
-  private readonly full = new Map<number, Lists[]>();
+  private full = new Map<number, Lists[]>();
+  /** Kinds for which nobody could move, of those. */
+  private readonly packed = new Set<number>();
   /** What runs by node; worked out when first needed. */
   private running: Map<number, Holding<Ender & { readonly attempt: Attempt }>[]> | undefined;
   /** Who might be stopped by node; worked out when first needed. */
@@ -69,6 +76,7 @@ export class PlanRoom implements Room {
   /** What starts in this plan by node. */
   private readonly starting = new Map<number, Map<string, Holding<Ender>>>();
   private searches = 0;
+  private moveSearches = 0;
 
   constructor(of: {
     ground: Ground;
@@ -83,6 +91,7 @@ export class PlanRoom implements Room {
     this.line = of.line;
     this.expectations = of.expectations;
     this.now = of.now;
+    this.compaction = of.policy.compaction;
     this.capacityMilli = of.line.unit.capacityMilli;
     this.stopping = of.line.attempts
       .filter(({ lease, known }) => lease.stopping && known)
@@ -91,6 +100,24 @@ export class PlanRoom implements Room {
       now: of.now,
       backfill: of.policy.backfill,
       holdings: (index) => this.endersOn(index),
+    });
+    this.moves = new Moves({
+      ground: of.ground,
+      heads: this.heads,
+      now: of.now,
+      mover: {
+        ended: this.ended,
+        attempt: (slot) => this.line.runners.get(slot)!,
+        lift: (slot) => this.lift(slot),
+        putBack: (slot) => this.putBack(slot),
+        place: (slot) => this.place(slot),
+        release: (slot) => this.release(slot),
+        note: (slot, { taken, endMs }, starts) => {
+          const held = { endMs, expectedMs: endMs, sinceMs: this.now };
+          this.noteHeld(slot, held, { taken: [taken], starts });
+          this.heads.changed([taken.place.node]);
+        },
+      },
     });
   }
 
@@ -219,7 +246,7 @@ export class PlanRoom implements Room {
   }
 
   release(slot: Slot): void {
-    this.full.clear();
+    this.forgetFull();
     const placed = this.placed.get(slot);
     if (placed !== undefined) {
       const { job, taken, there } = placed;
@@ -236,20 +263,67 @@ export class PlanRoom implements Room {
       this.heads.changed(taken.map(({ place }) => place.node));
       return;
     }
+    this.lift(slot);
+    this.budget.change(this.budget.heldBy(this.line.runners.get(slot)!), -1);
+  }
+
+  private lift(slot: Slot): void {
+    this.forgetFull();
     const attempt = this.line.runners.get(slot)!;
     this.ground.end(attempt);
     this.ended.add(attempt);
-    this.budget.change(this.budget.heldBy(attempt), -1);
     this.heads.changed(attempt.members.map(({ entry }) => entry.index));
   }
 
   restore(slot: Slot): boolean {
+    if (!this.putBack(slot)) return false;
+    this.budget.change(this.budget.heldBy(this.line.runners.get(slot)!), 1);
+    return true;
+  }
+
+  private putBack(slot: Slot): boolean {
     const attempt = this.line.runners.get(slot)!;
     this.heads.clear();
     if (!this.ground.resume(attempt)) return false;
     this.ended.delete(attempt);
-    this.budget.change(this.budget.heldBy(attempt), 1);
     return true;
+  }
+
+  private forgetFull(): void {
+    this.full.clear();
+    this.packed.clear();
+  }
+
+  compact(slot: Slot, movable: () => readonly Candidate[]): readonly Slot[] | undefined {
+    const job = this.line.jobs.get(slot)!;
+    const { enabled, maxLossMs } = this.compaction;
+    if (!enabled || this.packed.has(job.kind) || this.moveSearches >= maxSearches) return undefined;
+    if (job.gpuMilli === 0 || job.task.demand.part !== undefined) return undefined;
+    const { fleet } = this.ground;
+    if (fleet.nodesFor.has(job.task.id)) return undefined;
+    const preferences = this.budget.allowed(job.task, job.endMs).filter((models) => {
+      const shape = fleet.shapeOf(job.task, models);
+      return shape !== undefined && fleet.free.cluster.supply.idleMilli(shape) >= job.gpuMilli;
+    });
+    if (preferences.length === 0) return undefined;
+    this.heads.hide(job);
+    let candidates = this.moves.movable(movable());
+    const full = new Map(this.full);
+    for (let tries = maxMoveTries; tries > 0 && candidates.length > 0; tries--) {
+      this.moveSearches++;
+      const cover = this.cheapest(job, preferences, candidates);
+      if (cover === undefined || cover.cost > (maxLossMs * job.gpuMilli) / 1000) break;
+      const tried = this.moves.tryFor(
+        slot,
+        [...cover.holders].map((holder) => holder.slot),
+      );
+      if (tried === undefined) break;
+      if ("moved" in tried) return tried.moved;
+      candidates = candidates.filter((candidate) => candidate.slot !== tried.stuck);
+    }
+    this.full = full;
+    this.packed.add(job.kind);
+    return undefined;
   }
 
   seeksVictims(slot: Slot): boolean {
@@ -265,6 +339,16 @@ export class PlanRoom implements Room {
     const preferences = this.preferencesOf(job);
     this.searches++;
     this.heads.hide(job);
+    const best = this.cheapest(job, preferences, candidates);
+    return best === undefined ? undefined : [...best.holders].map((holder) => holder.slot);
+  }
+
+  /** Who loses least of those who would have to go for a job, on one of these lists of models. */
+  private cheapest(
+    job: Job,
+    preferences: Lists,
+    candidates: readonly Candidate[],
+  ): Cover<Candidate> | undefined {
     const { line, now } = this;
     const nodes = this.ground.fleet.numbers;
     const stoppable = (this.stoppable ??= new Stoppable(line, { nodes, now }));
@@ -284,7 +368,7 @@ export class PlanRoom implements Room {
       });
       if (found !== undefined && (best === undefined || found.cost < best.cost)) best = found;
     }
-    return best === undefined ? undefined : [...best.holders].map((holder) => holder.slot);
+    return best;
   }
 
   /** The models for which others may be stopped: those due to it or within a guarantee, where it rests on that. */
@@ -361,6 +445,14 @@ export class PlanRoom implements Room {
   /** Notes what a job that starts in this plan holds by node, or forgets it. */
   private noteStart(slot: Slot, job: Job, taken: readonly Taken[], starts: boolean): void {
     const holder = { endMs: job.endMs, expectedMs: job.expectedEndMs, sinceMs: this.now };
+    this.noteHeld(slot, holder, { taken, starts });
+  }
+
+  private noteHeld(
+    slot: Slot,
+    holder: Ender,
+    { taken, starts }: { taken: readonly Taken[]; starts: boolean },
+  ): void {
     for (const [member, { shape, place }] of taken.entries()) {
       let on = this.starting.get(place.node);
       if (on === undefined) this.starting.set(place.node, (on = new Map()));

@@ -1,6 +1,7 @@
 import type { Plan, PlanState } from "../plan.ts";
 import type { Learned } from "../planner.ts";
 import { untimedOrder } from "../order/policy.ts";
+import { defaultSchedulingPolicy } from "../scheduling-policy.ts";
 import type { SchedulingPolicy } from "../scheduling-policy.ts";
 import { ByteSource } from "./bytes.ts";
 import { isIdentified, ListReader, ListWriter } from "./list.ts";
@@ -110,8 +111,11 @@ export class FrameWriter {
 }
 
 /** A policy with the parameters that it was written without: they change nothing then. */
-function whole(policy: SchedulingPolicy): SchedulingPolicy {
-  return { ...policy, order: { ...untimedOrder, ...policy.order } };
+function whole(
+  policy: Partial<SchedulingPolicy> & Omit<SchedulingPolicy, "compaction">,
+): SchedulingPolicy {
+  const { compaction = { ...defaultSchedulingPolicy.compaction, enabled: false } } = policy;
+  return { ...policy, compaction, order: { ...untimedOrder, ...policy.order } };
 }
 
 /** Reads the frames of one planner's life, in order. Throws RangeError for what no {@link FrameWriter} writes. */

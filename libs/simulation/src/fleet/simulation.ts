@@ -2,6 +2,7 @@ import type { AttemptId, NodeId, TaskId } from "@fastgpu/domain/ids";
 import type { ExitClass } from "@fastgpu/domain/states";
 import { milliOfDemand } from "@fastgpu/scheduling/gpu-part";
 import type {
+  MemberPlace,
   Placement,
   Plan,
   PlanQueue,
@@ -389,19 +390,37 @@ export class FleetSimulation {
       }
       node.changed();
     }
-    for (const { node: id, gpus } of preemption.beside ?? []) {
-      const node = this.byNode.get(id);
-      if (node === undefined) continue;
-      for (const gpu of node.gpus) {
-        if (!gpus.includes(gpu.id) || gpu.reservedFor !== undefined) continue;
-        gpu.reservedFor = preemption.reservedFor;
-        gpu.reservedUntilMs = untilMs;
-        kept.push({ node, gpu });
-      }
-      node.changed();
-    }
+    kept.push(...this.keep(preemption.beside ?? [], preemption.reservedFor, untilMs));
     this.kept.set(preemption.reservedFor, kept);
     this.events.add(untilMs, { kind: "unreserve", task: preemption.reservedFor });
+    const { movesTo, victimTask } = preemption;
+    if (movesTo === undefined) return;
+    const place = this.keep([movesTo], victimTask, untilMs);
+    if (place.length < movesTo.gpus.length) {
+      const detail = `${preemption.victim} moves to ${movesTo.gpus.join(", ")}`;
+      this.broken({ promise: "who is moved has a place to go to", detail });
+    }
+    this.kept.set(victimTask, [...(this.kept.get(victimTask) ?? []), ...place]);
+    this.events.add(untilMs, { kind: "unreserve", task: victimTask });
+  }
+
+  /** Keeps GPUs for a task, as far as they are kept for nobody else. */
+  private keep(
+    places: readonly Pick<MemberPlace, "node" | "gpus">[],
+    task: TaskId,
+    untilMs: number,
+  ): { readonly node: NodeRun; readonly gpu: GpuRun }[] {
+    return places.flatMap(({ node: id, gpus }) => {
+      const node = this.byNode.get(id);
+      if (node === undefined) return [];
+      const own = node.gpus.filter((gpu) => gpus.includes(gpu.id) && gpu.reservedFor === undefined);
+      for (const gpu of own) {
+        gpu.reservedFor = task;
+        gpu.reservedUntilMs = untilMs;
+      }
+      node.changed();
+      return own.map((gpu) => ({ node, gpu }));
+    });
   }
 
   private lease(placement: Placement): void {

@@ -99,10 +99,10 @@ function roomOf(pool: Pool, jobOf: readonly number[], slotOf: readonly number[])
     victims: (slot, candidates) =>
       pool.victims(jobOf[slot]!, named(candidates))?.map((job) => slotOf[job]!),
   };
-  if (pool.compaction === undefined) return room;
+  if (pool.compact === undefined) return room;
   return {
     ...room,
-    compaction: (slot, movable) =>
-      pool.compaction!(jobOf[slot]!, named(movable))?.map((job) => slotOf[job]!),
+    compact: (slot, movable) =>
+      pool.compact!(jobOf[slot]!, () => named(movable()))?.map((job) => slotOf[job]!),
   };
 }

@@ -138,9 +138,19 @@ export class NodePool implements Pool {
   }
 
   /** Empties one node after another of jobs that fit elsewhere, where that loses least, until the job fits. */
-  compaction(job: number, movable: readonly Candidate[]): readonly number[] | undefined {
+  compact(job: number, movable: () => readonly Candidate[]): readonly number[] | undefined {
     const gpus = this.gpusOf(job);
     if (gpus > this.size || gpus > this.free) return undefined;
+    const movers = this.moversFor(gpus, movable());
+    if (movers === undefined) return undefined;
+    for (const mover of movers) this.release(mover);
+    if (![job, ...movers].every((each) => this.place(each))) {
+      throw new Error(`the moves for job ${job} do not work out`);
+    }
+    return movers;
+  }
+
+  private moversFor(gpus: number, movable: readonly Candidate[]): readonly number[] | undefined {
     const onNode = new Map<number, Candidate[]>();
     for (const candidate of movable) {
       const holding = this.held.get(candidate.slot)!;
