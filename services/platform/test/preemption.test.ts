@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import {
@@ -266,6 +267,71 @@ test("a task that was stopped on one worker goes on from its checkpoint on anoth
   await p.tasks.cancelTask({ name: mine });
   await endOf(p, mine);
   expect(describeFailures(await settledAudit(p))).toBe("");
+}, 240_000);
+
+test("a task that needs a whole node starts since a small one moves to another, where that goes on at once", async () => {
+  await using p = await testPlatform({ workers: 2, simulatedGpus: 2, env: shortLeases });
+  using operator = clientsOf(p);
+  await operator.policies.setSchedulingPolicy({ source: soon });
+  const run = async (task: ReturnType<typeof training>) =>
+    (await p.tasks.runTask({ parent: p.parent, task })).name;
+  const small = async (name: string) => {
+    const task = await run(training(p, name, 1_000, { preemptible: true }));
+    await begun(p, name);
+    return task;
+  };
+  // One on each node: between them something else fills up the first.
+  const one = await small("one");
+  const between = await small("between");
+  const other = await small("other");
+  await p.tasks.cancelTask({ name: between });
+  await endOf(p, between);
+  for (const name of [one, other]) {
+    await taskWhen(p.tasks, name, ({ progress }) => (progress?.step ?? 0n) >= 15n);
+  }
+
+  const gate = join(p.directory, "gate");
+  const wide = await run(script(`while [ ! -e ${gate} ]; do sleep 0.05; done`, { gpus: 2 }));
+  const moved = await until("one of them has moved", async () => {
+    const both = await Promise.all([one, other].map((name) => p.tasks.getTask({ name })));
+    return both.find(({ preemptions }) => preemptions === 1);
+  });
+  const name = moved.name === one ? "one" : "other";
+  // Both run at a time, until the gate opens.
+  await taskWhen(p.tasks, wide, ({ state }) => state === TaskState.RUNNING);
+  const running = ({ state }: Task) => state === TaskState.RUNNING;
+  await taskWhen(p.tasks, moved.name, running);
+  await until(`${name} begins again`, async () =>
+    (await logOf(p)).filter((line) => line.startsWith(`begin ${name} `)).length === 2
+      ? true
+      : undefined,
+  );
+  await writeFile(gate, "");
+  expect((await endOf(p, wide)).state).toBe(TaskState.SUCCEEDED);
+  const { attempts } = await p.tasks.listAttempts({ parent: moved.name });
+  expect(attempts).toHaveLength(2);
+  expect(attempts[0]).toMatchObject({
+    exitClass: ExitClass.PREEMPTED,
+    message: `moved to make room for ${wide.split("/").at(-1)}: it goes on from its checkpoint on other GPUs`,
+  });
+  expect(attempts[1]?.node).not.toBe(attempts[0]?.node);
+  const lines = (await logOf(p)).filter((line) => line.includes(` ${name} `));
+  const saved = Number(lines[1]?.split(" ")[2]);
+  expect(saved).toBeGreaterThanOrEqual(15);
+  expect(lines.slice(0, 3)).toEqual([
+    `begin ${name} 0`,
+    `stop ${name} ${saved}`,
+    `begin ${name} ${saved}`,
+  ]);
+  const stayed = await p.tasks.getTask({ name: moved.name === one ? other : one });
+  expect(stayed).toMatchObject({ preemptions: 0, attemptCount: 1, state: TaskState.RUNNING });
+  for (const task of [one, other]) await p.tasks.cancelTask({ name: task });
+  await Promise.all([one, other].map((task) => endOf(p, task)));
+  expect(describeFailures(await settledAudit(p))).toBe("");
+  await p.platform.stop();
+  const dataDir = join(p.directory, "data");
+  const replayed = { files: [], dataDir, fromMs: undefined, toMs: undefined };
+  expect(await replayRecordings(replayed)).toMatchObject({ mismatches: 0, segments: [{}] });
 }, 240_000);
 
 test("nobody is stopped for a task that cannot pay; with money for it the same task takes its GPU", async () => {

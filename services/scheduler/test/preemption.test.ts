@@ -98,6 +98,53 @@ describe("a preemption", () => {
     expect((await fleet.gpu(1)).reserved).toMatchObject({ for: quicker });
   });
 
+  test("keeps the place of a victim that moves while it stops, for it alone", async () => {
+    const victim = await runs();
+    const preemptor = await fleet.submit(tenant(), { gpus: 1 });
+    const movesTo = { node: fleet.node, gpus: fleet.at(1) };
+    const { beside, rejected } = await fleet.preempt({
+      ...inFavourOf(preemptor, victim),
+      movesTo,
+    });
+    expect([beside, rejected]).toEqual([[fleet.node], []]);
+    expect(await fleet.task(victim.task)).toMatchObject({
+      state: "STOPPING",
+      statusMessage:
+        "moved to make room for a task of another organisation: it goes on from its checkpoint on other GPUs",
+    });
+    const release = () => releaseStaleReservations(fleet.core, fleet.nowMs);
+    expect(await release()).toEqual([]);
+    await fleet.report(victim.attempt, { kind: "stopping" });
+    await fleet.report(victim.attempt, { kind: "finalizing" });
+    expect(await release()).toEqual([]);
+    await fleet.end(victim.attempt, "preempted");
+    expect(await release()).toEqual([]);
+    expect(await fleet.gpu(1)).toMatchObject({ state: "IDLE", reserved: { for: victim.task } });
+    expect((await fleet.tryLease(preemptor, [1])).rejected).toHaveLength(1);
+    expect((await fleet.tryLease(victim.task, [1])).leased).toHaveLength(1);
+    expect((await fleet.gpu(1)).reserved).toBeUndefined();
+    expect(await fleet.gpu(0)).toMatchObject({ state: "IDLE", reserved: { for: preemptor } });
+  });
+
+  test("stops nobody who should move where that place is gone", async () => {
+    const victim = await runs();
+    const preemptor = await fleet.submit(tenant(), { gpus: 1 });
+    const quicker = await runs(tenant(), [1]);
+    const moves = {
+      ...inFavourOf(preemptor, victim),
+      movesTo: { node: fleet.node, gpus: fleet.at(1) },
+    };
+    expect((await fleet.preempt(moves)).rejected).toHaveLength(1);
+    await fleet.end(quicker.attempt, "ok");
+    await fleet.sql(
+      "update gpus set reserved_task_id = $1, reserved_until_ms = 1000000000000000 where id = $2",
+      uuid(quicker.task),
+      uuid(fleet.at(1)[0]!),
+    );
+    expect((await fleet.preempt(moves)).rejected).toHaveLength(1);
+    expect(await fleet.task(victim.task)).toMatchObject({ state: "RUNNING" });
+  });
+
   test("tells only what the victim's owner may know", async () => {
     const mine = tenant();
     const message = async (preemptor: TaskId, positions: readonly number[]) => {

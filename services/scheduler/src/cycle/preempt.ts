@@ -12,7 +12,7 @@ import { cycleLeader } from "./commit.ts";
 /** What became of a cycle's preemptions. */
 export interface Preempted {
   readonly stopped: readonly StoredAttempt[];
-  /** Nodes of GPUs that are kept beside the victims'. */
+  /** Nodes of GPUs that are kept beside the victims', or for those of them that move. */
   readonly beside: readonly NodeId[];
   /** Tasks that preempted. */
   readonly preemptors: readonly TaskId[];
@@ -43,9 +43,10 @@ export async function commitPreemptions(
   const members = Map.groupBy(await lockAttempts(tx, victims), (attempt) => attempt.id);
   const held = await lockGpus(
     tx,
-    preemptions.flatMap(({ gpus, beside = [] }) => [
+    preemptions.flatMap(({ gpus, beside = [], movesTo }) => [
       ...gpus,
       ...beside.flatMap((each) => each.gpus),
+      ...(movesTo?.gpus ?? []),
     ]),
     at.nowMs,
   );
@@ -76,7 +77,7 @@ function stillWaits(task: StoredTask | undefined, epoch: number | undefined): bo
 
 /** Whether an attempt can be stopped: every member runs and was not told to stop, and its GPUs wait for nobody. */
 function mayStop(
-  { victim, victimTask, reservedFor, gpus }: Preemption,
+  { victim, victimTask, reservedFor, gpus, movesTo }: Preemption,
   state: {
     tasks: ReadonlyMap<TaskId, StoredTask>;
     members: ReadonlyMap<AttemptId, readonly StoredAttempt[]>;
@@ -96,9 +97,13 @@ function mayStop(
       attempt.stopClass === undefined &&
       ["LEASED", "STARTING", "RUNNING"].includes(attempt.state),
   );
+  // Whoever is to go on elsewhere is not stopped where that place is gone.
+  const isFree = (gpu: GpuId): boolean =>
+    held.get(gpu)?.attempt === undefined && held.get(gpu)?.reserved === false;
   return (
     stoppable &&
-    gpus.every((gpu) => held.get(gpu)?.attempt === victim && held.get(gpu)?.reserved === false)
+    gpus.every((gpu) => held.get(gpu)?.attempt === victim && held.get(gpu)?.reserved === false) &&
+    (movesTo?.gpus ?? []).every(isFree)
   );
 }
 
@@ -144,10 +149,12 @@ async function stop(
     })),
   );
   const untilMs = new Map<TaskId, number>();
-  for (const { victim, reservedFor } of accepted) {
+  for (const { victim, victimTask, reservedFor, movesTo } of accepted) {
     const graceMs = Math.max(...(members.get(victim) ?? []).map((each) => each.stopGraceMs));
     const until = nowMs + graceMs + reserveMarginMs;
-    untilMs.set(reservedFor, Math.max(until, untilMs.get(reservedFor) ?? 0));
+    for (const task of movesTo === undefined ? [reservedFor] : [reservedFor, victimTask]) {
+      untilMs.set(task, Math.max(until, untilMs.get(task) ?? 0));
+    }
   }
   // What else the place needs is kept as far as it is there: the plan finds another one where it is not.
   const beside = accepted.flatMap(({ reservedFor, beside: places = [] }) =>
@@ -159,9 +166,15 @@ async function stop(
   const freed = accepted.flatMap(({ reservedFor, gpus }) =>
     gpus.map((gpu) => ({ gpu, task: reservedFor })),
   );
+  const elsewhere = accepted.flatMap(({ victimTask, movesTo }) =>
+    (movesTo?.gpus ?? []).map((gpu) => ({ gpu, task: victimTask })),
+  );
   await storeReservations(
     tx,
-    [...freed, ...beside].map((each) => ({ ...each, untilMs: untilMs.get(each.task)! })),
+    [...freed, ...beside, ...elsewhere].map((each) => ({
+      ...each,
+      untilMs: untilMs.get(each.task)!,
+    })),
   );
   await appendEvents(
     tx,
@@ -173,12 +186,12 @@ async function stop(
       ),
     ),
   );
-  return [...new Set(beside.flatMap(({ gpu }) => held.get(gpu)?.node ?? []))];
+  return [...new Set([...beside, ...elsewhere].flatMap(({ gpu }) => held.get(gpu)?.node ?? []))];
 }
 
 /** In favour of whom, for the victim's owner: no other tenant is named. */
 function inFavour(
-  { victimTask, reservedFor }: Preemption,
+  { victimTask, reservedFor, movesTo }: Preemption,
   tasks: ReadonlyMap<TaskId, StoredTask>,
 ): string {
   const victim = tasks.get(victimTask);
@@ -189,6 +202,9 @@ function inFavour(
       : preemptor?.org === victim?.org
         ? "a task of another project"
         : "a task of another organisation";
+  if (movesTo !== undefined) {
+    return `moved to make room for ${whom}: it goes on from its checkpoint on other GPUs`;
+  }
   return `stopped in favour of ${whom}: it queues again and goes on from its checkpoint`;
 }
 

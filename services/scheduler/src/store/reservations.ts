@@ -34,8 +34,9 @@ const releaseStale = statement<{ node_id: string }>(
      where g.reserved_task_id is not null and (
        g.reserved_until_ms <= $1 or t.id is null or t.cancel_requested or t.waiting_for > 0
        or g.state in ('UNKNOWN', 'QUARANTINED')
-       or case when t.array_count is null then t.state <> 'QUEUED'
-               else t.state not in ('QUEUED', 'SCHEDULED', 'STARTING', 'RUNNING') or isempty(t.idx_pending) end)
+       or case when t.array_count is null then t.state not in ('QUEUED', 'STOPPING', 'FINALIZING')
+               else t.state not in ('QUEUED', 'SCHEDULED', 'STARTING', 'RUNNING') or isempty(t.idx_pending)
+                 and not exists (select from attempts a where a.task_id = t.id and a.state in ('STOPPING', 'FINALIZING')) end)
      order by g.id for update of g)
    update gpus g set reserved_task_id = null, reserved_until_ms = null from stale where g.id = stale.id
    returning g.node_id`,
@@ -89,7 +90,8 @@ export async function releaseReservations(tx: Querier, tasks: readonly TaskId[])
 }
 
 /**
- * Gives up what is kept for longer than its time, for tasks that wait no more, and of GPUs that will not be free soon.
+ * Gives up what is kept for longer than its time, for tasks that neither wait nor stop (to go on elsewhere), and of GPUs
+ * that will not be free soon.
  * Answers their nodes.
  */
 export async function releaseStaleReservations(db: Querier, nowMs: number): Promise<NodeId[]> {
