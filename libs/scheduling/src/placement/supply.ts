@@ -88,11 +88,11 @@ export class Supply {
     return usable;
   }
 
-  /** Thousandths of idle GPUs of the models that a shape may take, wherever they lie. */
-  idleMilli({ models }: Shape): number {
+  /** Thousandths of idle GPUs of the models that a shape may take (none given: of all), wherever they lie. */
+  idleMilli(shape?: Shape): number {
     let idle = 0;
     for (const [model, nodes] of this.idleCount.entries()) {
-      if (models?.includes(this.kinds.models[model]!) === false) continue;
+      if (shape?.models?.includes(this.kinds.models[model]!) === false) continue;
       for (let count = 1; count < nodes.length; count++) idle += count * nodes[count]!;
     }
     return 1000 * idle;

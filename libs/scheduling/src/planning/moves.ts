@@ -49,7 +49,7 @@ export class Moves {
     return taken === undefined ? undefined : this.ground.toMembers([taken])[0];
   }
 
-  /** Those who hold whole GPUs of one node, fewer than are free together somewhere else. */
+  /** Those who hold whole GPUs of one node, no more than are free together on another one. */
   movable(candidates: readonly Candidate[]): Candidate[] {
     const most = this.mostFree();
     return candidates.filter(({ slot }) => {

@@ -300,10 +300,11 @@ export class PlanRoom implements Room {
     if (!enabled || this.packed.has(job.kind) || this.moveSearches >= maxSearches) return undefined;
     if (job.gpuMilli === 0 || job.task.demand.part !== undefined) return undefined;
     const { fleet } = this.ground;
-    if (fleet.nodesFor.has(job.task.id)) return undefined;
+    const { supply } = fleet.free.cluster;
+    if (supply.idleMilli() < job.gpuMilli || fleet.nodesFor.has(job.task.id)) return undefined;
     const preferences = this.budget.allowed(job.task, job.endMs).filter((models) => {
       const shape = fleet.shapeOf(job.task, models);
-      return shape !== undefined && fleet.free.cluster.supply.idleMilli(shape) >= job.gpuMilli;
+      return shape !== undefined && supply.idleMilli(shape) >= job.gpuMilli;
     });
     if (preferences.length === 0) return undefined;
     this.heads.hide(job);
