@@ -126,6 +126,21 @@ describe("a preemption", () => {
     expect(await fleet.gpu(0)).toMatchObject({ state: "IDLE", reserved: { for: preemptor } });
   });
 
+  test("keeps the place of the last elements of an array too", async () => {
+    const array = { array: { count: 2 }, preemptible: true };
+    const task = await fleet.submit(tenant(), { spec: array });
+    const attempt = await fleet.run(task, [0], 2);
+    const preemptor = await fleet.submit(tenant(), { gpus: 1 });
+    const movesTo = { node: fleet.node, gpus: fleet.at(1) };
+    const { rejected } = await fleet.preempt({
+      ...inFavourOf(preemptor, { task, attempt, gpus: fleet.at(0) }),
+      movesTo,
+    });
+    expect(rejected).toEqual([]);
+    expect(await releaseStaleReservations(fleet.core, fleet.nowMs)).toEqual([]);
+    expect((await fleet.gpu(1)).reserved).toMatchObject({ for: task });
+  });
+
   test("stops nobody who should move where that place is gone", async () => {
     const victim = await runs();
     const preemptor = await fleet.submit(tenant(), { gpus: 1 });
@@ -138,8 +153,8 @@ describe("a preemption", () => {
     await fleet.end(quicker.attempt, "ok");
     await fleet.sql(
       "update gpus set reserved_task_id = $1, reserved_until_ms = 1000000000000000 where id = $2",
-      uuid(quicker.task),
-      uuid(fleet.at(1)[0]!),
+      idToUuid(quicker.task),
+      idToUuid(fleet.at(1)[0]!),
     );
     expect((await fleet.preempt(moves)).rejected).toHaveLength(1);
     expect(await fleet.task(victim.task)).toMatchObject({ state: "RUNNING" });
