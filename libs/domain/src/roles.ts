@@ -63,7 +63,6 @@ const serve = [
   "directory.read",
   "organizations.get",
   "projects.list",
-  "artifacts.store",
   "artifacts.get",
   "nodes.list",
 ] as const;

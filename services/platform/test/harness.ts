@@ -22,6 +22,8 @@ import { startPlatform, type Platform, type PlatformOptions } from "../src/platf
 /** A platform of a test's own, with clients of its first tenant. */
 export interface TestPlatform extends Clients, AsyncDisposable {
   readonly platform: Platform;
+  /** Where workers dial the scheduler. */
+  readonly workersAddress: string;
   readonly directory: string;
   /** Stops it, as a crash of everything does or cleanly, and starts it again on the same data. */
   restart(): Promise<void>;
@@ -68,6 +70,7 @@ export async function testPlatform(
     get platform() {
       return platform;
     },
+    workersAddress: `127.0.0.1:${workers}`,
     directory,
     async restart() {
       await platform.stop();

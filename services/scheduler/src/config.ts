@@ -38,6 +38,11 @@ export const schedulerConfig = z.strictObject({
   skewMs: z.number().int().min(0).max(60_000).default(2_000),
   /** A worker stops an attempt this long before its lease ends. */
   marginMs: z.number().int().min(0).max(60_000).default(3_000),
+  /**
+   * Life of a storage grant, twice `leaseTtlMs` at least: renewed when half of it is over, for as long as the attempt
+   * lives. So long after its end a worker may still store files as the attempt, and so long it stores without a session.
+   */
+  storageGrantTtlMs: z.number().int().min(1_000).max(86_400_000).default(600_000),
   /** Billable time that a hold covers ahead. */
   coverMs: z.number().int().min(1_000).max(86_400_000).default(120_000),
   /** The scheduling policy, YAML: read while this replica leads, and again whenever it changes. No file: no news. */

@@ -35,9 +35,10 @@ import type { Scheduler } from "./scheduler.ts";
 import { pruneReservations } from "./store/fleet-reservations.ts";
 import { readGpuKinds } from "./store/nodes.ts";
 import { schedulerServices, workerServices } from "./services.ts";
+import { createStorageGrants } from "./session/grants.ts";
 import { createLogBroker } from "./session/log-broker.ts";
 import { createReportWriter } from "./session/reports.ts";
-import { createSessions } from "./session/sessions.ts";
+import { createSessions, type Sessions } from "./session/sessions.ts";
 import { createWatchers } from "./session/watchers.ts";
 import { createKnownModels } from "./submit/known-models.ts";
 import { createKnownPrices } from "./submit/known-prices.ts";
@@ -72,7 +73,7 @@ export async function main(config: SchedulerConfig, context: ServiceContext): Pr
   const dirty = createDirty();
   const watchers = createWatchers();
   const { leaseTtlMs, skewMs, marginMs, coverMs } = config;
-  await using sessions = createSessions({ core: db.core, clock, log, stop, leaseTtlMs });
+  await using sessions = openSessions(config, context, db.core);
   const told: Scheduler["changed"] = ({ tasks, nodes }) => {
     watchers.notify(tasks);
     sessions.poke(nodes);
@@ -148,6 +149,19 @@ export async function main(config: SchedulerConfig, context: ServiceContext): Pr
   log.info({ address: server.address, workers: workers.address }, "the scheduler serves");
   context.ready();
   await Promise.all([server.closed, workers.closed]);
+}
+
+/** The sessions of workers, with what each attempt may do in storage. */
+function openSessions(
+  config: SchedulerConfig,
+  { clock, log, stop }: ServiceContext,
+  core: Scheduler["core"],
+): Sessions {
+  const { leaseTtlMs, privateKeyPem } = config;
+  // A heartbeat comes every third of a lease's time: it must not miss the second half of a grant's.
+  const ttlMs = Math.max(config.storageGrantTtlMs, 2 * leaseTtlMs);
+  const grants = createStorageGrants({ privateKeyPem, clock, ttlMs });
+  return createSessions({ core, clock, log, stop, leaseTtlMs, grants });
 }
 
 /** Channels to other services, each call with the scheduler's own token. */

@@ -19,7 +19,7 @@ export const storageConfig = z.strictObject({
   masterKeyFile: z.string().min(1),
   /** Directory of the chunks; made if missing. Replicas share it. */
   directory: z.string().min(1),
-  /** Public keys (PEM) of the services that may call, by their names. */
+  /** Public keys (PEM) of the services that may call, by their names. The scheduler's verifies workers' grants. */
   serviceKeys: z.record(z.string(), z.string()).default({}),
   /** This service's own private key (PEM), for calls to auth. */
   privateKeyPem: z.string().min(1),
@@ -27,6 +27,11 @@ export const storageConfig = z.strictObject({
   auth: z.string().min(1),
   /** Address of the scheduler's event log: checkpoints go when their tasks have ended. */
   scheduler: z.string().min(1),
+  /**
+   * Refuses a worker without a storage grant. False only while schedulers or workers of a version before grants run: they
+   * then store and read files of any project.
+   */
+  requireGrants: z.boolean().default(true),
   /** Greatest size of a file, in bytes; 1 TiB. */
   maxArtifactBytes: z
     .number()

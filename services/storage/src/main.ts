@@ -23,6 +23,8 @@ import { createClient } from "@fastgpu/rpc/client";
 import { createPageTokens } from "@fastgpu/rpc/page-token";
 import { cachedProjects } from "@fastgpu/rpc/projects";
 import { startServer } from "@fastgpu/rpc/server";
+import { createGrantVerifier } from "@fastgpu/rpc/storage-grant";
+import type { GrantVerifier } from "@fastgpu/rpc/storage-grant";
 import { createServiceIdentity } from "@fastgpu/rpc/tokens";
 import { storageServices } from "./api/services.ts";
 import { openChunkStore } from "./chunks/chunk-store.ts";
@@ -39,6 +41,7 @@ const FILE_GRACE_MS = 3_600_000;
 /** Runs the storage service until the context stops it. The database has been migrated. */
 export async function main(config: StorageConfig, context: ServiceContext): Promise<void> {
   const { clock, log, stop, tracing } = context;
+  const grants = grantsOf(config, context);
   const master = await openMasterKey(config.masterKeyFile);
   const store = await openChunkStore(config.directory);
   await using db = openDatabase({ service: "storage", urls: config.database, log });
@@ -77,6 +80,8 @@ export async function main(config: StorageConfig, context: ServiceContext): Prom
       uploadSlots: createSlots("uploads", config.maxUploads),
       downloadSlots: createSlots("downloads", config.maxDownloads),
       resolveProject: authenticator.resolveProject,
+      grants,
+      requireGrants: config.requireGrants,
       wakeRelay,
     }),
     auth: authenticator,
@@ -90,6 +95,23 @@ export async function main(config: StorageConfig, context: ServiceContext): Prom
   log.info({ address: server.address, directory: config.directory }, "storage serves");
   context.ready();
   await server.closed;
+}
+
+/** Who verifies workers' grants: without the scheduler's key no worker could store anything. */
+function grantsOf(
+  { serviceKeys, requireGrants }: StorageConfig,
+  context: ServiceContext,
+): GrantVerifier {
+  const schedulerKeyPem = serviceKeys["scheduler"];
+  if (schedulerKeyPem === undefined) {
+    throw new Fault("ILLEGAL_STATE", "storage knows no public key of the scheduler", {
+      hint: "set storage.serviceKeys.scheduler: the scheduler signs what workers may store",
+    });
+  }
+  if (!requireGrants) {
+    context.log.warn("workers without a storage grant are let in, to the files of every project");
+  }
+  return createGrantVerifier({ schedulerKeyPem, clock: context.clock });
 }
 
 function dialService(

@@ -3,7 +3,6 @@ import { parseId } from "@fastgpu/domain/ids";
 import type { ArtifactId, ProjectId } from "@fastgpu/domain/ids";
 import type { Tenant } from "@fastgpu/postgres/transaction";
 import type { CallContext } from "@fastgpu/rpc/context";
-import type { StorageParts } from "./parts.ts";
 
 /** An organisation and one of its projects. */
 export interface ProjectTenant extends Tenant {
@@ -31,18 +30,5 @@ export function tenantOf(context: CallContext): ProjectTenant {
   const org = parseId("org", context.scope.org ?? "");
   const project = parseId("proj", context.scope.project ?? "");
   if (org === undefined || project === undefined) throw Fault.notFound("the project");
-  return { org, project };
-}
-
-/**
- * The tenant of a project that a worker names. Workers act for all projects, so their RPCs declare no resource and the
- * project is looked up here.
- */
-export async function tenantOfWorker(parts: StorageParts, parent: string): Promise<ProjectTenant> {
-  const [projects, projectText = ""] = parent.split("/");
-  const project = projects === "projects" ? parseId("proj", projectText) : undefined;
-  if (project === undefined) throw Fault.notFound(parent);
-  const org = parseId("org", (await parts.resolveProject(project)) ?? "");
-  if (org === undefined) throw Fault.notFound(parent);
   return { org, project };
 }

@@ -5,6 +5,7 @@ import type { ArtifactId } from "@fastgpu/domain/ids";
 import type { Database } from "@fastgpu/postgres/database";
 import type { PageTokens } from "@fastgpu/rpc/page-token";
 import type { Authenticator } from "@fastgpu/rpc/authenticator";
+import type { GrantVerifier } from "@fastgpu/rpc/storage-grant";
 import type { ChunkStore } from "./chunks/chunk-store.ts";
 import type { DataKeys } from "./chunks/data-keys.ts";
 import type { Slots } from "./slots.ts";
@@ -22,6 +23,10 @@ export interface StorageParts {
   readonly uploadSilenceMs: number;
   readonly uploadSlots: Slots;
   readonly downloadSlots: Slots;
+  /** Reads the grants that the scheduler has signed. */
+  readonly grants: GrantVerifier;
+  /** Refuses workers' calls without one. */
+  readonly requireGrants: boolean;
   /** The organisation of a project, from auth's directory. */
   readonly resolveProject: Authenticator["resolveProject"];
   /** Called after a commit that appended events. */

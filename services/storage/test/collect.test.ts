@@ -9,6 +9,8 @@ import {
 } from "@fastgpu/contracts/fastgpu/storage/v1/storage_service_pb";
 import { openMasterKey } from "@fastgpu/lifecycle/master-key";
 import { createPageTokens } from "@fastgpu/rpc/page-token";
+import { createGrantVerifier } from "@fastgpu/rpc/storage-grant";
+import { generateServiceKeys } from "@fastgpu/rpc/tokens";
 import { eventually, namedSignals } from "@fastgpu/testkit/signals";
 import { openChunkStore } from "../src/chunks/chunk-store.ts";
 import { openDataKeys } from "../src/chunks/data-keys.ts";
@@ -108,6 +110,8 @@ describe("collecting", () => {
       pageTokens: createPageTokens(randomBytes(32)),
       uploadSlots: createSlots("uploads", 2),
       downloadSlots: createSlots("downloads", 2),
+      grants: createGrantVerifier({ schedulerKeyPem: generateServiceKeys().publicKeyPem, clock }),
+      requireGrants: true,
       resolveProject: () => undefined,
       wakeRelay: () => undefined,
       store: {

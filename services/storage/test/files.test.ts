@@ -2,12 +2,11 @@ import { randomBytes } from "node:crypto";
 import { readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import {
-  ArtifactService,
-  AttemptStorageService,
-} from "@fastgpu/contracts/fastgpu/storage/v1/storage_service_pb";
+import { ArtifactService } from "@fastgpu/contracts/fastgpu/storage/v1/storage_service_pb";
 import { idToUuid } from "@fastgpu/domain/ids";
+import type { ArtifactId } from "@fastgpu/domain/ids";
 import { eventually } from "@fastgpu/testkit/signals";
+import { hold, type Held } from "./held.ts";
 import {
   collectBytes,
   faultOf,
@@ -31,7 +30,6 @@ afterAll(async () => {
 });
 
 const editor = (tenant: Tenant) => world.as(ArtifactService, "project_editor", tenant);
-const worker = () => world.as(AttemptStorageService, "worker");
 
 async function chunkFiles(tenant: Tenant): Promise<string[]> {
   const home = join(world.config.directory, tenant.org);
@@ -120,37 +118,46 @@ describe("a file", () => {
 });
 
 describe("what attempts leave", () => {
-  const store = (tenant: Tenant, content: Buffer, displayName: string) =>
-    worker().storeArtifact(
-      uploadOf(content, { parent: tenant.parent, displayName, attempt: "att-1" }),
+  const store = ({ client, attempt }: Held, { parent }: Tenant, displayName: string) =>
+    client.storeArtifact(
+      uploadOf(contents[displayName] ?? model, { parent, displayName, attempt }),
     );
+  const model = randomBytes(70_000);
+  const contents: Record<string, Buffer> = { "log.txt": Buffer.from("epoch 1\n") };
 
   test("a manifest has one digest whatever the order of its files, and is read by the tenant", async () => {
     const tenant = world.newTenant();
-    const [model, log] = [randomBytes(70_000), Buffer.from("epoch 1\n")];
-    const [a, b] = [await store(tenant, model, "model.bin"), await store(tenant, log, "log.txt")];
-    expect(a.attempt).toBe("att-1");
+    const held = await hold(world, tenant);
+    const { attempt, client } = held;
+    const [a, b] = [await store(held, tenant, "model.bin"), await store(held, tenant, "log.txt")];
+    expect(a.attempt).toBe(attempt);
     const files = [
       { path: "out/model.bin", sizeBytes: a.sizeBytes, sha256: a.sha256, artifact: a.name },
       { path: "log.txt", sizeBytes: b.sizeBytes, sha256: b.sha256, artifact: b.name },
     ];
-    const request = { parent: tenant.parent, attempt: "att-1" };
-    const first = await worker().putManifest({ ...request, files });
-    const second = await worker().putManifest({ ...request, files: files.toReversed() });
+    const request = { parent: tenant.parent, attempt };
+    const first = await client.putManifest({ ...request, files });
+    const second = await client.putManifest({ ...request, files: files.toReversed() });
     expect(second.digest).toBe(first.digest);
     const read = await editor(tenant).getManifest({ parent: tenant.parent, digest: first.digest });
     expect(read.files.map((file) => file.path)).toEqual(["log.txt", "out/model.bin"]);
-    const fetched = await collectBytes(worker().fetchArtifact({ name: a.name, offset: 60_000n }));
+    const inputs = [a.name.split("/")[3] as ArtifactId];
+    const next = await hold(world, tenant, { inputs });
+    const fetched = await collectBytes(
+      next.client.fetchArtifact({ name: a.name, offset: 60_000n }),
+    );
     expect(fetched.equals(model.subarray(60_000))).toBe(true);
   });
 
   test("a manifest with a bad path, a foreign or unknown artifact, or another digest is refused", async () => {
     const [tenant, other] = [world.newTenant(), world.newTenant()];
-    const content = randomBytes(10);
-    const [a, foreign] = [await store(tenant, content, "a"), await store(other, content, "a")];
-    const good = { path: "a", sizeBytes: 10n, sha256: a.sha256, artifact: a.name };
+    const held = await hold(world, tenant);
+    const { attempt, client } = held;
+    const a = await store(held, tenant, "a");
+    const foreign = await store(await hold(world, other), other, "a");
+    const good = { path: "a", sizeBytes: a.sizeBytes, sha256: a.sha256, artifact: a.name };
     const put = (files: object[]) =>
-      faultOf(worker().putManifest({ parent: tenant.parent, attempt: "att-1", files }));
+      faultOf(client.putManifest({ parent: tenant.parent, attempt, files }));
     const bad = ["/a", "../a", "a/../b", "a//b", "a/", ".", "a\\b", "a\nb"];
     for (const path of bad) {
       expect((await put([{ ...good, path }])).violations[0]?.field, path).toBe("files[0].path");
@@ -160,8 +167,8 @@ describe("what attempts leave", () => {
     const disguised = `${tenant.parent}/artifacts/${foreign.name.split("/")[3]}`;
     expect((await put([{ ...good, artifact: disguised }])).reason).toBe("NOT_FOUND");
     expect((await put([{ ...good, sizeBytes: 11n }])).violations[0]?.field).toBe("files[0].sha256");
-    const nowhere = worker().putManifest({ parent: "projects/nope", attempt: "a", files: [good] });
-    expect((await faultOf(nowhere)).reason).toBe("NOT_FOUND");
+    const nowhere = client.putManifest({ parent: "projects/nope", attempt, files: [good] });
+    expect((await faultOf(nowhere)).reason).toBe("PERMISSION_DENIED");
   });
 });
 
@@ -191,9 +198,8 @@ test("each user's upload is one audit fact in the event log, a worker's is none"
   const artifact = await editor(tenant).uploadArtifact(
     uploadOf(Buffer.from("x"), { parent: tenant.parent }),
   );
-  await worker().storeArtifact(
-    uploadOf(Buffer.from("y"), { parent: tenant.parent, attempt: "att-1" }),
-  );
+  const { attempt, client } = await hold(world, tenant);
+  await client.storeArtifact(uploadOf(Buffer.from("y"), { parent: tenant.parent, attempt }));
   const facts = await eventually("the relay has sequenced it", async () => {
     const rows = await world.db.core.query<{ type: string; aggregate: string }>(
       { name: "facts", text: "SELECT type, aggregate FROM event_log WHERE org_id = $1" },

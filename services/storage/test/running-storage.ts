@@ -1,7 +1,7 @@
 import { createHash, randomBytes, randomUUID } from "node:crypto";
 import { join } from "node:path";
 import type { DescService } from "@bufbuild/protobuf";
-import type { OrgId, ProjectId } from "@fastgpu/domain/ids";
+import type { NodeId, OrgId, ProjectId } from "@fastgpu/domain/ids";
 import type { Role } from "@fastgpu/domain/roles";
 import { openDatabase } from "@fastgpu/postgres/database";
 import type { Database } from "@fastgpu/postgres/database";
@@ -13,7 +13,7 @@ import { passiveTracing } from "@fastgpu/telemetry/tracing";
 import { manualClock } from "@fastgpu/testkit/clock";
 import type { ManualClock } from "@fastgpu/testkit/clock";
 import { testDatabase } from "@fastgpu/testkit/database";
-import { aTenant } from "@fastgpu/testkit/factories";
+import { aTenant, anId } from "@fastgpu/testkit/factories";
 import { quiet } from "@fastgpu/testkit/log";
 import { scratchDirectory, testNatsServer } from "@fastgpu/testkit/servers";
 import { storageConfig } from "../src/config.ts";
@@ -34,6 +34,10 @@ export interface StorageWorld extends AsyncDisposable {
   readonly config: StorageConfig;
   readonly clock: ManualClock;
   readonly db: Database;
+  /** Private key (PEM) of the scheduler that storage knows. */
+  readonly schedulerKeyPem: string;
+  /** The node that workers' tokens are of. */
+  readonly node: NodeId;
   newTenant(): Tenant;
   /** A token in a role of a tenant. */
   tokenOf(role: Role, tenant?: Tenant): Promise<string>;
@@ -51,6 +55,8 @@ export async function storageWorld(overrides: Partial<StorageConfig> = {}): Prom
   const directory = await scratchDirectory();
   const clock = manualClock();
   const keys = generateServiceKeys();
+  const scheduler = generateServiceKeys();
+  const node = anId("node");
   const auth = starting.use(await playAuth({ directory, clock, storageKey: keys.publicKeyPem }));
   const path = join(directory, "storage.sock");
   const config = storageConfig.parse({
@@ -61,13 +67,14 @@ export async function storageWorld(overrides: Partial<StorageConfig> = {}): Prom
     masterKeyFile: join(directory, "keys", "master.key"),
     directory: join(directory, "chunks"),
     privateKeyPem: keys.privateKeyPem,
+    serviceKeys: { scheduler: scheduler.publicKeyPem },
     auth: auth.address,
     // Nobody serves there: events are asked for again.
     scheduler: `unix:${join(directory, "scheduler.sock")}`,
     ...overrides,
   });
   const tokenOf = (role: Role, tenant?: Tenant, keyId: string = "key-01"): Promise<string> => {
-    const sub = role === "worker" ? "node-01" : keyId;
+    const sub = role === "worker" ? node : keyId;
     return auth.tokenOf({ sub, role, ...(tenant === undefined ? {} : { org: tenant.org }) });
   };
   const stack = starting.move();
@@ -75,6 +82,8 @@ export async function storageWorld(overrides: Partial<StorageConfig> = {}): Prom
     config,
     clock,
     db,
+    schedulerKeyPem: scheduler.privateKeyPem,
+    node,
     newTenant() {
       const tenant = aTenant();
       auth.projects.set(tenant.project, tenant.org);

@@ -27,8 +27,10 @@ import {
 import { Fault } from "@fastgpu/domain/fault";
 import { newId } from "@fastgpu/domain/ids";
 import { createAuthenticator } from "@fastgpu/rpc/authenticator";
+import type { CallContext } from "@fastgpu/rpc/context";
 import { service } from "@fastgpu/rpc/handlers";
 import { startServer } from "@fastgpu/rpc/server";
+import { grantRefused, storageGrantHeader } from "@fastgpu/rpc/storage-grant";
 import { generateServiceKeys, loadSigningKey, signAccessToken } from "@fastgpu/rpc/tokens";
 import { createLogger } from "@fastgpu/telemetry/log";
 import { passiveTracing } from "@fastgpu/telemetry/tracing";
@@ -44,6 +46,14 @@ export interface Peer extends AsyncDisposable {
   readonly manifests: ManifestFile[][];
   /** Manifests that are checkpoints, with their digest. */
   readonly checkpoints: (PutManifestRequest & { readonly digest: string })[];
+  /** Heartbeats answered. */
+  heartbeats: number;
+  /** Calls to storage with the grants that they carried. */
+  readonly storageCalls: { readonly method: string; readonly grant: string }[];
+  /** Grants that storage refuses as expired. */
+  readonly endedGrants: Set<string>;
+  /** What acknowledgements of heartbeats bring. */
+  newGrants: readonly { readonly attempt: string; readonly grant: string }[];
   /** Acknowledge reports and heartbeats, or stay silent. */
   ackReports: boolean;
   ackHeartbeats: boolean;
@@ -91,6 +101,10 @@ export async function startPeer(): Promise<Peer> {
     files: new Map(),
     manifests: [],
     checkpoints: [],
+    heartbeats: 0,
+    storageCalls: [],
+    endedGrants: new Set(),
+    newGrants: [],
     ackReports: true,
     ackHeartbeats: true,
     incarnation: 1,
@@ -109,6 +123,7 @@ export async function startPeer(): Promise<Peer> {
         leaseEndMs: BigInt(Date.now() + peer.leaseTtlMs),
         serverTimeMs: BigInt(Date.now()),
         attemptNumber: 0,
+        storageGrant: `grant of ${attempt}`,
         ...more,
       });
       send({ case: "leases", value: { leases: [lease] } });
@@ -180,8 +195,11 @@ export async function startPeer(): Promise<Peer> {
               if (peer.ackHeartbeats) {
                 const nodeLeaseEndMs = BigInt(Date.now() + peer.leaseTtlMs);
                 const { sentAtMs } = message.value;
-                const value = { sentAtMs, serverTimeMs: BigInt(Date.now()), nodeLeaseEndMs };
+                const storageGrants = [...peer.newGrants];
+                const serverTimeMs = BigInt(Date.now());
+                const value = { sentAtMs, serverTimeMs, nodeLeaseEndMs, storageGrants };
                 send({ case: "heartbeatAck", value });
+                peer.heartbeats += 1;
               }
               break;
             case "reports": {
@@ -216,8 +234,15 @@ export async function startPeer(): Promise<Peer> {
     },
   });
 
+  const checkGrant = (method: string, context: CallContext): void => {
+    const grant = context.header(storageGrantHeader) ?? "";
+    peer.storageCalls.push({ method, grant });
+    changed();
+    if (peer.endedGrants.has(grant)) throw grantRefused("expired", "the storage grant has ended");
+  };
   const storage = service(AttemptStorageService, {
-    async storeArtifact(requests) {
+    async storeArtifact(requests, context) {
+      checkGrant("storeArtifact", context);
       let header: { displayName: string; parent: string; sha256: string } | undefined;
       const chunks: Uint8Array[] = [];
       for await (const { part } of requests) {
@@ -234,7 +259,8 @@ export async function startPeer(): Promise<Peer> {
       contents.set(name, content);
       return { name, displayName: header.displayName, sha256, sizeBytes: BigInt(content.length) };
     },
-    putManifest(request) {
+    putManifest(request, context) {
+      checkGrant("putManifest", context);
       const { files } = request;
       if (request.checkpoint === undefined) {
         peer.manifests.push(files);
@@ -244,12 +270,14 @@ export async function startPeer(): Promise<Peer> {
       peer.checkpoints.push({ ...request, digest });
       return Promise.resolve({ digest, files });
     },
-    fetchManifest({ digest }) {
+    fetchManifest({ digest }, context) {
+      checkGrant("fetchManifest", context);
       const found = peer.checkpoints.find((checkpoint) => checkpoint.digest === digest);
       if (found === undefined) throw Fault.notFound(digest);
       return Promise.resolve({ digest, files: found.files });
     },
-    async *fetchArtifact({ name }) {
+    async *fetchArtifact({ name }, context) {
+      checkGrant("fetchArtifact", context);
       yield { data: contents.get(name) ?? Buffer.from(`content of ${name.split("/").at(-1)}`) };
     },
   });

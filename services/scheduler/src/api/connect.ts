@@ -38,7 +38,10 @@ export async function* connect(
   // What a gang has lost here stops its members elsewhere.
   s.changed({ tasks: opened.applied.tasks, nodes: [...new Set([node, ...opened.applied.nodes])] });
   const queue = createSendQueue<ConnectResponse>(context.signal);
-  const session: Session = { node, epoch: opened.sessionEpoch, queue, sent: new Set() };
+  const session: Session = {
+    ...{ node, epoch: opened.sessionEpoch, queue, sent: new Set() },
+    grants: grantsOf(hello, opened),
+  };
   context.log.info({ node, session: session.epoch, gpus: hello.gpus.length }, "worker connected");
   queue.push(welcome(s, hello, { node, opened }));
   s.sessions.add(session);
@@ -53,6 +56,13 @@ export async function* connect(
     context.log.info({ node, session: session.epoch }, "worker disconnected");
     await incoming.return?.();
   }
+}
+
+/** Members whose storage grants this session renews: at first those that it goes on with, which need one at once. */
+function grantsOf(hello: Hello, { adopted }: OpenedSession): Session["grants"] {
+  // A no-op worker runs nothing, whatever kinds of task it takes.
+  if (hello.runtimes.includes("noop")) return undefined;
+  return new Map(adopted.map((name) => [name, 0]));
 }
 
 /** The node that calls: a worker acts for its own node only. */
@@ -141,6 +151,7 @@ async function answerHeartbeat(
       attempt: memberName(end),
       endMs: BigInt(end.untilMs),
     })),
+    storageGrants: await s.sessions.renewGrants(session),
   };
   session.queue.push(create(ConnectResponseSchema, { message: { case: "heartbeatAck", value } }));
   const progress = heartbeat.progress.flatMap((item) => {

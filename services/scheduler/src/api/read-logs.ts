@@ -191,9 +191,8 @@ async function* readStored(
   context: CallContext,
 ): AsyncGenerator<Range> {
   const { attempt } = of;
-  const name = of.artifact.includes("/")
-    ? of.artifact
-    : `projects/${attempt.project}/artifacts/${of.artifact}`;
+  // A worker named it, and this service may read every project: only its own project's counts.
+  const name = `projects/${attempt.project}/artifacts/${of.artifact.split("/").at(-1) ?? ""}`;
   let offset = of.offset;
   let rest = Buffer.alloc(0);
   const parts = s.storage.downloadArtifact({ name, offset: BigInt(offset) }, { parent: context });

@@ -21,6 +21,7 @@ import type { Logger } from "@fastgpu/telemetry/log";
 import { exitClassToWire } from "../api/wire-states.ts";
 import { renewLeases } from "../store/nodes.ts";
 import { readFundedEnds, readWork, type NodeWork } from "../store/work.ts";
+import type { StorageGrants } from "./grants.ts";
 import type { SendQueue } from "./queue.ts";
 
 /** A worker's session on this replica. */
@@ -30,6 +31,8 @@ export interface Session {
   readonly queue: SendQueue<ConnectResponse>;
   /** Leases and stops sent in this session; sending one twice would be harmless, but idle chatter. */
   readonly sent: Set<string>;
+  /** When each member's storage grant is renewed, in milliseconds; undefined where the worker stores nothing. */
+  readonly grants: Map<string, number> | undefined;
 }
 
 /** What a renewal answers. */
@@ -49,6 +52,8 @@ export interface Sessions extends AsyncDisposable {
   poke(nodes: Iterable<NodeId>): void;
   /** Renews a node's lease; many nodes go in one statement. */
   renew(session: Session): Promise<Renewed>;
+  /** Storage grants that the session needs anew, by the names of members. */
+  renewGrants(session: Session): Promise<{ attempt: string; grant: string }[]>;
   /** Number of connected workers. */
   readonly size: number;
 }
@@ -60,6 +65,7 @@ export interface SessionsOptions {
   readonly log: Logger;
   readonly stop: AbortSignal;
   readonly leaseTtlMs: number;
+  readonly grants: StorageGrants;
 }
 
 /** The poll that covers a lost poke and the leases of another replica's cycle. */
@@ -67,7 +73,7 @@ const pollMs = 1_000;
 
 /** Starts the sender; it sleeps while nobody is connected. */
 export function createSessions(options: SessionsOptions): Sessions {
-  const { core, clock, log } = options;
+  const { core, clock, log, grants } = options;
   const sessions = new Map<NodeId, Session>();
   const poked = new Set<NodeId>();
   let polledMs = 0;
@@ -81,7 +87,7 @@ export function createSessions(options: SessionsOptions): Sessions {
       if (all) polledMs = clock.nowMs();
       const nodes = all ? [...sessions.keys()] : [...poked].filter((node) => sessions.has(node));
       poked.clear();
-      if (nodes.length > 0) send(sessions, await readWork(core, nodes), clock.nowMs());
+      if (nodes.length > 0) await send({ sessions, clock, grants }, await readWork(core, nodes));
       return "idle";
     },
   });
@@ -104,6 +110,7 @@ export function createSessions(options: SessionsOptions): Sessions {
       sender.wake();
     },
     renew: (session) => renewals.submit(session),
+    renewGrants: (session) => grants.renew(core, session),
     async [Symbol.asyncDispose]() {
       await sender[Symbol.asyncDispose]();
       await renewals[Symbol.asyncDispose]();
@@ -142,20 +149,29 @@ function createRenewals(options: SessionsOptions): BatchWriter<Session, Renewed>
   });
 }
 
-function send(
-  sessions: ReadonlyMap<NodeId, Session>,
+async function send(
+  by: Pick<SessionsOptions, "clock" | "grants"> & {
+    readonly sessions: ReadonlyMap<NodeId, Session>;
+  },
   work: readonly NodeWork[],
-  nowMs: number,
-): void {
+): Promise<void> {
   for (const [node, items] of Map.groupBy(work, (item) => item.node)) {
-    const session = sessions.get(node);
+    const session = by.sessions.get(node);
     if (session === undefined) continue;
     const fresh = items.filter((item) => !session.sent.has(sentKey(item)));
     for (const item of fresh) session.sent.add(sentKey(item));
     const leases = fresh.filter((item) => item.stop === undefined);
     const stops = fresh.filter((item) => item.stop !== undefined);
     if (leases.length > 0) {
-      const value = { leases: leases.map((item) => toLease(item, nowMs)) };
+      const granted = leases.map(async (item) => ({
+        item,
+        grant: await by.grants.ofLease(session, item),
+      }));
+      const nowMs = by.clock.nowMs();
+      const made = (await Promise.all(granted)).map((each) =>
+        toLease(each.item, each.grant, nowMs),
+      );
+      const value = { leases: made };
       session.queue.push(create(ConnectResponseSchema, { message: { case: "leases", value } }));
     }
     if (stops.length > 0) {
@@ -176,7 +192,7 @@ function forgetDone(session: Session, items: readonly NodeWork[]): void {
   for (const key of session.sent) if (!open.has(key)) session.sent.delete(key);
 }
 
-function toLease(item: NodeWork, nowMs: number): Lease {
+function toLease(item: NodeWork, storageGrant: string, nowMs: number): Lease {
   const spec = fromBinary(TaskSpecSchema, item.spec);
   return create(LeaseSchema, {
     attempt: memberName(item),
@@ -195,6 +211,7 @@ function toLease(item: NodeWork, nowMs: number): Lease {
     displayName: item.displayName,
     ...(item.checkpoint === undefined ? {} : { checkpoint: storedCheckpoint(item.checkpoint) }),
     ...(spec.replicas === 0 ? {} : { gang: gangOf(item) }),
+    storageGrant,
   });
 }
 

@@ -31,6 +31,27 @@ test("a task is stopped for others only where it says so", () => {
 });
 
 test.each([
+  "projects/other/artifacts/ART",
+  "projects/OTHER/artifacts/ART",
+  "artifacts/ART",
+  "ART",
+  "projects/OWN/artifacts/art-1",
+  "projects/OWN/artifacts/ART/x",
+  "projects/OWN/tasks/ART",
+  "/projects/OWN/artifacts/ART",
+])("an input %s is refused: it is none of the task's own project", (text) => {
+  const [other, art] = [newId("proj", 1, new Uint8Array(10)), newId("art", 0, new Uint8Array(10))];
+  const of = (name: string) =>
+    name.replace("OWN", project).replace("OTHER", other).replace("ART", art);
+  const inputs = [
+    { artifact: of("projects/OWN/artifacts/ART"), path: "a" },
+    { artifact: of(text), path: "b" },
+  ];
+  expect(parse({ inputs: inputs.slice(0, 1) }).spec.length).toBeGreaterThan(0);
+  expect(() => parse({ inputs })).toThrow(/inputs\[1\]\.artifact: must be projects/);
+});
+
+test.each([
   [["H100", "H100"], /models\[1\]: is named twice/],
   [[" H100"], /models\[0\]: must be a model/],
   [["H\u0000"], /models\[0\]: must be a model/],

@@ -17,6 +17,7 @@ import { defaultRetryOn, type RetryPolicy } from "@fastgpu/domain/retry";
 import type { Demand, Topology } from "@fastgpu/scheduling/plan";
 import { exitClassFromWire, exitClassToWire } from "../api/wire-states.ts";
 import { parseGang } from "./gang.ts";
+import { artifactOf } from "./input.ts";
 
 /** Limits of a task beyond those in the proto; docs/limits.md states them. */
 export const specLimits = {
@@ -78,7 +79,7 @@ export function parseTask(task: Task, at: { project: ProjectId; nowMs: number })
   const spec = task.spec;
   if (spec === undefined) throw Fault.invalid("task.spec", "is required");
   checkEnv(spec.env);
-  checkPaths(spec);
+  checkPaths(spec, project);
   checkDependencies(spec);
   const filled = withDefaults(spec);
   const bytes = toBinary(TaskSpecSchema, filled);
@@ -206,7 +207,7 @@ function maxCostOf({ maxCost }: TaskSpec): bigint | undefined {
   return nanos;
 }
 
-function checkPaths(spec: TaskSpec): void {
+function checkPaths(spec: TaskSpec, project: ProjectId): void {
   const { runtime } = spec;
   const dir = runtime.value?.workingDir ?? "";
   if (dir !== "" && !dir.startsWith("/")) {
@@ -221,7 +222,14 @@ function checkPaths(spec: TaskSpec): void {
     checkRelative(`task.spec.outputs[${at}]`, pattern);
   }
   for (const [at, input] of spec.inputs.entries()) {
-    checkRelative(`task.spec.inputs[${at}].path`, input.path);
+    const field = `task.spec.inputs[${at}]`;
+    checkRelative(`${field}.path`, input.path);
+    if (artifactOf(input, project) === undefined) {
+      throw Fault.invalid(
+        `${field}.artifact`,
+        "must be projects/{project}/artifacts/{artifact}, of the task's own project",
+      );
+    }
   }
 }
 

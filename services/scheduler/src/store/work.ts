@@ -9,7 +9,8 @@ import {
   type ProjectId,
   type TaskId,
 } from "@fastgpu/domain/ids";
-import type { ExitClass } from "@fastgpu/domain/states";
+import type { Member } from "@fastgpu/domain/member-name";
+import type { AttemptState, ExitClass } from "@fastgpu/domain/states";
 import { statement, type Querier } from "@fastgpu/postgres/pool";
 
 /** What a node has to be told: a lease to take up or an attempt to stop. */
@@ -133,5 +134,54 @@ export async function readFundedEnds(db: Querier, nodes: readonly NodeId[]) {
     attempt: uuidToId("att", row.id),
     member: row.member,
     untilMs: Number(row.until_ms),
+  }));
+}
+
+/** What a storage grant of an attempt's member is made of. */
+export interface Grantable extends Member {
+  readonly task: TaskId;
+  readonly org: OrgId;
+  readonly project: ProjectId;
+  readonly epoch: number;
+  readonly state: AttemptState;
+  /** TaskSpec, serialized. */
+  readonly spec: Uint8Array;
+}
+
+const selectGrantable = statement<{
+  id: string;
+  member: number;
+  task_id: string;
+  org_id: string;
+  project_id: string;
+  epoch: bigint;
+  state: AttemptState;
+  spec: Buffer;
+}>(
+  "work_grantable",
+  `select a.id, a.member, a.task_id, a.org_id, a.project_id, a.epoch, a.state, t.spec
+   from attempts a join unnest($2::uuid[], $3::int[]) as m(id, member) on a.id = m.id and a.member = m.member
+     join tasks t on t.id = a.task_id
+   where a.node_id = $1 and a.state <> 'ENDED'`,
+);
+
+/** Those of these members that a node has and that have not ended. */
+export async function readGrantable(
+  db: Querier,
+  node: NodeId,
+  members: readonly Member[],
+): Promise<Grantable[]> {
+  const ids = members.map(({ attempt }) => idToUuid(attempt));
+  const ranks = members.map(({ member }) => member);
+  const rows = await db.query(selectGrantable, [idToUuid(node), ids, ranks]);
+  return rows.map((row) => ({
+    attempt: uuidToId("att", row.id),
+    member: row.member,
+    task: uuidToId("task", row.task_id),
+    org: uuidToId("org", row.org_id),
+    project: uuidToId("proj", row.project_id),
+    epoch: Number(row.epoch),
+    state: row.state,
+    spec: row.spec,
   }));
 }

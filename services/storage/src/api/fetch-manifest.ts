@@ -1,6 +1,6 @@
 import type { AttemptStorageService } from "@fastgpu/contracts/fastgpu/storage/v1/storage_service_pb";
 import type { Handler } from "@fastgpu/rpc/handlers";
-import { tenantOfWorker } from "../names.ts";
+import { admitWorker, requireCheckpoint } from "../admit-worker.ts";
 import type { StorageParts } from "../parts.ts";
 import { readManifest } from "./get-manifest.ts";
 
@@ -8,6 +8,9 @@ import { readManifest } from "./get-manifest.ts";
 export function fetchManifest(
   parts: StorageParts,
 ): Handler<typeof AttemptStorageService.method.fetchManifest> {
-  return async ({ parent, digest }) =>
-    readManifest(parts, await tenantOfWorker(parts, parent), digest);
+  return async ({ parent, digest }, context) => {
+    const admitted = await admitWorker(parts, context, parent);
+    await requireCheckpoint(parts, admitted, digest);
+    return readManifest(parts, admitted.tenant, digest);
+  };
 }

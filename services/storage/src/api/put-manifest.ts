@@ -7,8 +7,10 @@ import { parseId } from "@fastgpu/domain/ids";
 import { transaction, withTenant } from "@fastgpu/postgres/transaction";
 import type { Tx } from "@fastgpu/postgres/transaction";
 import type { Handler } from "@fastgpu/rpc/handlers";
+import { admitWorker, requireOwnManifest } from "../admit-worker.ts";
+import type { Admitted } from "../admit-worker.ts";
 import { canonicalManifest } from "../manifest.ts";
-import { artifactName, parseArtifactName, tenantOfWorker } from "../names.ts";
+import { artifactName, parseArtifactName } from "../names.ts";
 import type { ProjectTenant } from "../names.ts";
 import type { StorageParts } from "../parts.ts";
 import { getArtifacts } from "../store/artifacts.ts";
@@ -19,12 +21,14 @@ import { manifestMessage } from "./messages.ts";
 /** A checkpoint of a task that never ends goes after this long, in milliseconds: longer than any task may wait. */
 const checkpointKeepMs = 400 * 24 * 3_600_000;
 
-/** Keeps the list of what an attempt left. Each file must be stored in the project, with this size and SHA-256. */
+/** Keeps the list of what an attempt left. It must have stored each file itself, with this size and SHA-256. */
 export function putManifest(
   parts: StorageParts,
 ): Handler<typeof AttemptStorageService.method.putManifest> {
-  return async (request) => {
-    const tenant = await tenantOfWorker(parts, request.parent);
+  return async (request, context) => {
+    const admitted = await admitWorker(parts, context, request.parent);
+    requireOwnManifest(admitted, request);
+    const { tenant } = admitted;
     const manifest = canonicalManifest(
       request.files.map(({ path, sizeBytes, sha256, artifact }) => ({
         path,
@@ -38,7 +42,7 @@ export function putManifest(
     }
     await transaction(parts.db.api, async (tx) => {
       await withTenant(tx, tenant);
-      await requireStored(tx, tenant, request);
+      await requireStored(tx, admitted, request);
       await insertManifest(tx, {
         orgId: tenant.org,
         projectId: tenant.project,
@@ -75,7 +79,7 @@ async function noteCheckpoint(
 
 async function requireStored(
   tx: Tx,
-  { project }: ProjectTenant,
+  { tenant: { project }, grant }: Admitted,
   request: PutManifestRequest,
 ): Promise<void> {
   const named = request.files.map((file, index) => {
@@ -91,7 +95,9 @@ async function requireStored(
   );
   for (const [index, file] of request.files.entries()) {
     const artifact = stored.get(file.artifact);
-    if (artifact === undefined) throw Fault.notFound(file.artifact);
+    // What others of the project have stored is as good as absent.
+    const foreign = grant !== undefined && artifact?.attempt !== grant.attempt;
+    if (artifact === undefined || foreign) throw Fault.notFound(file.artifact);
     if (artifact.sha256 !== file.sha256 || BigInt(artifact.sizeBytes) !== file.sizeBytes) {
       throw Fault.invalid(`files[${index}].sha256`, "is not that of the stored artifact");
     }

@@ -1,6 +1,6 @@
 import type { AttemptStorageService } from "@fastgpu/contracts/fastgpu/storage/v1/storage_service_pb";
 import type { Handler } from "@fastgpu/rpc/handlers";
-import { tenantOfWorker } from "../names.ts";
+import { admitWorker, requireAttempt } from "../admit-worker.ts";
 import type { StorageParts } from "../parts.ts";
 import { readHeader, receiveUpload } from "../upload.ts";
 import { artifactMessage } from "./messages.ts";
@@ -9,9 +9,11 @@ import { artifactMessage } from "./messages.ts";
 export function storeArtifact(
   parts: StorageParts,
 ): Handler<typeof AttemptStorageService.method.storeArtifact> {
-  return async (requests) => {
+  return async (requests, context) => {
     const { header, pieces } = await readHeader(requests);
-    const tenant = await tenantOfWorker(parts, header.parent);
+    const admitted = await admitWorker(parts, context, header.parent);
+    requireAttempt(admitted, header.attempt);
+    const { tenant } = admitted;
     const onComplete = (): Promise<void> => Promise.resolve();
     return artifactMessage(await receiveUpload(parts, { tenant, header, pieces, onComplete }));
   };

@@ -1,5 +1,5 @@
 import { idToUuid, uuidToId } from "@fastgpu/domain/ids";
-import type { OrgId, ProjectId, TaskId } from "@fastgpu/domain/ids";
+import type { ArtifactId, OrgId, ProjectId, TaskId } from "@fastgpu/domain/ids";
 import { statement } from "@fastgpu/postgres/pool";
 import type { Tx } from "@fastgpu/postgres/transaction";
 
@@ -39,6 +39,49 @@ const takeExpired = statement<{ project_id: string; digest: string }>(
      ORDER BY expires_ms LIMIT $2 FOR UPDATE SKIP LOCKED)
    RETURNING project_id, digest`,
 );
+
+const has = statement(
+  "checkpoint_has",
+  `SELECT 1 FROM checkpoints
+   WHERE project_id = $1 AND task_id = $2 AND member = $3 AND digest = $4 LIMIT 1`,
+);
+const isOf = statement(
+  "checkpoint_is_of",
+  `SELECT 1 FROM checkpoints c
+     JOIN manifests m ON m.project_id = c.project_id AND m.digest = c.digest
+     JOIN artifacts a ON a.project_id = m.project_id AND a.attempt = m.attempt
+   WHERE c.project_id = $1 AND c.task_id = $2 AND c.member = $3 AND a.artifact_id = $4 LIMIT 1`,
+);
+
+/** Whose checkpoints are meant. */
+export interface CheckpointOwner {
+  readonly projectId: ProjectId;
+  readonly task: TaskId;
+  /** Rank in its gang, from 0. */
+  readonly member: number;
+}
+
+/** Whether this manifest is one of the owner's checkpoints. */
+export async function hasCheckpoint(
+  tx: Tx,
+  of: CheckpointOwner & { readonly digest: string },
+): Promise<boolean> {
+  const { projectId, task, member, digest } = of;
+  return (await tx.query(has, [idToUuid(projectId), idToUuid(task), member, digest])).length > 0;
+}
+
+/** Whether an attempt that has left one of the owner's checkpoints has stored this file. */
+export async function isOfCheckpoint(
+  tx: Tx,
+  of: CheckpointOwner & { readonly artifact: ArtifactId },
+): Promise<boolean> {
+  const { projectId, task, member, artifact } = of;
+  const rows = await tx.query(isOf, [
+    ...[idToUuid(projectId), idToUuid(task), member],
+    idToUuid(artifact),
+  ]);
+  return rows.length > 0;
+}
 
 /**
  * Notes a checkpoint. Those of earlier epochs of the same member go, but for the one that its attempt resumed from: until

@@ -4,6 +4,7 @@ import type {
   Lease,
   LiveAttempt,
   Stop,
+  StorageGrant,
 } from "@fastgpu/contracts/fastgpu/worker/v1/worker_session_pb";
 import {
   AttemptProgressSchema,
@@ -28,6 +29,8 @@ export interface Attempts extends AsyncDisposable {
   /** Takes up leases; one that is here already changes nothing. */
   take(leases: readonly Lease[]): void;
   stop(stops: readonly Stop[]): void;
+  /** Takes up new storage grants. */
+  grant(grants: readonly StorageGrant[]): void;
   /** After a Welcome: goes on with these, kills all others. */
   reconcile(adopted: ReadonlySet<string>): void;
   /** The scheduler has every report up to this one. */
@@ -197,6 +200,10 @@ class Manager implements Attempts {
         { do: "reportEnded", end, kept: nothingKept },
       );
     }
+  }
+
+  grant(grants: readonly StorageGrant[]): void {
+    for (const { attempt, grant } of grants) this.#running.get(attempt)?.granted(grant);
   }
 
   reconcile(adopted: ReadonlySet<string>): void {

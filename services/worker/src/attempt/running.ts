@@ -56,6 +56,8 @@ export interface RunningAttempt {
   resume(): void;
   stop(reason: ExitClass, graceMs: number): void;
   exited(outcome: Outcome): void;
+  /** What the scheduler lets it do in storage, anew. */
+  granted(storageGrant: string): void;
   /** It is not ours any more: kills it and forgets it without a report. */
   abandon(): void;
   /** Removes all traces; its end is acknowledged. */
@@ -92,6 +94,8 @@ class Running implements RunningAttempt {
   readonly #leaving = new AbortController();
   readonly #stopped = new AbortController();
   readonly #startedBootMs = recentBootMs();
+  /** The newest; only the lease's own is on disk, since the first heartbeat after a restart brings another. */
+  #storageGrant: string;
   #life: Life;
   #endReportId: bigint | undefined;
   #abandoned = false;
@@ -104,6 +108,7 @@ class Running implements RunningAttempt {
     this.#context = context;
     this.#start = start;
     this.lease = start.lease;
+    this.#storageGrant = start.lease.storageGrant;
     this.#life = start.life ?? { phase: "LEASED" };
     this.#endReportId = start.endReportId;
     this.#runtime = context.runtimeFor(start.lease);
@@ -180,6 +185,10 @@ class Running implements RunningAttempt {
       const end = judgeEnd(await facts, this.#leased());
       this.#apply({ kind: "exited", end });
     });
+  }
+
+  granted(storageGrant: string): void {
+    this.#storageGrant = storageGrant;
   }
 
   abandon(): void {
@@ -414,6 +423,7 @@ class Running implements RunningAttempt {
       project: this.lease.project,
       attempt: this.lease.attempt,
       trace: context,
+      grant: () => this.#storageGrant,
       signal: AbortSignal.any([this.#leaving.signal, ...(stop === undefined ? [] : [stop])]),
     };
   }

@@ -11,7 +11,8 @@ import {
 import { Fault } from "@fastgpu/domain/fault";
 import { sleep } from "@fastgpu/lifecycle/signals";
 import type { Channel } from "@fastgpu/rpc/channel";
-import { type Client, createClient } from "@fastgpu/rpc/client";
+import { type CallOptions, type Client, createClient } from "@fastgpu/rpc/client";
+import { storageGrantHeader } from "@fastgpu/rpc/storage-grant";
 import type { Context } from "@fastgpu/telemetry/trace-context";
 import { matches } from "./glob.ts";
 
@@ -21,6 +22,8 @@ export interface Owner {
   readonly attempt: string;
   readonly trace: Context;
   readonly signal: AbortSignal;
+  /** The attempt's newest storage grant; empty where the scheduler has sent none. */
+  grant(): string;
 }
 
 /** Whose checkpoint a folder is. */
@@ -76,7 +79,7 @@ export function createAttemptStorage(channel: Channel): AttemptStorage {
     async fetchCheckpoint(owner, digest, folder) {
       const request = { parent: `projects/${owner.project}`, digest };
       const { files } = await persist(owner, () =>
-        client.fetchManifest(request, { signal: owner.signal, trace: owner.trace }),
+        client.fetchManifest(request, callOptions(owner)),
       );
       for (const { artifact, path } of files) {
         await fetchInput(client, owner, { artifact, path }, folder);
@@ -109,9 +112,7 @@ async function storeFiles(
     ...{ parent: `projects/${owner.project}`, attempt: owner.attempt, files },
     ...(of.checkpoint === undefined ? {} : { checkpoint: of.checkpoint }),
   };
-  const manifest = await persist(owner, () =>
-    client.putManifest(request, { signal: owner.signal, trace: owner.trace }),
-  );
+  const manifest = await persist(owner, () => client.putManifest(request, callOptions(owner)));
   return manifest.digest;
 }
 
@@ -133,7 +134,7 @@ async function store(
     attempt: owner.attempt,
   };
   const artifact = await persist(owner, () =>
-    client.storeArtifact(parts(file, header), { signal: owner.signal, trace: owner.trace }),
+    client.storeArtifact(parts(file, header), callOptions(owner)),
   );
   return { sizeBytes, sha256, artifact: artifact.name };
 }
@@ -173,11 +174,26 @@ async function persist<T>(owner: Owner, work: () => Promise<T>): Promise<T> {
       return await work();
     } catch (error) {
       const fault = Fault.from(error);
-      const passing = ["UNAVAILABLE", "DRAINING", "DEADLINE_EXCEEDED", "RATE_LIMITED"];
-      if (left <= 1 || owner.signal.aborted || !passing.includes(fault.reason)) throw fault;
+      if (left <= 1 || owner.signal.aborted || !mayPass(fault)) throw fault;
       await sleep(pauseMs, owner.signal);
     }
   }
+}
+
+function callOptions(owner: Owner): CallOptions {
+  const grant = owner.grant();
+  const { signal, trace } = owner;
+  return { signal, trace, ...(grant === "" ? {} : { headers: { [storageGrantHeader]: grant } }) };
+}
+
+const passing: ReadonlySet<string> = new Set([
+  ...["UNAVAILABLE", "DRAINING", "DEADLINE_EXCEEDED", "RATE_LIMITED"],
+]);
+
+/** After a restart the session may come later than the first file: it brings a new grant. */
+function mayPass({ reason, metadata }: Fault): boolean {
+  const { grant } = metadata;
+  return passing.has(reason) || grant === "missing" || grant === "expired";
 }
 
 /** Plain files below a folder, as sorted relative paths. Links are not followed, whatever they are to. */
@@ -208,8 +224,8 @@ async function fetchInput(
   await mkdir(dirname(target), { recursive: true });
   await persist(owner, async () => {
     await using file = await open(target, "w", 0o644);
-    const options = { signal: owner.signal, trace: owner.trace };
-    const pieces = client.fetchArtifact({ name: input.artifact, offset: 0n }, options);
+    const request = { name: input.artifact, offset: 0n };
+    const pieces = client.fetchArtifact(request, callOptions(owner));
     for await (const { data } of pieces) await file.write(data);
   });
 }

@@ -202,7 +202,8 @@ class Connection {
   }
 
   #onAck(ack: HeartbeatAck): void {
-    const { leases, onLeases } = this.#options;
+    const { attempts, leases, onLeases } = this.#options;
+    attempts.grant(ack.storageGrants);
     leases.acknowledge({
       sentAtMs: Number(ack.sentAtMs),
       serverTimeMs: Number(ack.serverTimeMs),

@@ -654,7 +654,7 @@ export const RetrySpecSchema: GenMessage<RetrySpec> = /*@__PURE__*/
  */
 export type Input = Message<"fastgpu.scheduler.v1.Input"> & {
   /**
-   * Resource name, `projects/{project}/artifacts/{artifact}`.
+   * Resource name, `projects/{project}/artifacts/{artifact}`, of the task's own project.
    *
    * @generated from field: string artifact = 1;
    */

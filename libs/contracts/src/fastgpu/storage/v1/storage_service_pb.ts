@@ -611,13 +611,15 @@ export const ArtifactService: GenService<{
   serviceDesc(file_fastgpu_storage_v1_storage_service, 0);
 
 /**
- * What workers store for the attempts they run.
+ * What workers store for the attempts they run. Every call carries the attempt's grant, which the scheduler signed, in the
+ * header `x-storage-grant`: PERMISSION_DENIED without one, after its end, from another node, or for what is not the
+ * attempt's. Only with `storage.requireGrants: false` a call without one is served.
  *
  * @generated from service fastgpu.storage.v1.AttemptStorageService
  */
 export const AttemptStorageService: GenService<{
   /**
-   * As UploadArtifact, for an attempt's output or log.
+   * As UploadArtifact, for an attempt's output, log or checkpoint: `parent` and `attempt` must be the grant's.
    *
    * @generated from rpc fastgpu.storage.v1.AttemptStorageService.StoreArtifact
    */
@@ -627,7 +629,8 @@ export const AttemptStorageService: GenService<{
     output: typeof ArtifactSchema;
   },
   /**
-   * Keeps the list of an attempt's outputs. The task's result names it by digest once the attempt's end is accepted.
+   * Keeps the list of an attempt's outputs, or its checkpoint; every file must have been stored by the attempt itself. The
+   * task's result names it by digest once the attempt's end is accepted.
    *
    * @generated from rpc fastgpu.storage.v1.AttemptStorageService.PutManifest
    */
@@ -637,7 +640,7 @@ export const AttemptStorageService: GenService<{
     output: typeof ManifestSchema;
   },
   /**
-   * The files of a checkpoint that an attempt resumes from.
+   * The files of a checkpoint that an attempt resumes from: one of its task and member.
    *
    * @generated from rpc fastgpu.storage.v1.AttemptStorageService.FetchManifest
    */

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file fastgpu/worker/v1/worker_session.proto.
  */
 export const file_fastgpu_worker_v1_worker_session: GenFile = /*@__PURE__*/
-  fileDesc("CiZmYXN0Z3B1L3dvcmtlci92MS93b3JrZXJfc2Vzc2lvbi5wcm90bxIRZmFzdGdwdS53b3JrZXIudjEi4AEKDkNvbm5lY3RSZXF1ZXN0EikKBWhlbGxvGAEgASgLMhguZmFzdGdwdS53b3JrZXIudjEuSGVsbG9IABIxCgloZWFydGJlYXQYAiABKAsyHC5mYXN0Z3B1Lndvcmtlci52MS5IZWFydGJlYXRIABItCgdyZXBvcnRzGAMgASgLMhouZmFzdGdwdS53b3JrZXIudjEuUmVwb3J0c0gAEi8KCGRyYWluaW5nGAQgASgLMhsuZmFzdGdwdS53b3JrZXIudjEuRHJhaW5pbmdIAEIQCgdtZXNzYWdlEgW6SAIIASKTAgoPQ29ubmVjdFJlc3BvbnNlEi0KB3dlbGNvbWUYASABKAsyGi5mYXN0Z3B1Lndvcmtlci52MS5XZWxjb21lSAASOAoNaGVhcnRiZWF0X2FjaxgCIAEoCzIfLmZhc3RncHUud29ya2VyLnYxLkhlYXJ0YmVhdEFja0gAEisKBmxlYXNlcxgDIAEoCzIZLmZhc3RncHUud29ya2VyLnYxLkxlYXNlc0gAEikKBXN0b3BzGAQgASgLMhguZmFzdGdwdS53b3JrZXIudjEuU3RvcHNIABI0CgtyZXBvcnRfYWNrcxgFIAEoCzIdLmZhc3RncHUud29ya2VyLnYxLlJlcG9ydEFja3NIAEIJCgdtZXNzYWdlIv0DCgVIZWxsbxIgCgxkaXNwbGF5X25hbWUYASABKAlCCrpIB3IFEAEYgAESHwoOd29ya2VyX3ZlcnNpb24YAiABKAlCB7pIBHICGEASGAoHYm9vdF9pZBgDIAEoCUIHukgEcgIYQBIbCgpjcHVfbWlsbGlzGAQgASgDQge6SAQiAigAEhsKCm1lbW9yeV9taWIYBSABKANCB7pIBCICKAASGQoIZGlza19taWIYBiABKANCB7pIBCICKAASGgoIcnVudGltZXMYByADKAlCCLpIBZIBAhAQEjcKBGdwdXMYCCADKAsyHy5mYXN0Z3B1Lndvcmtlci52MS5HcHVJbnZlbnRvcnlCCLpIBZIBAhBAEjUKDWxpdmVfYXR0ZW1wdHMYCSADKAsyHi5mYXN0Z3B1Lndvcmtlci52MS5MaXZlQXR0ZW1wdBIcCgtpbmNhcm5hdGlvbhgKIAEoBUIHukgEGgIoABJnCgh0b3BvbG9neRgLIAMoCzImLmZhc3RncHUud29ya2VyLnYxLkhlbGxvLlRvcG9sb2d5RW50cnlCLbpIKpoBJxAQIhtyGTIXXlthLXpdW2EtejAtOV8tXXswLDYyfSQqBnIEEAEYPxovCg1Ub3BvbG9neUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEijQEKDEdwdUludmVudG9yeRIYCgVpbmRleBgBIAEoBUIJukgGGgQYPygAEhgKBHV1aWQYAiABKAlCCrpIB3IFEAEYgAESGQoFbW9kZWwYAyABKAlCCrpIB3IFEAEYgAESGwoKbWVtb3J5X21pYhgEIAEoA0IHukgEIgIoABIRCglzaW11bGF0ZWQYBSABKAgiYAoLTGl2ZUF0dGVtcHQSDwoHYXR0ZW1wdBgBIAEoCRINCgVlcG9jaBgCIAEoAxIxCgVzdGF0ZRgDIAEoDjIiLmZhc3RncHUuc2NoZWR1bGVyLnYxLkF0dGVtcHRTdGF0ZSJVCglIZWFydGJlYXQSEgoKc2VudF9hdF9tcxgBIAEoAxI0Cghwcm9ncmVzcxgCIAMoCzIiLmZhc3RncHUud29ya2VyLnYxLkF0dGVtcHRQcm9ncmVzcyKYAQoPQXR0ZW1wdFByb2dyZXNzEg8KB2F0dGVtcHQYASABKAkSDQoFZXBvY2gYAiABKAMSMAoIcHJvZ3Jlc3MYAyABKAsyHi5mYXN0Z3B1LnNjaGVkdWxlci52MS5Qcm9ncmVzcxIiCgxzYXZlZF9hZ29fbXMYBCABKANCB7pIBCICKABIAIgBAUIPCg1fc2F2ZWRfYWdvX21zIkIKB1JlcG9ydHMSNwoHcmVwb3J0cxgBIAMoCzIZLmZhc3RncHUud29ya2VyLnYxLlJlcG9ydEILukgIkgEFCAEQ6Aci1QIKBlJlcG9ydBIRCglyZXBvcnRfaWQYASABKAMSDwoHYXR0ZW1wdBgCIAEoCRINCgVlcG9jaBgDIAEoAxIXCgZhZ29fbXMYBCABKANCB7pIBCICKAASLwoIc3RhcnRpbmcYBSABKAsyGy5mYXN0Z3B1Lndvcmtlci52MS5TdGFydGluZ0gAEi0KB3J1bm5pbmcYBiABKAsyGi5mYXN0Z3B1Lndvcmtlci52MS5SdW5uaW5nSAASLwoIc3RvcHBpbmcYByABKAsyGy5mYXN0Z3B1Lndvcmtlci52MS5TdG9wcGluZ0gAEjMKCmZpbmFsaXppbmcYCCABKAsyHS5mYXN0Z3B1Lndvcmtlci52MS5GaW5hbGl6aW5nSAASKQoFZW5kZWQYCSABKAsyGC5mYXN0Z3B1Lndvcmtlci52MS5FbmRlZEgAQg4KBWV2ZW50EgW6SAIIASIKCghTdGFydGluZyIcCgdSdW5uaW5nEhEKCWlzb2xhdGlvbhgBIAEoCSIKCghTdG9wcGluZyIMCgpGaW5hbGl6aW5nItQCCgVFbmRlZBIzCgpleGl0X2NsYXNzGAEgASgOMh8uZmFzdGdwdS5zY2hlZHVsZXIudjEuRXhpdENsYXNzEhYKCWV4aXRfY29kZRgCIAEoBUgAiAEBEhkKB21lc3NhZ2UYAyABKAlCCLpIBXIDGIAIEiYKFXByb2Nlc3Nlc19nb25lX2Fnb19tcxgEIAEoA0IHukgEIgIoABIXCg9tYW5pZmVzdF9kaWdlc3QYBSABKAkSFAoMbG9nX2FydGlmYWN0GAYgASgJEjEKCGVsZW1lbnRzGAcgAygLMh8uZmFzdGdwdS53b3JrZXIudjEuQ2xhc3NJbmRpY2VzEjAKCHByb2dyZXNzGAggASgLMh4uZmFzdGdwdS5zY2hlZHVsZXIudjEuUHJvZ3Jlc3MSGQoRY2hlY2twb2ludF9kaWdlc3QYCSABKAlCDAoKX2V4aXRfY29kZSJyCgxDbGFzc0luZGljZXMSMwoKZXhpdF9jbGFzcxgBIAEoDjIfLmZhc3RncHUuc2NoZWR1bGVyLnYxLkV4aXRDbGFzcxItCgZyYW5nZXMYAiADKAsyHS5mYXN0Z3B1Lndvcmtlci52MS5JbmRleFJhbmdlIikKCkluZGV4UmFuZ2USDQoFZmlyc3QYASABKAUSDAoEbGFzdBgCIAEoBSIKCghEcmFpbmluZyKxAQoHV2VsY29tZRIMCgRub2RlGAEgASgJEhUKDXNlc3Npb25fZXBvY2gYAiABKAMSEwoLaW5jYXJuYXRpb24YAyABKAUSHQoVaGVhcnRiZWF0X2ludGVydmFsX21zGAQgASgDEhQKDGxlYXNlX3R0bF9tcxgFIAEoAxIPCgdza2V3X21zGAYgASgDEgwKBGdwdXMYByADKAkSGAoQYWRvcHRlZF9hdHRlbXB0cxgIIAMoCSKIAQoMSGVhcnRiZWF0QWNrEhIKCnNlbnRfYXRfbXMYASABKAMSFgoOc2VydmVyX3RpbWVfbXMYAiABKAMSGQoRbm9kZV9sZWFzZV9lbmRfbXMYAyABKAMSMQoLZnVuZGVkX2VuZHMYBCADKAsyHC5mYXN0Z3B1Lndvcmtlci52MS5GdW5kZWRFbmQiLAoJRnVuZGVkRW5kEg8KB2F0dGVtcHQYASABKAkSDgoGZW5kX21zGAIgASgDIjIKBkxlYXNlcxIoCgZsZWFzZXMYASADKAsyGC5mYXN0Z3B1Lndvcmtlci52MS5MZWFzZSKgAwoFTGVhc2USDwoHYXR0ZW1wdBgBIAEoCRIMCgR0YXNrGAIgASgJEgsKA29yZxgDIAEoCRIPCgdwcm9qZWN0GAQgASgJEg0KBWVwb2NoGAUgASgDEiwKBHNwZWMYBiABKAsyHi5mYXN0Z3B1LnNjaGVkdWxlci52MS5UYXNrU3BlYxIMCgRncHVzGAcgAygJEhQKDGxlYXNlX2VuZF9tcxgIIAEoAxIWCg5zZXJ2ZXJfdGltZV9tcxgJIAEoAxITCgt0cmFjZXBhcmVudBgKIAEoCRIvCghlbGVtZW50cxgLIAMoCzIdLmZhc3RncHUud29ya2VyLnYxLkluZGV4UmFuZ2USDQoFc2xvdHMYDCABKAUSFgoOYXR0ZW1wdF9udW1iZXIYDSABKAUSFAoMZGlzcGxheV9uYW1lGA4gASgJEiUKBGdhbmcYDyABKAsyFy5mYXN0Z3B1Lndvcmtlci52MS5HYW5nEjcKCmNoZWNrcG9pbnQYECABKAsyIy5mYXN0Z3B1Lndvcmtlci52MS5TdG9yZWRDaGVja3BvaW50IjoKEFN0b3JlZENoZWNrcG9pbnQSFwoPbWFuaWZlc3RfZGlnZXN0GAEgASgJEg0KBWVwb2NoGAIgASgDIjEKBEdhbmcSDAoEcmFuaxgBIAEoBRIMCgRzaXplGAIgASgFEg0KBW5vZGVzGAMgAygJIi8KBVN0b3BzEiYKBXN0b3BzGAEgAygLMhcuZmFzdGdwdS53b3JrZXIudjEuU3RvcCJpCgRTdG9wEg8KB2F0dGVtcHQYASABKAkSDQoFZXBvY2gYAiABKAMSLwoGcmVhc29uGAMgASgOMh8uZmFzdGdwdS5zY2hlZHVsZXIudjEuRXhpdENsYXNzEhAKCGdyYWNlX21zGAQgASgDIiUKClJlcG9ydEFja3MSFwoPdXBfdG9fcmVwb3J0X2lkGAEgASgDIoQBChBTZXJ2ZUxvZ3NSZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAMSKwoGZnJhbWVzGAIgAygLMhsuZmFzdGdwdS53b3JrZXIudjEuTG9nRnJhbWUSEwoLbmV4dF9vZmZzZXQYAyABKAMSCwoDZW5kGAQgASgIEg0KBWVycm9yGAUgASgJIpgBCghMb2dGcmFtZRIvCgZzdHJlYW0YASABKA4yHy5mYXN0Z3B1LnNjaGVkdWxlci52MS5Mb2dTdHJlYW0SDwoHdGltZV9tcxgCIAEoAxIMCgRkYXRhGAMgASgMEhIKCmVuZF9vZmZzZXQYBCABKAMSGAoLYXJyYXlfaW5kZXgYBSABKAVIAIgBAUIOCgxfYXJyYXlfaW5kZXgifAoRU2VydmVMb2dzUmVzcG9uc2USEgoKcmVxdWVzdF9pZBgBIAEoAxIPCgdhdHRlbXB0GAIgASgJEg4KBm9mZnNldBgDIAEoAxIRCgltYXhfYnl0ZXMYBCABKAUSDwoHd2FpdF9tcxgFIAEoBRIOCgZjYW5jZWwYBiABKAgy8QEKFFdvcmtlclNlc3Npb25TZXJ2aWNlEmoKB0Nvbm5lY3QSIS5mYXN0Z3B1Lndvcmtlci52MS5Db25uZWN0UmVxdWVzdBoiLmZhc3RncHUud29ya2VyLnYxLkNvbm5lY3RSZXNwb25zZSIUwtoYEAoOd29ya2VyLnNlc3Npb24oATABEm0KCVNlcnZlTG9ncxIjLmZhc3RncHUud29ya2VyLnYxLlNlcnZlTG9nc1JlcXVlc3QaJC5mYXN0Z3B1Lndvcmtlci52MS5TZXJ2ZUxvZ3NSZXNwb25zZSIRwtoYDQoLd29ya2VyLmxvZ3MoATABYgZwcm90bzM", [file_buf_validate_validate, file_fastgpu_options_v1_options, file_fastgpu_scheduler_v1_task]);
+  fileDesc("CiZmYXN0Z3B1L3dvcmtlci92MS93b3JrZXJfc2Vzc2lvbi5wcm90bxIRZmFzdGdwdS53b3JrZXIudjEi4AEKDkNvbm5lY3RSZXF1ZXN0EikKBWhlbGxvGAEgASgLMhguZmFzdGdwdS53b3JrZXIudjEuSGVsbG9IABIxCgloZWFydGJlYXQYAiABKAsyHC5mYXN0Z3B1Lndvcmtlci52MS5IZWFydGJlYXRIABItCgdyZXBvcnRzGAMgASgLMhouZmFzdGdwdS53b3JrZXIudjEuUmVwb3J0c0gAEi8KCGRyYWluaW5nGAQgASgLMhsuZmFzdGdwdS53b3JrZXIudjEuRHJhaW5pbmdIAEIQCgdtZXNzYWdlEgW6SAIIASKTAgoPQ29ubmVjdFJlc3BvbnNlEi0KB3dlbGNvbWUYASABKAsyGi5mYXN0Z3B1Lndvcmtlci52MS5XZWxjb21lSAASOAoNaGVhcnRiZWF0X2FjaxgCIAEoCzIfLmZhc3RncHUud29ya2VyLnYxLkhlYXJ0YmVhdEFja0gAEisKBmxlYXNlcxgDIAEoCzIZLmZhc3RncHUud29ya2VyLnYxLkxlYXNlc0gAEikKBXN0b3BzGAQgASgLMhguZmFzdGdwdS53b3JrZXIudjEuU3RvcHNIABI0CgtyZXBvcnRfYWNrcxgFIAEoCzIdLmZhc3RncHUud29ya2VyLnYxLlJlcG9ydEFja3NIAEIJCgdtZXNzYWdlIv0DCgVIZWxsbxIgCgxkaXNwbGF5X25hbWUYASABKAlCCrpIB3IFEAEYgAESHwoOd29ya2VyX3ZlcnNpb24YAiABKAlCB7pIBHICGEASGAoHYm9vdF9pZBgDIAEoCUIHukgEcgIYQBIbCgpjcHVfbWlsbGlzGAQgASgDQge6SAQiAigAEhsKCm1lbW9yeV9taWIYBSABKANCB7pIBCICKAASGQoIZGlza19taWIYBiABKANCB7pIBCICKAASGgoIcnVudGltZXMYByADKAlCCLpIBZIBAhAQEjcKBGdwdXMYCCADKAsyHy5mYXN0Z3B1Lndvcmtlci52MS5HcHVJbnZlbnRvcnlCCLpIBZIBAhBAEjUKDWxpdmVfYXR0ZW1wdHMYCSADKAsyHi5mYXN0Z3B1Lndvcmtlci52MS5MaXZlQXR0ZW1wdBIcCgtpbmNhcm5hdGlvbhgKIAEoBUIHukgEGgIoABJnCgh0b3BvbG9neRgLIAMoCzImLmZhc3RncHUud29ya2VyLnYxLkhlbGxvLlRvcG9sb2d5RW50cnlCLbpIKpoBJxAQIhtyGTIXXlthLXpdW2EtejAtOV8tXXswLDYyfSQqBnIEEAEYPxovCg1Ub3BvbG9neUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEijQEKDEdwdUludmVudG9yeRIYCgVpbmRleBgBIAEoBUIJukgGGgQYPygAEhgKBHV1aWQYAiABKAlCCrpIB3IFEAEYgAESGQoFbW9kZWwYAyABKAlCCrpIB3IFEAEYgAESGwoKbWVtb3J5X21pYhgEIAEoA0IHukgEIgIoABIRCglzaW11bGF0ZWQYBSABKAgiYAoLTGl2ZUF0dGVtcHQSDwoHYXR0ZW1wdBgBIAEoCRINCgVlcG9jaBgCIAEoAxIxCgVzdGF0ZRgDIAEoDjIiLmZhc3RncHUuc2NoZWR1bGVyLnYxLkF0dGVtcHRTdGF0ZSJVCglIZWFydGJlYXQSEgoKc2VudF9hdF9tcxgBIAEoAxI0Cghwcm9ncmVzcxgCIAMoCzIiLmZhc3RncHUud29ya2VyLnYxLkF0dGVtcHRQcm9ncmVzcyKYAQoPQXR0ZW1wdFByb2dyZXNzEg8KB2F0dGVtcHQYASABKAkSDQoFZXBvY2gYAiABKAMSMAoIcHJvZ3Jlc3MYAyABKAsyHi5mYXN0Z3B1LnNjaGVkdWxlci52MS5Qcm9ncmVzcxIiCgxzYXZlZF9hZ29fbXMYBCABKANCB7pIBCICKABIAIgBAUIPCg1fc2F2ZWRfYWdvX21zIkIKB1JlcG9ydHMSNwoHcmVwb3J0cxgBIAMoCzIZLmZhc3RncHUud29ya2VyLnYxLlJlcG9ydEILukgIkgEFCAEQ6Aci1QIKBlJlcG9ydBIRCglyZXBvcnRfaWQYASABKAMSDwoHYXR0ZW1wdBgCIAEoCRINCgVlcG9jaBgDIAEoAxIXCgZhZ29fbXMYBCABKANCB7pIBCICKAASLwoIc3RhcnRpbmcYBSABKAsyGy5mYXN0Z3B1Lndvcmtlci52MS5TdGFydGluZ0gAEi0KB3J1bm5pbmcYBiABKAsyGi5mYXN0Z3B1Lndvcmtlci52MS5SdW5uaW5nSAASLwoIc3RvcHBpbmcYByABKAsyGy5mYXN0Z3B1Lndvcmtlci52MS5TdG9wcGluZ0gAEjMKCmZpbmFsaXppbmcYCCABKAsyHS5mYXN0Z3B1Lndvcmtlci52MS5GaW5hbGl6aW5nSAASKQoFZW5kZWQYCSABKAsyGC5mYXN0Z3B1Lndvcmtlci52MS5FbmRlZEgAQg4KBWV2ZW50EgW6SAIIASIKCghTdGFydGluZyIcCgdSdW5uaW5nEhEKCWlzb2xhdGlvbhgBIAEoCSIKCghTdG9wcGluZyIMCgpGaW5hbGl6aW5nItQCCgVFbmRlZBIzCgpleGl0X2NsYXNzGAEgASgOMh8uZmFzdGdwdS5zY2hlZHVsZXIudjEuRXhpdENsYXNzEhYKCWV4aXRfY29kZRgCIAEoBUgAiAEBEhkKB21lc3NhZ2UYAyABKAlCCLpIBXIDGIAIEiYKFXByb2Nlc3Nlc19nb25lX2Fnb19tcxgEIAEoA0IHukgEIgIoABIXCg9tYW5pZmVzdF9kaWdlc3QYBSABKAkSFAoMbG9nX2FydGlmYWN0GAYgASgJEjEKCGVsZW1lbnRzGAcgAygLMh8uZmFzdGdwdS53b3JrZXIudjEuQ2xhc3NJbmRpY2VzEjAKCHByb2dyZXNzGAggASgLMh4uZmFzdGdwdS5zY2hlZHVsZXIudjEuUHJvZ3Jlc3MSGQoRY2hlY2twb2ludF9kaWdlc3QYCSABKAlCDAoKX2V4aXRfY29kZSJyCgxDbGFzc0luZGljZXMSMwoKZXhpdF9jbGFzcxgBIAEoDjIfLmZhc3RncHUuc2NoZWR1bGVyLnYxLkV4aXRDbGFzcxItCgZyYW5nZXMYAiADKAsyHS5mYXN0Z3B1Lndvcmtlci52MS5JbmRleFJhbmdlIikKCkluZGV4UmFuZ2USDQoFZmlyc3QYASABKAUSDAoEbGFzdBgCIAEoBSIKCghEcmFpbmluZyKxAQoHV2VsY29tZRIMCgRub2RlGAEgASgJEhUKDXNlc3Npb25fZXBvY2gYAiABKAMSEwoLaW5jYXJuYXRpb24YAyABKAUSHQoVaGVhcnRiZWF0X2ludGVydmFsX21zGAQgASgDEhQKDGxlYXNlX3R0bF9tcxgFIAEoAxIPCgdza2V3X21zGAYgASgDEgwKBGdwdXMYByADKAkSGAoQYWRvcHRlZF9hdHRlbXB0cxgIIAMoCSLBAQoMSGVhcnRiZWF0QWNrEhIKCnNlbnRfYXRfbXMYASABKAMSFgoOc2VydmVyX3RpbWVfbXMYAiABKAMSGQoRbm9kZV9sZWFzZV9lbmRfbXMYAyABKAMSMQoLZnVuZGVkX2VuZHMYBCADKAsyHC5mYXN0Z3B1Lndvcmtlci52MS5GdW5kZWRFbmQSNwoOc3RvcmFnZV9ncmFudHMYBSADKAsyHy5mYXN0Z3B1Lndvcmtlci52MS5TdG9yYWdlR3JhbnQiLgoMU3RvcmFnZUdyYW50Eg8KB2F0dGVtcHQYASABKAkSDQoFZ3JhbnQYAiABKAkiLAoJRnVuZGVkRW5kEg8KB2F0dGVtcHQYASABKAkSDgoGZW5kX21zGAIgASgDIjIKBkxlYXNlcxIoCgZsZWFzZXMYASADKAsyGC5mYXN0Z3B1Lndvcmtlci52MS5MZWFzZSK3AwoFTGVhc2USDwoHYXR0ZW1wdBgBIAEoCRIMCgR0YXNrGAIgASgJEgsKA29yZxgDIAEoCRIPCgdwcm9qZWN0GAQgASgJEg0KBWVwb2NoGAUgASgDEiwKBHNwZWMYBiABKAsyHi5mYXN0Z3B1LnNjaGVkdWxlci52MS5UYXNrU3BlYxIMCgRncHVzGAcgAygJEhQKDGxlYXNlX2VuZF9tcxgIIAEoAxIWCg5zZXJ2ZXJfdGltZV9tcxgJIAEoAxITCgt0cmFjZXBhcmVudBgKIAEoCRIvCghlbGVtZW50cxgLIAMoCzIdLmZhc3RncHUud29ya2VyLnYxLkluZGV4UmFuZ2USDQoFc2xvdHMYDCABKAUSFgoOYXR0ZW1wdF9udW1iZXIYDSABKAUSFAoMZGlzcGxheV9uYW1lGA4gASgJEiUKBGdhbmcYDyABKAsyFy5mYXN0Z3B1Lndvcmtlci52MS5HYW5nEjcKCmNoZWNrcG9pbnQYECABKAsyIy5mYXN0Z3B1Lndvcmtlci52MS5TdG9yZWRDaGVja3BvaW50EhUKDXN0b3JhZ2VfZ3JhbnQYESABKAkiOgoQU3RvcmVkQ2hlY2twb2ludBIXCg9tYW5pZmVzdF9kaWdlc3QYASABKAkSDQoFZXBvY2gYAiABKAMiMQoER2FuZxIMCgRyYW5rGAEgASgFEgwKBHNpemUYAiABKAUSDQoFbm9kZXMYAyADKAkiLwoFU3RvcHMSJgoFc3RvcHMYASADKAsyFy5mYXN0Z3B1Lndvcmtlci52MS5TdG9wImkKBFN0b3ASDwoHYXR0ZW1wdBgBIAEoCRINCgVlcG9jaBgCIAEoAxIvCgZyZWFzb24YAyABKA4yHy5mYXN0Z3B1LnNjaGVkdWxlci52MS5FeGl0Q2xhc3MSEAoIZ3JhY2VfbXMYBCABKAMiJQoKUmVwb3J0QWNrcxIXCg91cF90b19yZXBvcnRfaWQYASABKAMihAEKEFNlcnZlTG9nc1JlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoAxIrCgZmcmFtZXMYAiADKAsyGy5mYXN0Z3B1Lndvcmtlci52MS5Mb2dGcmFtZRITCgtuZXh0X29mZnNldBgDIAEoAxILCgNlbmQYBCABKAgSDQoFZXJyb3IYBSABKAkimAEKCExvZ0ZyYW1lEi8KBnN0cmVhbRgBIAEoDjIfLmZhc3RncHUuc2NoZWR1bGVyLnYxLkxvZ1N0cmVhbRIPCgd0aW1lX21zGAIgASgDEgwKBGRhdGEYAyABKAwSEgoKZW5kX29mZnNldBgEIAEoAxIYCgthcnJheV9pbmRleBgFIAEoBUgAiAEBQg4KDF9hcnJheV9pbmRleCJ8ChFTZXJ2ZUxvZ3NSZXNwb25zZRISCgpyZXF1ZXN0X2lkGAEgASgDEg8KB2F0dGVtcHQYAiABKAkSDgoGb2Zmc2V0GAMgASgDEhEKCW1heF9ieXRlcxgEIAEoBRIPCgd3YWl0X21zGAUgASgFEg4KBmNhbmNlbBgGIAEoCDLxAQoUV29ya2VyU2Vzc2lvblNlcnZpY2USagoHQ29ubmVjdBIhLmZhc3RncHUud29ya2VyLnYxLkNvbm5lY3RSZXF1ZXN0GiIuZmFzdGdwdS53b3JrZXIudjEuQ29ubmVjdFJlc3BvbnNlIhTC2hgQCg53b3JrZXIuc2Vzc2lvbigBMAESbQoJU2VydmVMb2dzEiMuZmFzdGdwdS53b3JrZXIudjEuU2VydmVMb2dzUmVxdWVzdBokLmZhc3RncHUud29ya2VyLnYxLlNlcnZlTG9nc1Jlc3BvbnNlIhHC2hgNCgt3b3JrZXIubG9ncygBMAFiBnByb3RvMw", [file_buf_validate_validate, file_fastgpu_options_v1_options, file_fastgpu_scheduler_v1_task]);
 
 /**
  * A message of the worker.
@@ -805,6 +805,13 @@ export type HeartbeatAck = Message<"fastgpu.worker.v1.HeartbeatAck"> & {
    * @generated from field: repeated fastgpu.worker.v1.FundedEnd funded_ends = 4;
    */
   fundedEnds: FundedEnd[];
+
+  /**
+   * New grants for attempts of this session whose grant is half over, or which the session has adopted.
+   *
+   * @generated from field: repeated fastgpu.worker.v1.StorageGrant storage_grants = 5;
+   */
+  storageGrants: StorageGrant[];
 };
 
 /**
@@ -813,6 +820,34 @@ export type HeartbeatAck = Message<"fastgpu.worker.v1.HeartbeatAck"> & {
  */
 export const HeartbeatAckSchema: GenMessage<HeartbeatAck> = /*@__PURE__*/
   messageDesc(file_fastgpu_worker_v1_worker_session, 18);
+
+/**
+ * What an attempt may do in storage, anew.
+ *
+ * @generated from message fastgpu.worker.v1.StorageGrant
+ */
+export type StorageGrant = Message<"fastgpu.worker.v1.StorageGrant"> & {
+  /**
+   * Attempt id; for a member of rank R ≥ 1 with `-R` behind it.
+   *
+   * @generated from field: string attempt = 1;
+   */
+  attempt: string;
+
+  /**
+   * As `Lease.storage_grant`; takes its place.
+   *
+   * @generated from field: string grant = 2;
+   */
+  grant: string;
+};
+
+/**
+ * Describes the message fastgpu.worker.v1.StorageGrant.
+ * Use `create(StorageGrantSchema)` to create a new message.
+ */
+export const StorageGrantSchema: GenMessage<StorageGrant> = /*@__PURE__*/
+  messageDesc(file_fastgpu_worker_v1_worker_session, 19);
 
 /**
  * Until when an attempt is paid for.
@@ -840,7 +875,7 @@ export type FundedEnd = Message<"fastgpu.worker.v1.FundedEnd"> & {
  * Use `create(FundedEndSchema)` to create a new message.
  */
 export const FundedEndSchema: GenMessage<FundedEnd> = /*@__PURE__*/
-  messageDesc(file_fastgpu_worker_v1_worker_session, 19);
+  messageDesc(file_fastgpu_worker_v1_worker_session, 20);
 
 /**
  * Work for the worker. Sent again after a reconnect until the attempt is reported; taking it up twice is harmless.
@@ -861,7 +896,7 @@ export type Leases = Message<"fastgpu.worker.v1.Leases"> & {
  * Use `create(LeasesSchema)` to create a new message.
  */
 export const LeasesSchema: GenMessage<Leases> = /*@__PURE__*/
-  messageDesc(file_fastgpu_worker_v1_worker_session, 20);
+  messageDesc(file_fastgpu_worker_v1_worker_session, 21);
 
 /**
  * One attempt, or one member of a gang's, to run.
@@ -981,6 +1016,16 @@ export type Lease = Message<"fastgpu.worker.v1.Lease"> & {
    * @generated from field: fastgpu.worker.v1.StoredCheckpoint checkpoint = 16;
    */
   checkpoint?: StoredCheckpoint | undefined;
+
+  /**
+   * The scheduler's token for this attempt's files, which storage asks of workers in the header `x-storage-grant` of
+   * every call: stores as this attempt, in its project; reads the task's inputs and checkpoint. It ends after some
+   * minutes; heartbeats bring new ones while the attempt lives. Empty where nothing runs (no-op), and from schedulers
+   * that sign none.
+   *
+   * @generated from field: string storage_grant = 17;
+   */
+  storageGrant: string;
 };
 
 /**
@@ -988,7 +1033,7 @@ export type Lease = Message<"fastgpu.worker.v1.Lease"> & {
  * Use `create(LeaseSchema)` to create a new message.
  */
 export const LeaseSchema: GenMessage<Lease> = /*@__PURE__*/
-  messageDesc(file_fastgpu_worker_v1_worker_session, 21);
+  messageDesc(file_fastgpu_worker_v1_worker_session, 22);
 
 /**
  * A checkpoint in storage.
@@ -1016,7 +1061,7 @@ export type StoredCheckpoint = Message<"fastgpu.worker.v1.StoredCheckpoint"> & {
  * Use `create(StoredCheckpointSchema)` to create a new message.
  */
 export const StoredCheckpointSchema: GenMessage<StoredCheckpoint> = /*@__PURE__*/
-  messageDesc(file_fastgpu_worker_v1_worker_session, 22);
+  messageDesc(file_fastgpu_worker_v1_worker_session, 23);
 
 /**
  * A member's place in its gang.
@@ -1051,7 +1096,7 @@ export type Gang = Message<"fastgpu.worker.v1.Gang"> & {
  * Use `create(GangSchema)` to create a new message.
  */
 export const GangSchema: GenMessage<Gang> = /*@__PURE__*/
-  messageDesc(file_fastgpu_worker_v1_worker_session, 23);
+  messageDesc(file_fastgpu_worker_v1_worker_session, 24);
 
 /**
  * Attempts to stop.
@@ -1072,7 +1117,7 @@ export type Stops = Message<"fastgpu.worker.v1.Stops"> & {
  * Use `create(StopsSchema)` to create a new message.
  */
 export const StopsSchema: GenMessage<Stops> = /*@__PURE__*/
-  messageDesc(file_fastgpu_worker_v1_worker_session, 24);
+  messageDesc(file_fastgpu_worker_v1_worker_session, 25);
 
 /**
  * One attempt to stop: its signal, then after the grace time a kill.
@@ -1114,7 +1159,7 @@ export type Stop = Message<"fastgpu.worker.v1.Stop"> & {
  * Use `create(StopSchema)` to create a new message.
  */
 export const StopSchema: GenMessage<Stop> = /*@__PURE__*/
-  messageDesc(file_fastgpu_worker_v1_worker_session, 25);
+  messageDesc(file_fastgpu_worker_v1_worker_session, 26);
 
 /**
  * Reports that are durable.
@@ -1135,7 +1180,7 @@ export type ReportAcks = Message<"fastgpu.worker.v1.ReportAcks"> & {
  * Use `create(ReportAcksSchema)` to create a new message.
  */
 export const ReportAcksSchema: GenMessage<ReportAcks> = /*@__PURE__*/
-  messageDesc(file_fastgpu_worker_v1_worker_session, 26);
+  messageDesc(file_fastgpu_worker_v1_worker_session, 27);
 
 /**
  * A message of the worker on its log stream.
@@ -1184,7 +1229,7 @@ export type ServeLogsRequest = Message<"fastgpu.worker.v1.ServeLogsRequest"> & {
  * Use `create(ServeLogsRequestSchema)` to create a new message.
  */
 export const ServeLogsRequestSchema: GenMessage<ServeLogsRequest> = /*@__PURE__*/
-  messageDesc(file_fastgpu_worker_v1_worker_session, 27);
+  messageDesc(file_fastgpu_worker_v1_worker_session, 28);
 
 /**
  * One record of an attempt's log file.
@@ -1233,7 +1278,7 @@ export type LogFrame = Message<"fastgpu.worker.v1.LogFrame"> & {
  * Use `create(LogFrameSchema)` to create a new message.
  */
 export const LogFrameSchema: GenMessage<LogFrame> = /*@__PURE__*/
-  messageDesc(file_fastgpu_worker_v1_worker_session, 28);
+  messageDesc(file_fastgpu_worker_v1_worker_session, 29);
 
 /**
  * A range wanted from a log.
@@ -1289,7 +1334,7 @@ export type ServeLogsResponse = Message<"fastgpu.worker.v1.ServeLogsResponse"> &
  * Use `create(ServeLogsResponseSchema)` to create a new message.
  */
 export const ServeLogsResponseSchema: GenMessage<ServeLogsResponse> = /*@__PURE__*/
-  messageDesc(file_fastgpu_worker_v1_worker_session, 29);
+  messageDesc(file_fastgpu_worker_v1_worker_session, 30);
 
 /**
  * One worker, one session: a new Hello fences the session before it.
