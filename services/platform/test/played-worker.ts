@@ -148,14 +148,13 @@ export async function playWorker(p: TestPlatform, name: string): Promise<PlayedW
       await welcome.promise;
     },
     leaseOf: (task, number = 0, rank = 0) =>
-      eventually(`attempt ${number} of ${task} is leased`, () =>
-        [...leases.values()].find(
-          (lease) =>
-            lease.task === task.split("/").at(-1) &&
-            lease.attemptNumber === number &&
-            (lease.gang?.rank ?? 0) === rank,
-        ),
-      ),
+      eventually(`attempt ${number} of ${task} is leased`, () => {
+        const id = task.split("/").at(-1);
+        const own = [...leases.values()].filter(
+          (lease) => lease.task === id && (lease.gang?.rank ?? 0) === rank,
+        );
+        return own.toSorted((x, y) => Number(x.epoch - y.epoch))[number];
+      }),
     async report({ attempt, epoch }, ...events) {
       const told = events.map((event) => {
         if (event.case === "ended") over.add(attempt);
