@@ -98,7 +98,7 @@ export async function playWorker(p: TestPlatform, name: string): Promise<PlayedW
 
   async function receive(own: SendQueue<ConnectRequest>, welcomed: () => void): Promise<void> {
     const beat = (): void =>
-      void send({ case: "heartbeat", value: { sentAtMs: BigInt(Date.now()), progress: [] } });
+      send({ case: "heartbeat", value: { sentAtMs: BigInt(Date.now()), progress: [] } });
     let timer: NodeJS.Timeout | undefined;
     try {
       for await (const { message } of scheduler.connect(own, { signal: ended.signal })) {
