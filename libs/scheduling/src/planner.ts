@@ -38,8 +38,9 @@ export interface Planner {
    * Decides one cycle: synchronous, no clock, no IO. Who goes next is the order's decision (order/decide.ts) within
    * what queues and reservations leave (planning/budget.ts); where each goes is the placement engine's; who must stop
    * for whom, and whose start is reserved, both together's (planning/room.ts). What does not start gets its reason.
+   * With `upTo` it goes no further than needed to tell whether that task starts: the plan is good for it alone.
    */
-  plan(state: PlanState, now: number): Plan;
+  plan(state: PlanState, now: number, upTo?: TaskId): Plan;
   /** Plans by another policy from the next cycle on. What was learned of arrivals is kept. */
   setPolicy(policy: SchedulingPolicy): void;
   /** What was learned of arrivals, as plain data: a new planner that is given it goes on from there. */
@@ -92,7 +93,7 @@ export function createPlanner(options: {
       if (next.placement !== placement) memory = start(memory.fleet.free.mix.learned());
     },
     learned: () => ({ mix: memory.fleet.free.mix.learned(), seen: [...seen] }),
-    plan(state, now) {
+    plan(state, now, upTo) {
       const { fleet } = memory;
       fleet.sync(state.nodes);
       observeArrivals(fleet, seen, state.tasks);
@@ -101,7 +102,9 @@ export function createPlanner(options: {
       try {
         const expectations = expectationsOf(state);
         const ranks = ranksOf(state);
-        return planOn(ground, { state, policy, memory, expectations, ranks, reasons, now });
+        return planOn(ground, {
+          ...{ state, policy, memory, expectations, ranks, reasons, now, upTo },
+        });
       } finally {
         ground.undo();
       }
@@ -127,6 +130,7 @@ function planOn(
     ranks: ReadonlyMap<TaskId, number>;
     reasons: boolean;
     now: number;
+    upTo: TaskId | undefined;
   },
 ): Plan {
   const { state, policy, expectations, ranks, now } = of;
@@ -146,6 +150,7 @@ function planOn(
     preempt: policy.preemption.enabled,
     priorityWithinQueue: true,
     movesCount: true,
+    ...(of.upTo === undefined ? {} : { upTo: line.slots.get(of.upTo)?.[0] }),
     ...(line.leafMd === undefined ? {} : { leafMd: line.leafMd }),
     ...(budget.guards ? { guarantees: guaranteesOf(line, budget) } : {}),
     onBlocked: (slot) => {

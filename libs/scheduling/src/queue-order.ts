@@ -4,7 +4,7 @@ import type { PlanReservation, PlanState, PlanTask } from "./plan.ts";
 import { Budget, type LimitHit } from "./planning/budget.ts";
 import { Expectations } from "./planning/expectations.ts";
 import { attemptsOf } from "./planning/crew.ts";
-import { createLine, endIfStarted } from "./planning/line.ts";
+import { createLine, endIfStarted, type Line } from "./planning/line.ts";
 import { defaultSchedulingPolicy, type SchedulingPolicy } from "./scheduling-policy.ts";
 
 export type { LimitHit };
@@ -13,9 +13,9 @@ export type { LimitHit };
 export interface QueueOrder {
   /**
    * Tasks in the order in which the planner would serve them: `place` is called with the next one, once for each lease
-   * of an array, and answers whether it gets a place.
+   * of an array, and answers whether it gets a place. `known`: the line at that time, where it has been put together already.
    */
-  walk(now: number, place: (task: PlanTask) => boolean): void;
+  walk(now: number, place: (task: PlanTask) => boolean, known?: Line): void;
   /** The limit that a task would pass as things stand, from its own queue upwards; undefined where it passes none. */
   limit(task: PlanTask): LimitHit | undefined;
   /** The reservation of others that a task might run into if it started now; undefined where there is none. */
@@ -35,8 +35,9 @@ export function createQueueOrder(
       new Budget({ ...state, reservations: [] }, { attempts, policy, now: 0 }).limit(task),
     reservation: (task, now) =>
       new Budget(state, { attempts, policy, now }).reservedFor(task, endIfStarted(task, now)),
-    walk(now, place) {
-      const line = createLine({ state, attempts, ready: state.tasks, policy, expectations, now });
+    walk(now, place, known) {
+      const line =
+        known ?? createLine({ state, attempts, ready: state.tasks, policy, expectations, now });
       const budget = new Budget(state, { attempts, policy, now });
       const room: Room = {
         ...noPreemption,

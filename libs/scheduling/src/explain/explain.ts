@@ -8,8 +8,8 @@ import { gangFitOf, type GangFit } from "./gang-fit.ts";
 import { withoutAttempt, withoutLeases } from "./lease.ts";
 import { quotaBlocksOf, type QuotaBlock } from "./quotas.ts";
 import { remediesOf, type Remedy } from "./remedies.ts";
-import { RoughStarts } from "./rough.ts";
-import { standingsOf, positionOf, type Standing } from "./standing.ts";
+import { standingsOf, type Standing } from "./standing.ts";
+import { Survey } from "./survey.ts";
 import { createTrials } from "./trials.ts";
 
 /** What an explanation starts from: one snapshot, and how long attempts last. */
@@ -33,8 +33,8 @@ export interface ExplainInput {
   readonly goOn?: (part: number) => boolean;
   /** Part of the time for the answer that is used up: forecasts are told roughly where there is too little left. */
   readonly spent?: () => number;
-  /** What tells them then, of the state with the task; default: one of its own. */
-  readonly rough?: RoughStarts;
+  /** Of the state with the task: what was worked out already for others; default: one of its own. */
+  readonly survey?: Survey | undefined;
 }
 
 /** By when each piece of an answer ends, as parts of its time. */
@@ -77,11 +77,15 @@ export function explainTask(input: ExplainInput): Explanation {
   const others = input.state.tasks.filter((each) => each.id !== task.id);
   const state = { ...input.state, tasks: [...others, task] };
   const { goOn = () => true, longest, expected } = input;
-  const rough = input.rough ?? new RoughStarts({ ...input, state });
+  const survey = input.survey ?? new Survey({ ...input, state });
+  const { rough, view } = survey;
+  const first = nowMs === input.nowMs ? survey.plan : undefined;
+  const timing = { ...input, turnPart: survey.planPart };
   const within = (changed: PlanTask, over?: Partial<PlanState>): Bounds =>
-    boundsOf(input, parts.remedies, () => rough.latest(changed, longest, over));
-  const subject = { ...input, state, nowMs, goOn: () => goOn(parts.remedies), within };
-  const next = new Future({ ...subject, lengths: input.longest });
+    boundsOf(timing, parts.remedies, () => rough.latest(changed, longest, over));
+  const common = { state, policy: input.policy, rng, view, asked: task.id };
+  const subject = { ...input, ...common, nowMs, goOn: () => goOn(parts.remedies), within };
+  const next = new Future({ ...common, nowMs, first, lengths: input.longest });
   const stops = next.turn().preemptions.some(({ reservedFor }) => reservedFor === task.id);
   const starts = next.started.has(task.id);
   const nodes = next.state().nodes.map((node) => withoutPlaces(node, task.id));
@@ -92,9 +96,9 @@ export function explainTask(input: ExplainInput): Explanation {
     ? // A pause would be over in the next cycle that was played.
       nowMs === input.nowMs
       ? next
-      : futureOf(input, state, input.longest)
+      : new Future({ ...common, nowMs: input.nowMs, lengths: input.longest })
     : undefined;
-  const inTime = boundsOf(input, parts.latest, () => rough.latest(task, longest));
+  const inTime = boundsOf(timing, parts.latest, () => rough.latest(task, longest));
   const forecast = latest?.until(task.id, inTime) ?? never;
   const quotas = starts ? [] : quotaBlocksOf({ ...state, nodes }, task);
   const reservation = starts
@@ -111,7 +115,7 @@ export function explainTask(input: ExplainInput): Explanation {
     quotas,
     reservation,
     heldBack: waits && quotas.length === 0 && trials.placer(nodes)(task),
-    queuePosition: positionOf(state, task, { nowMs, policy: input.policy }),
+    queuePosition: survey.positionOf(task),
     queueLength:
       state.tasks.length + (state.behind ?? []).reduce((sum, each) => sum + each.tasks, 0),
     queues: standingsOf(state, task),
@@ -121,9 +125,9 @@ export function explainTask(input: ExplainInput): Explanation {
     expected:
       expected === undefined || !fitsOnceFree
         ? undefined
-        : futureOf(input, state, expected).until(
+        : new Future({ ...common, nowMs: input.nowMs, first, lengths: expected }).until(
             task.id,
-            boundsOf(input, parts.expected, () => rough.start(task, expected)),
+            boundsOf(timing, parts.expected, () => rough.start(task, expected)),
           ),
     remedies,
   };
@@ -135,23 +139,29 @@ const never: Forecast = { kind: "never" };
 const isOutOfReach = (quotas: readonly QuotaBlock[]): boolean =>
   quotas.some(({ wantedGpus, limitGpus }) => wantedGpus > limitGpus);
 
-const futureOf = ({ nowMs, policy, rng }: ExplainInput, state: PlanState, lengths: Lengths) =>
-  new Future({ state, nowMs, policy, rng, lengths });
-
 /** Turns are reckoned with once they have taken so much of an answer's time: the first ones of a process are slow. */
 const tellingPart = 0.05;
+/** A first plan that takes so much of it tells of those to come: they take a fifth of it at best. */
+const slowPart = 0.01;
+const firstOverLater = 5;
 
 /** The bounds of a forecast that begins now and has until a part of the time is used up; then it is told roughly. */
 export function boundsOf(
-  { goOn = () => true, spent = () => 0 }: Pick<ExplainInput, "goOn" | "spent">,
+  of: Pick<ExplainInput, "goOn" | "spent"> & {
+    /** Part of the time that one plan took, a first one. */
+    readonly turnPart?: number | undefined;
+  },
   part: number,
   about: () => number,
 ): Bounds {
+  const { goOn = () => true, spent = () => 0, turnPart = 0 } = of;
   const before = spent();
   let first: number | undefined;
   return {
     goOn: () => goOn(part),
     about,
+    turnsAtBest: () =>
+      turnPart < slowPart ? Infinity : (firstOverLater * (part - spent())) / turnPart,
     turnsLeft: (turns) => {
       first ??= turns;
       const used = spent();

@@ -15,6 +15,7 @@ import {
 } from "../plan.ts";
 import { createPlanner, type Planner } from "../planner.ts";
 import type { SchedulingPolicy } from "../scheduling-policy.ts";
+import type { LineView } from "./view.ts";
 import { withLease, withoutAttempt, withoutReserved, withReserved, withStopping } from "./lease.ts";
 
 /** How long attempts are taken to last, in milliseconds. */
@@ -40,6 +41,12 @@ export interface FutureInput {
    */
   readonly planner?: Planner;
   readonly bounds?: Bounds;
+  /** The plan of this moment, where it is known. */
+  readonly first?: Plan | undefined;
+  /** What plans look at; default: all that waits. */
+  readonly view?: LineView | undefined;
+  /** A task that plans look at wherever it stands in line. */
+  readonly asked?: TaskId | undefined;
 }
 
 /** How far a forecast goes. Default: the fixed bounds alone. */
@@ -48,6 +55,8 @@ export interface Bounds {
   readonly goOn?: (() => boolean) | undefined;
   /** For how many more turns there is time after so many; Infinity: nobody waits. */
   readonly turnsLeft?: ((turns: number) => number) | undefined;
+  /** For how many turns there is time if each takes far less than the first; Infinity: nobody waits. */
+  readonly turnsAtBest?: (() => number) | undefined;
   /** About when the task starts, where turns do not get there; Infinity: not known. Asked once. Default: not known. */
   readonly about?: (() => number) | undefined;
 }
@@ -125,7 +134,7 @@ export class Future {
   /** Present moment of this future. */
   nowMs: number;
   private readonly input: FutureInput;
-  private readonly planner: Planner;
+  private planner: Planner | undefined;
   private readonly nodes: Map<NodeId, PlanNode>;
   private readonly waiting: Map<TaskId, PlanTask>;
   private usage: readonly PlanUsage[];
@@ -144,8 +153,7 @@ export class Future {
   constructor(input: FutureInput) {
     this.input = input;
     this.nowMs = input.nowMs;
-    const { policy, rng, state } = input;
-    this.planner = input.planner ?? createPlanner({ policy, rng, reasons: false });
+    const { state } = input;
     this.nodes = new Map(state.nodes.map((node) => [node.id, node]));
     this.waiting = new Map(state.tasks.map((task) => [task.id, task]));
     this.usage = state.usage;
@@ -177,12 +185,25 @@ export class Future {
 
   /** Plans once and applies the plan. */
   turn(): Plan {
-    const plan = this.planner.plan(this.state(), this.nowMs);
+    const plan = this.plan();
     for (const placement of plan.placements) this.start(placement);
     for (const preemption of plan.preemptions) this.stop(preemption);
     this.turns++;
     this.planned = true;
     return plan;
+  }
+
+  private plan(): Plan {
+    const { input } = this;
+    const { policy, rng, first, view, asked } = input;
+    if (this.turns === 0 && first !== undefined) return first;
+    const seen = (state: PlanState): PlanState => view?.of(state, asked) ?? state;
+    if (this.planner === undefined) {
+      this.planner = input.planner ?? createPlanner({ policy, rng, reasons: false });
+      // What it learns from that plan counts for those to come.
+      if (this.turns > 0) this.planner.plan(seen(input.state), input.nowMs);
+    }
+    return this.planner.plan(seen(this.state()), this.nowMs);
   }
 
   /** Goes on until the task starts, nothing more happens, or the bounds are reached. */
@@ -205,13 +226,26 @@ export class Future {
   }
 
   /** Whether there is by far not enough time for the turns that it takes to get to about a time. */
-  private isTooFar({ turnsLeft }: Bounds, about: () => number): boolean {
+  private isTooFar({ turnsLeft, turnsAtBest }: Bounds, about: () => number): boolean {
+    const atBest = turnsAtBest?.() ?? Infinity;
+    if (atBest < Infinity && this.leastTurnsTo(about()) > hopeless * atBest) return true;
     const left = turnsLeft?.(this.turns) ?? Infinity;
     const passedMs = this.nowMs - this.input.nowMs;
     if (left === Infinity || passedMs <= 0) return false;
     if (this.turns < tellingTurns && left > tellingTurns) return false;
     const toGoMs = about() - this.nowMs;
     return toGoMs < Infinity && (toGoMs * this.turns) / passedMs > hopeless * left;
+  }
+
+  /** Each moment at which something that runs ends takes a turn. */
+  private leastTurnsTo(atMs: number): number {
+    let turns = 0;
+    let lastMs = -Infinity;
+    for (let at = this.ends.length - 1; at >= 0 && this.ends[at]!.atMs < atMs; at--) {
+      if (this.ends[at]!.atMs > lastMs) turns++;
+      lastMs = this.ends[at]!.atMs;
+    }
+    return turns;
   }
 
   /** Goes on to the next moment at which something changes; false: there is none. */

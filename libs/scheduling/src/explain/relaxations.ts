@@ -14,6 +14,8 @@ export interface Trial {
   readonly works: (task: PlanTask) => boolean;
   /** Whether it really starts: asked of what works only. Default: it does. */
   readonly proven?: (task: PlanTask) => boolean;
+  /** Tries are dear: where all that can be changed together is not proven, nothing is tried. Default: they are not. */
+  readonly dear?: boolean;
   /** Asked before each combination: false ends the search with what is known. */
   readonly goOn?: () => boolean;
 }
@@ -36,13 +38,17 @@ export function relaxations(
   trial: Trial,
 ): Relaxation[] {
   const dimensions = dimensionsOf(task, nodes);
-  const { works, proven, goOn } = trial;
+  const { works, proven, goOn, dear = false } = trial;
+  if (dear) {
+    const all = fullest(task, dimensions);
+    if (!works(all) || proven?.(all) === false) return [];
+  }
   let tries = 0;
   for (let size = 1; size <= maxFields; size++) {
     const found: Relaxation[] = [];
     for (const subset of subsets(dimensions, size)) {
       if (++tries > maxTries || goOn?.() === false) return found;
-      const full = subset.reduce((changed, { steps }) => steps.at(-1)?.(changed) ?? changed, task);
+      const full = fullest(task, subset);
       if (!works(full)) continue;
       const least = tighten(task, subset, works);
       const fields = fieldsOf(subset);
@@ -55,6 +61,9 @@ export function relaxations(
   }
   return [];
 }
+
+const fullest = (task: PlanTask, subset: readonly Dimension[]): PlanTask =>
+  subset.reduce((changed, { steps }) => steps.at(-1)?.(changed) ?? changed, task);
 
 const fieldsOf = (subset: readonly Dimension[]): RemedyField[] => [
   ...new Set(subset.map(({ field }) => field)),

@@ -1,5 +1,5 @@
 import { milliOfHeld } from "../gpu-part.ts";
-import type { ProjectId } from "@fastgpu/domain/ids";
+import type { ProjectId, TaskId } from "@fastgpu/domain/ids";
 import type { PlanNode, PlanReservation, PlanState, PlanTask, Rng } from "../plan.ts";
 import type { SchedulingPolicy } from "../scheduling-policy.ts";
 import { forecastStart, timeOf, type Bounds, type Forecast, type Lengths } from "./future.ts";
@@ -8,6 +8,7 @@ import { withLimits, type Holder, type QuotaBlock } from "./quotas.ts";
 import type { RemedyField } from "./dimension.ts";
 import { relaxations } from "./relaxations.ts";
 import type { Trials } from "./trials.ts";
+import type { LineView } from "./view.ts";
 
 /** Something with which the task starts, tried on a copy of the state. */
 export type Remedy = {
@@ -40,6 +41,9 @@ interface Subject {
   readonly projects?: readonly ProjectId[];
   readonly policy: SchedulingPolicy;
   readonly rng: Rng;
+  /** What plans look at, and the task that they look at wherever it stands. */
+  readonly view?: LineView;
+  readonly asked?: TaskId;
   /** How far forecasts of the changed task go. */
   readonly within?: (changed: PlanTask, over: Partial<PlanState>) => Bounds;
 }
@@ -121,6 +125,7 @@ function fieldRemedies({ task, nowMs }: Subject, { trials, nodes }: Situation): 
   const found = relaxations(again(task, nowMs), nodes, {
     works: fits,
     goOn: trials.goOn,
+    dear: trials.dear,
     proven: (candidate) => {
       const startsByMs = trials.startsBy(candidate);
       if (startsByMs !== undefined) starts.set(candidate, startsByMs);
@@ -150,11 +155,12 @@ function laterRemedies(of: Subject, { trials, released }: Situation): Remedy[] {
 }
 
 function forecastWith(of: Subject, changed: PlanTask, over: Partial<PlanState> = {}): Forecast {
-  const { policy, rng, longest, nowMs } = of;
+  const { policy, rng, longest, nowMs, view, asked } = of;
   const others = of.state.tasks.filter((each) => each.id !== changed.id);
   const state = { ...of.state, ...over, tasks: [...others, changed] };
   const bounds = of.within?.(changed, over) ?? {};
-  return forecastStart({ state, nowMs, policy, rng, lengths: longest, bounds }, changed.id);
+  const input = { state, nowMs, policy, rng, view, asked, lengths: longest, bounds };
+  return forecastStart(input, changed.id);
 }
 
 /** Higher limits: alone, where that starts it, or in time. */
@@ -270,9 +276,17 @@ function endRemedies({ state, task }: Subject, { trials }: Situation): Remedy[] 
     return [{ attempt, task: id, project, gpus, endsByMs }];
   });
   holders.sort((a, b) => a.gpus - b.gpus || a.endsByMs - b.endsByMs);
-  for (const holder of holders.slice(0, maxEnds)) {
+  const tried = holders.slice(0, maxEnds);
+  const without = (ended: readonly Holder[]): PlanNode[] =>
+    state.nodes.map((node) =>
+      ended.reduce((left, { attempt }) => withoutAttempt(left, attempt), node),
+    );
+  // Where not even the end of all of them would do, that of one does not.
+  const dear = trials.dear && tried.length > 1 && trials.goOn();
+  if (dear && trials.startsBy(task, { nodes: without(tried) }) === undefined) return [];
+  for (const holder of tried) {
     if (!trials.goOn()) return [];
-    const nodes = state.nodes.map((node) => withoutAttempt(node, holder.attempt));
+    const nodes = without([holder]);
     const startsByMs = trials.startsBy(task, { nodes });
     if (startsByMs !== undefined) return [{ kind: "end", holder, startsByMs }];
   }

@@ -1,5 +1,6 @@
 import type { TaskId } from "@fastgpu/domain/ids";
 import type { PlanState, PlanTask } from "../plan.ts";
+import type { Line } from "../planning/line.ts";
 import type { SchedulingPolicy } from "../scheduling-policy.ts";
 import type { Lengths } from "./future.ts";
 import { Flow } from "./rough-flow.ts";
@@ -18,11 +19,20 @@ export class RoughStarts {
     readonly policy: SchedulingPolicy;
     readonly nowMs: number;
   };
-  private line: RoughLine | undefined;
+  private known: RoughLine | undefined;
   private readonly flows = new Map<Lengths, Known>();
 
   constructor(of: RoughStarts["of"]) {
     this.of = of;
+  }
+
+  /** The line as a plan of all that waits would put it together. */
+  get line(): Line {
+    return this.whole().line;
+  }
+
+  private whole(): RoughLine {
+    return (this.known ??= roughLine(this.of));
   }
 
   /**
@@ -30,7 +40,7 @@ export class RoughStarts {
    * Infinity: what it waits for has no known end.
    */
   start(task: PlanTask, lengths: Lengths, over: Pick<Partial<PlanState>, "queues"> = {}): number {
-    const line = (this.line ??= roughLine(this.of));
+    const line = this.whole();
     const slot = line.line.slots.get(task.id)?.[0];
     const asItIs = slot !== undefined && line.line.jobs.get(slot)?.task === task;
     if (!asItIs || over.queues !== undefined) {

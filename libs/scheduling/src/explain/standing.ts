@@ -1,7 +1,5 @@
 import { milliOfHeld } from "../gpu-part.ts";
 import type { PlanState, PlanTask } from "../plan.ts";
-import { createQueueOrder } from "../queue-order.ts";
-import type { SchedulingPolicy } from "../scheduling-policy.ts";
 import type { QueueName } from "./quotas.ts";
 
 /** What a queue is due, and what it has. */
@@ -38,27 +36,4 @@ export function standingsOf(state: PlanState, { org, project }: PlanTask): Stand
         behind.filter(counts).reduce((sum, each) => sum + each.tasks, 0),
     };
   });
-}
-
-/**
- * A task's place in the order in which the planner would serve everything that waits, were there room for all of it;
- * what a limit stops goes after what it does not stop, by submit time.
- */
-export function positionOf(
-  state: PlanState,
-  task: PlanTask,
-  at: { nowMs: number; policy: SchedulingPolicy },
-): number {
-  const offered = new Set<string>();
-  createQueueOrder(state, at.policy).walk(at.nowMs, ({ id }) => {
-    offered.add(id);
-    return true;
-  });
-  const place = [...offered].indexOf(task.id);
-  if (place >= 0) return place + 1;
-  const before = (each: PlanTask): boolean =>
-    each.submittedMs < task.submittedMs ||
-    (each.submittedMs === task.submittedMs && each.id < task.id);
-  const rest = state.tasks.filter((each) => !offered.has(each.id) && before(each));
-  return offered.size + rest.length + 1;
 }

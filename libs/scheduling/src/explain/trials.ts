@@ -1,6 +1,7 @@
+import type { TaskId } from "@fastgpu/domain/ids";
 import type { PlanNode, PlanState, PlanTask } from "../plan.ts";
 import { createPlanner, type Planner } from "../planner.ts";
-import { Future, type FutureInput } from "./future.ts";
+import type { FutureInput } from "./future.ts";
 
 /** Ways to try a task on a copy of the state, all with the planner itself. */
 export interface Trials {
@@ -17,7 +18,12 @@ export interface Trials {
   /** When the next cycle starts this task in place of the one explained, in such a state; undefined: it does not. */
   startsBy(task: PlanTask, over?: Partial<PlanState>): number | undefined;
   readonly goOn: () => boolean;
+  /** So many tasks wait that a try takes long: first it is asked whether any of several may do at all. */
+  readonly dear: boolean;
 }
+
+/** Tasks that wait from which on a try is dear. */
+const dearFrom = 1_000;
 
 /** Trials around one task. */
 export function createTrials(
@@ -30,6 +36,7 @@ export function createTrials(
 ): Trials {
   const { state, task, longest, nodes, nowMs, policy, rng } = of;
   const goOn = of.goOn ?? (() => true);
+  const { view } = of;
   const others = state.tasks.filter((each) => each.id !== task.id);
   let planner: Planner | undefined;
   const planners = new Map<readonly PlanNode[], Planner>();
@@ -43,6 +50,7 @@ export function createTrials(
   return {
     nodes,
     goOn,
+    dear: state.tasks.length >= dearFrom,
     placer(on, queues = "with queues") {
       // It remembers the fleet: only the first try takes the nodes in.
       const alone = plannerOf(on);
@@ -54,10 +62,11 @@ export function createTrials(
     },
     startsBy(candidate, over = {}) {
       const tried = { ...state, ...over, tasks: [...others, candidate] };
+      const seen = view?.of(tried, candidate.id) ?? tried;
       // All trials are of the same tasks, and nearly the same fleet: a kept planner takes in what differs. But it has
       // also learned from the trials before, and may place what goes first elsewhere: what it finds is tried anew.
-      const found = turnWith((planner ??= fresh()), tried, candidate);
-      return found === undefined ? undefined : turnWith(fresh(), tried, candidate);
+      const found = turnWith((planner ??= fresh()), seen, candidate.id);
+      return found === undefined ? undefined : turnWith(fresh(), seen, candidate.id);
     },
   };
 
@@ -65,12 +74,11 @@ export function createTrials(
     return createPlanner({ policy, rng, reasons: false });
   }
 
-  function turnWith(planner: Planner, state: PlanState, candidate: PlanTask): number | undefined {
-    const future = new Future({ state, nowMs, policy, rng, lengths: longest, planner });
-    const { preemptions } = future.turn();
-    if (future.started.has(candidate.id)) return nowMs;
+  function turnWith(planner: Planner, state: PlanState, id: TaskId): number | undefined {
+    const { placements, preemptions } = planner.plan(state, nowMs, id);
+    if (placements.some((each) => each.task.id === id)) return nowMs;
     const stopped = new Set(
-      preemptions.flatMap((each) => (each.reservedFor === candidate.id ? [each.victim] : [])),
+      preemptions.flatMap((each) => (each.reservedFor === id ? [each.victim] : [])),
     );
     if (stopped.size === 0) return undefined;
     const leases = state.nodes.flatMap((node) => node.running);

@@ -49,6 +49,11 @@ export interface DecideOptions {
   readonly movesCount?: boolean;
   /** A job that found no room, as soon as it is known: the first of its group. */
   readonly onBlocked?: (slot: Slot) => void;
+  /**
+   * A waiting job about which alone is asked: the walk ends once it has started or its group has found no room. Default:
+   * all are.
+   */
+  readonly upTo?: Slot | undefined;
   /** Greatest number of decisions; default: no bound. */
   readonly maxDecisions?: number;
 }
@@ -105,6 +110,7 @@ class Walk {
   private readonly preempt: boolean;
   private readonly maxDecisions: number;
   private readonly movesCount: boolean;
+  private readonly upTo: Slot | undefined;
   private readonly priorityWithinQueue: boolean;
   private readonly expectedEndMs: ((slot: Slot) => number) | undefined;
   private readonly guarantees: DecideOptions["guarantees"];
@@ -135,6 +141,7 @@ class Walk {
     this.expectedEndMs = from.options.expectedEndMs;
     this.maxDecisions = from.options.maxDecisions ?? Number.POSITIVE_INFINITY;
     this.movesCount = from.options.movesCount ?? false;
+    this.upTo = from.options.upTo;
     this.guarantees = from.options.guarantees;
     this.onBlocked = from.options.onBlocked;
     const { policy, tree } = from.queue;
@@ -189,17 +196,21 @@ class Walk {
     const done = (at: number): void => tiers.done(at).forEach(enter);
     for (const at of tiers.first()) enter(at);
     let blocked = 0;
+    const last = this.upTo === undefined ? -1 : jobs.group[this.upTo]!;
+    if (this.decisions.some(({ slot }) => slot === this.upTo)) return;
     while (!order.isEmpty && blocked < policy.blockedGroups) {
       if (this.decisions.length >= this.maxDecisions) return;
       const { group: at, scoreMd: score } = order.take();
       const slot = firstOf(at);
       const milli = jobs.gpusMilli[slot]!;
       if (this.shares.limitedBy(groups[at]!.leaf, milli) >= 0) {
+        if (at === last) return;
         done(at);
         continue;
       }
       const made = this.tryStart(slot, score);
       if (made === undefined) {
+        if (at === last) return;
         blocked++;
         done(at);
         this.onBlocked?.(slot);
@@ -208,6 +219,7 @@ class Walk {
       }
       this.takeOut(slot);
       this.accept(slot, made, false);
+      if (slot === this.upTo) return;
       if (made.victims.length > 0) this.rescore(order, made.victims);
       if (groups[at]!.heap.size > 0) enter(at);
       else done(at);

@@ -5,7 +5,7 @@ import {
   longest as asLongAsTheyMay,
   type Lengths,
 } from "@fastgpu/scheduling/explain/future";
-import { RoughStarts } from "@fastgpu/scheduling/explain/rough";
+import { Survey } from "@fastgpu/scheduling/explain/survey";
 import type { PlanTask } from "@fastgpu/scheduling/plan";
 import { expectedLengths } from "./history.ts";
 import type { AnswerTo, Kind, PlayedOut, Question, Quoted, Told } from "./question.ts";
@@ -59,9 +59,15 @@ export function answer(
   const { projects } = question;
   const { goOn, spent } = time;
   const others = state.tasks.filter(({ id }) => id !== task.id);
-  const rough = new RoughStarts({ state: { ...state, tasks: [...others, task] }, policy, nowMs });
+  const survey = new Survey({
+    state: { ...state, tasks: [...others, task] },
+    policy,
+    nowMs,
+    rng,
+    spent,
+  });
   const input = {
-    ...{ state, task, nowMs, longest, expected, projects, policy, rng, goOn, spent, rough },
+    ...{ state, task, nowMs, longest, expected, projects, policy, rng, goOn, spent, survey },
   };
   const told = explainTask(input);
   const name = names.get(task.id) ?? "";
@@ -111,13 +117,15 @@ function kindsOf(input: Asked, snapshot: Snapshot): Kind[] {
   });
 }
 
-type Asked = ExplainInput & { readonly rough: RoughStarts };
+type Asked = ExplainInput & { readonly survey: Survey };
 
 function forecastOn(input: Asked, demand: PlanTask["demand"]) {
   const { task, nowMs, policy, longest: lengths } = input;
   const narrowed = { ...task, demand };
   const others = input.state.tasks.filter(({ id }) => id !== task.id);
   const state = { ...input.state, tasks: [...others, narrowed] };
-  const bounds = boundsOf(input, 1, () => input.rough.latest(narrowed, lengths));
-  return forecastStart({ state, nowMs, policy, rng, lengths, bounds }, task.id);
+  const { rough, view, planPart: turnPart } = input.survey;
+  const bounds = boundsOf({ ...input, turnPart }, 1, () => rough.latest(narrowed, lengths));
+  const asked = { view, asked: task.id };
+  return forecastStart({ state, nowMs, policy, rng, lengths, bounds, ...asked }, task.id);
 }
