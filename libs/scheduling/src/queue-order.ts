@@ -1,3 +1,4 @@
+import type { TaskId } from "@fastgpu/domain/ids";
 import { decide } from "./order/decide.ts";
 import type { Room } from "./order/room.ts";
 import type { PlanReservation, PlanState, PlanTask } from "./plan.ts";
@@ -9,13 +10,21 @@ import { defaultSchedulingPolicy, type SchedulingPolicy } from "./scheduling-pol
 
 export type { LimitHit };
 
+/** What saves a walk some work. */
+interface WalkOptions {
+  /** The line at that time, where it has been put together already. */
+  readonly line?: Line | undefined;
+  /** The walk ends with this task. */
+  readonly upTo?: TaskId | undefined;
+}
+
 /** The queues of a state, apart from any place: for questions about the line itself. */
 export interface QueueOrder {
   /**
    * Tasks in the order in which the planner would serve them: `place` is called with the next one, once for each lease
-   * of an array, and answers whether it gets a place. `known`: the line at that time, where it has been put together already.
+   * of an array, and answers whether it gets a place.
    */
-  walk(now: number, place: (task: PlanTask) => boolean, known?: Line): void;
+  walk(now: number, place: (task: PlanTask) => boolean, of?: WalkOptions): void;
   /** The limit that a task would pass as things stand, from its own queue upwards; undefined where it passes none. */
   limit(task: PlanTask): LimitHit | undefined;
   /** The reservation of others that a task might run into if it started now; undefined where there is none. */
@@ -35,9 +44,9 @@ export function createQueueOrder(
       new Budget({ ...state, reservations: [] }, { attempts, policy, now: 0 }).limit(task),
     reservation: (task, now) =>
       new Budget(state, { attempts, policy, now }).reservedFor(task, endIfStarted(task, now)),
-    walk(now, place, known) {
+    walk(now, place, of = {}) {
       const line =
-        known ?? createLine({ state, attempts, ready: state.tasks, policy, expectations, now });
+        of.line ?? createLine({ state, attempts, ready: state.tasks, policy, expectations, now });
       const budget = new Budget(state, { attempts, policy, now });
       const room: Room = {
         ...noPreemption,
@@ -53,7 +62,8 @@ export function createQueueOrder(
       };
       const { leafMd } = line;
       const past = leafMd === undefined ? {} : { leafMd };
-      decide(line.queue, room, now, { preempt: false, priorityWithinQueue: true, ...past });
+      const upTo = of.upTo === undefined ? undefined : line.slots.get(of.upTo)?.[0];
+      decide(line.queue, room, now, { preempt: false, priorityWithinQueue: true, upTo, ...past });
     },
   };
 }

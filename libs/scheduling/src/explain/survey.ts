@@ -18,6 +18,7 @@ export class Survey {
   private next: Plan | undefined;
   /** Part of the time for an answer that the plan took; 0: not known. */
   planPart = 0;
+  private asked: TaskId | undefined;
   private offered: ReadonlyMap<TaskId, number> | undefined;
 
   constructor(of: {
@@ -55,26 +56,29 @@ export class Survey {
    * what a limit stops goes after what it does not stop, by submit time.
    */
   positionOf(task: PlanTask): number {
-    const { state, policy, nowMs } = this.of;
-    if (this.offered === undefined) {
-      const offered = new Map<TaskId, number>();
-      createQueueOrder(state, policy).walk(
-        nowMs,
-        ({ id }) => {
-          if (!offered.has(id)) offered.set(id, offered.size + 1);
-          return true;
-        },
-        this.rough.line,
-      );
-      this.offered = offered;
-    }
-    const { offered } = this;
+    // Who asks about one task mostly asks about no other: only then the whole order is worth its time.
+    const alone = this.offered === undefined && this.asked === undefined;
+    this.asked = task.id;
+    const soon = alone ? this.walk(task.id).get(task.id) : undefined;
+    if (soon !== undefined) return soon;
+    const offered = (this.offered ??= this.walk());
     const place = offered.get(task.id);
     if (place !== undefined) return place;
     const before = (each: PlanTask): boolean =>
       each.submittedMs < task.submittedMs ||
       (each.submittedMs === task.submittedMs && each.id < task.id);
-    const rest = state.tasks.filter((each) => !offered.has(each.id) && before(each));
+    const rest = this.of.state.tasks.filter((each) => !offered.has(each.id) && before(each));
     return offered.size + rest.length + 1;
+  }
+
+  private walk(upTo?: TaskId): ReadonlyMap<TaskId, number> {
+    const { state, policy, nowMs } = this.of;
+    const offered = new Map<TaskId, number>();
+    const offer = ({ id }: PlanTask): boolean => {
+      if (!offered.has(id)) offered.set(id, offered.size + 1);
+      return true;
+    };
+    createQueueOrder(state, policy).walk(nowMs, offer, { line: this.rough.line, upTo });
+    return offered;
   }
 }

@@ -38,6 +38,8 @@ export function createTrials(
   const goOn = of.goOn ?? (() => true);
   const { view } = of;
   const others = state.tasks.filter((each) => each.id !== task.id);
+  // What a plan sees of them is the same in each trial, and the candidate it sees anyway.
+  let seen: PlanState | undefined;
   let planner: Planner | undefined;
   const planners = new Map<readonly PlanNode[], Planner>();
   const plannerOf = (on: readonly PlanNode[]): Planner => {
@@ -61,12 +63,13 @@ export function createTrials(
       };
     },
     startsBy(candidate, over = {}) {
-      const tried = { ...state, ...over, tasks: [...others, candidate] };
-      const seen = view?.of(tried, candidate.id) ?? tried;
+      const whole = { ...state, tasks: others };
+      seen ??= view?.of(whole) ?? whole;
+      const tried = { ...seen, ...over, tasks: [...seen.tasks, candidate] };
       // All trials are of the same tasks, and nearly the same fleet: a kept planner takes in what differs. But it has
       // also learned from the trials before, and may place what goes first elsewhere: what it finds is tried anew.
-      const found = turnWith((planner ??= fresh()), seen, candidate.id);
-      return found === undefined ? undefined : turnWith(fresh(), seen, candidate.id);
+      const found = turnWith((planner ??= fresh()), tried, candidate.id);
+      return found === undefined ? undefined : turnWith(fresh(), tried, candidate.id);
     },
   };
 
