@@ -69,6 +69,13 @@ describe("scheduler simulate", () => {
     expect(page).toContain("Simulated:");
   });
 
+  test("refuses a page that cannot be written before it simulates", async () => {
+    const args = [...fleet, ...load, "--html", join(folder, "none", "page.html")];
+    const { code, stdout, stderr } = await simulate(...args);
+    expect({ code, stdout }).toEqual({ code: 77, stdout: "" });
+    expect(stderr).toMatch(/^error: cannot write .*page\.html\n {2}why: ENOENT.*\n {2}try: --html/);
+  });
+
   test("plays the public traces' formats", async () => {
     const openb = await simulate("--nodes", nodes, "--workload", `openb:${pods}`);
     expect(JSON.parse(openb.stdout)).toMatchObject({

@@ -1,3 +1,4 @@
+import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { Fault } from "@fastgpu/domain/fault";
 import { listSegments } from "@fastgpu/scheduler/recording/ring";
@@ -7,7 +8,7 @@ import type { Simulated, Watching } from "@fastgpu/scheduler/simulate/run";
 
 /** What to replay. */
 export interface ReplayOptions {
-  /** Files named one by one; empty: all recordings of the data directory. */
+  /** Files, and directories for all that is in them; empty: all recordings of the data directory. */
   readonly files: readonly string[];
   readonly dataDir: string;
   /** Only cycles from this time on, and before that one; undefined: all. */
@@ -40,8 +41,21 @@ export async function whatIf(options: WhatIfOptions, on: Watching): Promise<Simu
 }
 
 async function recordingsOf({ files, dataDir }: ReplayOptions): Promise<readonly string[]> {
-  if (files.length > 0) return files;
-  const directory = join(dataDir, "recordings");
+  if (files.length > 0) return (await Promise.all(files.map(recordingsAt))).flat();
+  return await recordingsIn(join(dataDir, "recordings"));
+}
+
+async function recordingsAt(path: string): Promise<readonly string[]> {
+  const found = await stat(path).catch(() => undefined);
+  if (found === undefined) {
+    throw new Fault("NOT_FOUND", `there is no file ${path}`, {
+      hint: "name recordings, or the data directory with --data DIR",
+    });
+  }
+  return found.isDirectory() ? await recordingsIn(path) : [path];
+}
+
+async function recordingsIn(directory: string): Promise<readonly string[]> {
   const paths = await listSegments(directory);
   if (paths.length > 0) return paths;
   throw new Fault("NOT_FOUND", `there are no recordings in ${directory}`, {

@@ -173,7 +173,10 @@ test("a task whose max_cost covers no lease is refused with the least that would
 
   const json = await type(p, "fastgpu task quote --gpus 1 --max-cost 0.000001 -o json -- true");
   const quote = fromJson(QuoteTaskResponseSchema, JSON.parse(json) as JsonValue);
-  expect(quote.conditions[0]).toMatchObject({ reason: QueueReason.BUDGET_EXHAUSTED });
+  expect(quote.conditions[0]).toMatchObject({
+    reason: QueueReason.BUDGET_EXHAUSTED,
+    description: expect.stringMatching(/a submit is refused unless a cheaper GPU would do\.$/),
+  });
   const [more] = quote.remedies;
   const [change] = more?.changes ?? [];
   expect(change?.fieldPath).toBe("spec.max_cost.nanos");

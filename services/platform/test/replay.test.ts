@@ -116,6 +116,11 @@ test("what cannot be replayed is refused with the reason", async () => {
   const refused = await outcomeOf(p, `fastgpu scheduler replay "${other}"`);
   expect(refused.code).toBe(65);
   expect(refused.err).toContain("engine f00 of FastGPU 0.1.0 recorded it, this is engine");
+  const none = await outcomeOf(p, `fastgpu scheduler replay "${other}.gone"`);
+  expect(none.code).toBe(66);
+  expect(none.err).toMatch(/^error: there is no file .*\n {2}try: name recordings/);
+  const later = `fastgpu scheduler replay "${join(dataDir, "recordings")}" --from 2099-01-01T00:00:00Z`;
+  expect((await outcomeOf(p, later)).err).toContain("no recorded cycle lies in that time");
   const nothing = await outcomeOf(p, `fastgpu scheduler replay --data "${p.directory}"`);
   expect(nothing.code).toBe(66);
   expect(nothing.err).toContain("there are no recordings");

@@ -64,7 +64,10 @@ export function addSchedulerCommands(runner: Runner): void {
 
   const replay = scheduler.local("replay", "plan recorded cycles again, and compare each decision");
   addOutputOptions(replay.command)
-    .argument("[files...]", "recordings; default: all of the data directory")
+    .argument(
+      "[files...]",
+      "recordings, or directories of them; default: all of the data directory",
+    )
     .option("--data <directory>", "data directory")
     .option(
       "--from <time>",

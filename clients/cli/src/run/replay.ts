@@ -26,7 +26,8 @@ async function replayWith(
 ): Promise<number> {
   const signal = context.interruptible();
   const { whatIf } = await import("@fastgpu/platform/replay");
-  const { showProgress, showSimulated } = await import("./simulate.ts");
+  const { checkPage, showProgress, showSimulated } = await import("./simulate.ts");
+  await checkPage(options.html);
   using progress = showProgress(context);
   const simulated = await whatIf(
     {
@@ -86,6 +87,11 @@ export async function replay(
     if (refused !== undefined) terminal.err(`${path} is left out: ${refused}\n`);
     else if (damage !== undefined)
       terminal.err(`${path} is damaged: ${damage}; replayed up to there\n`);
+  }
+  if (report.cycles === 0 && replayed.length > 0) {
+    terminal.err(
+      "no recorded cycle lies in that time: leave out --from and --to for all of them\n",
+    );
   }
   if (effectiveFormat(printOptions(context, options)) === "table") tellFirst(context, report);
   if (report.mismatches > 0) return mismatched;

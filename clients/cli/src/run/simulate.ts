@@ -1,4 +1,4 @@
-import { writeFile } from "node:fs/promises";
+import { open, writeFile } from "node:fs/promises";
 import type { CliContext } from "../context.ts";
 import { CliError } from "../errors/cli-error.ts";
 import { exitCodes } from "../errors/exit-codes.ts";
@@ -33,6 +33,7 @@ interface SimulateFlags {
 /** `scheduler simulate` */
 export async function simulate(context: CliContext, flags: SimulateFlags): Promise<void> {
   const signal = context.interruptible();
+  await checkPage(flags.html);
   const { runSimulation } = await import("@fastgpu/scheduler/simulate/run");
   using progress = showProgress(context);
   const simulated = await runSimulation(
@@ -71,7 +72,6 @@ export async function showSimulated(
   flags: Pick<SimulateFlags, "html" | "json" | "format" | "quiet">,
   simulated: Shown,
 ): Promise<void> {
-  if (flags.html !== undefined) await write(flags.html, simulated.page());
   const format = flags.json === true ? "json" : flags.format;
   const print = { terminal, format, quiet: flags.quiet === true };
   const asTable = ["table", "wide"].includes(effectiveFormat(print));
@@ -83,18 +83,28 @@ export async function showSimulated(
       simulated.result,
     );
   }
-  if (flags.html !== undefined) terminal.err(`the page is ${flags.html}\n`);
+  if (flags.html === undefined) return;
+  await writeFile(flags.html, simulated.page()).catch(cannotWrite(flags.html));
+  terminal.err(`the page is ${flags.html}\n`);
 }
 
-async function write(file: string, page: string): Promise<void> {
-  await writeFile(file, page).catch((cause: unknown) => {
+/** Refuses a page that cannot be written before the simulation, which may take an hour, and not after it. */
+export async function checkPage(file: string | undefined): Promise<void> {
+  if (file === undefined) return;
+  const page = await open(file, "a").catch(cannotWrite(file));
+  await page.close();
+}
+
+const cannotWrite =
+  (file: string) =>
+  (cause: unknown): never => {
     throw new CliError(`cannot write ${file}`, {
       why: cause instanceof Error ? cause.message : String(cause),
+      hint: "--html with a file in a directory that exists and that you may write to",
       exitCode: exitCodes.notAllowed,
       cause,
     });
-  });
-}
+  };
 
 /** A line that changes on a terminal, else now and then a new one. */
 export function showProgress(context: CliContext) {

@@ -84,7 +84,7 @@ export function prepare(scenario: Scenario, { name, policy }: NamedPolicy): Run 
     },
     report: () =>
       reportOf(sim, {
-        title: `${workload.name} on ${nodes.length} nodes`,
+        title: `${workload.name} on ${nodes.length} node${nodes.length === 1 ? "" : "s"}`,
         policyName: name,
         named: named(workload),
         prices: scenario.prices ?? dollarPrices,

@@ -72,6 +72,7 @@ export async function quoteTask(
   const unmet = parsed.dependencies.length;
   const conditions = conditionsOf(told, task, {
     draft: false,
+    quoted: true,
     tried: false,
     unmet,
     shortfall,

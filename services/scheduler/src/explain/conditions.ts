@@ -18,6 +18,8 @@ export interface Around {
   readonly tried: boolean;
   /** Dependencies that are not met. */
   readonly unmet: number;
+  /** It is asked about before it is submitted. */
+  readonly quoted?: boolean;
   readonly shortfall: Shortfall | undefined;
   readonly tooSmall: MaxCostTooSmall | undefined;
   readonly nowMs: number;
@@ -25,7 +27,7 @@ export interface Around {
 
 /** All that keeps a task from starting; what must change first comes first. */
 export function conditionsOf(told: Explanation, task: PlanTask, around: Around): Condition[] {
-  const { draft, unmet, shortfall, tooSmall, nowMs } = around;
+  const { draft, unmet, quoted = false, shortfall, tooSmall, nowMs } = around;
   const paused = task.notBeforeMs - nowMs;
   return [
     ...(draft
@@ -34,7 +36,9 @@ export function conditionsOf(told: Explanation, task: PlanTask, around: Around):
     ...(unmet > 0 ? [one(QueueReason.DEPENDENCY, dependencyText(unmet))] : []),
     ...(paused > 0 ? [pauseOf(around, paused)] : []),
     ...told.quotas.map((quota) => one(QueueReason.QUOTA_EXCEEDED, quotaText(quota))),
-    ...(tooSmall === undefined ? [] : [one(QueueReason.BUDGET_EXHAUSTED, tooSmallText(tooSmall))]),
+    ...(tooSmall === undefined
+      ? []
+      : [one(QueueReason.BUDGET_EXHAUSTED, tooSmallText(tooSmall, quoted))]),
     ...(shortfall === undefined
       ? []
       : [one(QueueReason.BUDGET_EXHAUSTED, shortfallText(shortfall))]),
@@ -83,11 +87,16 @@ function quotaText(quota: QuotaBlock): string {
   );
 }
 
-function tooSmallText({ currency, neededNanos, maxCostNanos }: MaxCostTooSmall): string {
+function tooSmallText(
+  { currency, neededNanos, maxCostNanos }: MaxCostTooSmall,
+  quoted: boolean,
+): string {
   const [needed, bound] = [formatNanos(neededNanos), formatNanos(maxCostNanos)];
   return (
     `Its max_cost of ${bound} ${currency} does not cover its first lease, which needs ${needed} ${currency}: ` +
-    "once there is room for it, it ends with class BUDGET."
+    (quoted
+      ? "a submit is refused unless a cheaper GPU would do."
+      : "once there is room for it, it ends with class BUDGET.")
   );
 }
 

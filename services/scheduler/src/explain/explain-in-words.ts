@@ -25,7 +25,7 @@ const checks: Readonly<Record<BlockCheck, readonly [NodeCheck, (demand: Demand) 
   ],
   gpu_busy: [NodeCheck.GPU_BUSY, () => "have their GPUs busy"],
   gpu_excluded: [NodeCheck.GPU_EXCLUDED, () => "have only GPUs on which this task failed"],
-  cpu: [NodeCheck.CPU, (demand) => `have less than ${demand.cpuMillis / 1000} cores free`],
+  cpu: [NodeCheck.CPU, (demand) => `have less than ${coresText(demand.cpuMillis)} free`],
   memory: [NodeCheck.MEMORY, (demand) => `have less than ${demand.memoryMib} MiB free`],
   disk: [NodeCheck.DISK, (demand) => `have less than ${demand.diskMib} MiB of disk free`],
 };
@@ -47,6 +47,11 @@ export function describeBlocker(
 /** `1 GPU`, `4 GPUs` */
 export function gpuText(count: number): string {
   return `${count} GPU${count === 1 ? "" : "s"}`;
+}
+
+/** `1 core`, `0.5 cores` */
+function coresText(cpuMillis: number): string {
+  return `${cpuMillis / 1000} core${cpuMillis === 1000 ? "" : "s"}`;
 }
 
 function partText(part: GpuPart | undefined): string {
@@ -109,7 +114,7 @@ const fields: Readonly<Record<RemedyField, FieldOnWire>> = {
   cpuMillis: {
     path: "spec.resources.cpu_millis",
     value: ({ demand }) => String(demand.cpuMillis),
-    say: ({ demand }) => `ask for ${demand.cpuMillis / 1000} CPU cores`,
+    say: ({ demand }) => `ask for ${coresText(demand.cpuMillis).replace("core", "CPU core")}`,
   },
   memoryMib: {
     path: "spec.resources.memory_mib",

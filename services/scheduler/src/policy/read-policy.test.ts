@@ -47,6 +47,7 @@ test.each([
   ["order:\n  gapMd: .nan\n", "p.yaml:2: order.gapMd", undefined],
   ["order:\n  gapMd: 2\n  gap_md: 3\n", "p.yaml:3: order.gapMd is given twice", undefined],
   ["a: [\n", "p.yaml:2", undefined],
+  ["{ a: 1 ][", /^p\.yaml:1: Flow map must end with a \}$/, undefined],
   ["just words", "p.yaml:1: it must be a mapping", undefined],
 ])("%j is refused with its place", (text, message, hint) => {
   let fault: unknown;
@@ -56,7 +57,7 @@ test.each([
     fault = error;
   }
   expect(fault).toBeInstanceOf(Fault);
-  expect((fault as Fault).message).toContain(message);
+  expect((fault as Fault).message).toMatch(message);
   expect((fault as Fault).hint).toBe(hint);
   expect((fault as Fault).code).toBe("INVALID_ARGUMENT");
 });

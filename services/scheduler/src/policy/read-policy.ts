@@ -44,7 +44,7 @@ export function readPolicy(text: string, name: string): SchedulingPolicy {
   const document = parseDocument(text, { lineCounter: lines });
   const [syntax] = document.errors;
   if (syntax !== undefined) {
-    const [firstLine = syntax.message] = syntax.message.split("\n");
+    const firstLine = syntax.message.replace(/( at line \d+, column \d+)?:?\n.*$/s, "");
     const line = lines.linePos(syntax.pos[0]).line;
     throw new Fault("INVALID_FIELD", `${name}:${line}: ${firstLine}`, { cause: syntax });
   }
