@@ -25,6 +25,7 @@ import { startServer } from "@fastgpu/rpc/server";
 import { createServiceIdentity } from "@fastgpu/rpc/tokens";
 import type { JSONWebKeySet } from "jose";
 import type { SchedulerConfig } from "./config.ts";
+import { cycleLeader } from "./cycle/commit.ts";
 import { createDirty } from "./cycle/dirty.ts";
 import { holdsOf } from "./cycle/holds.ts";
 import { lead } from "./cycle/lead.ts";
@@ -131,7 +132,7 @@ export async function main(config: SchedulerConfig, context: ServiceContext): Pr
   const holds = holdsOf(createClient(HoldService, billing));
   const times = { leaseTtlMs, skewMs, marginMs, coverMs };
   await using _leadership = startLeadership({
-    ...{ name: "cycle", service: "scheduler", clock, log, stop },
+    ...{ name: cycleLeader, service: "scheduler", clock, log, stop },
     coreUrl: config.database.core,
     holder: config.replica,
     lead: (term) =>

@@ -2,24 +2,18 @@ import type { Task } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import type { CancelTaskRequest } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
 import { Fault } from "@fastgpu/domain/fault";
 import type { NodeId } from "@fastgpu/domain/ids";
-import { unionIndices } from "@fastgpu/domain/index-set";
 import { isTerminal } from "@fastgpu/domain/states";
 import { appendEvents } from "@fastgpu/postgres/outbox";
 import { transaction, type Tx } from "@fastgpu/postgres/transaction";
 import type { CallContext } from "@fastgpu/rpc/context";
 import type { Scheduler } from "../scheduler.ts";
-import { lockLiveAttemptsOfTask, updateAttempts } from "../store/attempts.ts";
-import {
-  lockTask,
-  readTasks,
-  updateTasks,
-  type StoredTask,
-  type TaskChange,
-} from "../store/tasks.ts";
-import { auditRecorded, taskStateChanged } from "../transition/events.ts";
+import { lockLiveAttemptsOfTask, nodesOf, updateAttempts } from "../store/attempts.ts";
+import { lockTask, updateTasks, type StoredTask, type TaskChange } from "../store/tasks.ts";
+import { auditFact, auditRecorded, taskMoved } from "../transition/events.ts";
+import { withoutPending } from "../transition/in-line.ts";
 import { stopChanges, stoppableOf } from "../transition/stop.ts";
 import { taskOf, tenantOf } from "./names.ts";
-import { describeTask } from "./read-task.ts";
+import { describeWritten } from "./read-task.ts";
 
 /** Asks a task to stop. What waits ends at once; what runs is told to, and frees nothing until its worker says so. */
 export async function cancelTask(
@@ -38,9 +32,7 @@ export async function cancelTask(
       : cancelIn(s, tx, { task, request, context });
   });
   s.changed({ tasks: [id], nodes });
-  const [task] = await readTasks(s.core, [id]);
-  if (task === undefined) throw Fault.notFound(request.name);
-  return describeTask(s, task, context);
+  return describeWritten(s, { id, name: request.name }, context);
 }
 
 /** Cancels a locked task within a transaction; answers the nodes that have to be told. */
@@ -62,21 +54,11 @@ export async function cancelIn(
   const live = attempts.length > 0 || (task.array?.leased.length ?? 0) > 0;
   const change = cancelledTask(task, { reason: request.reason, live, nowMs });
   await updateTasks(tx, [change]);
-  const { principal, method, requestId } = context;
-  const fact = { principal: principal.id, method, resource: request.name, requestId };
   await appendEvents(tx, [
-    ...(change.state === task.state
-      ? []
-      : [
-          taskStateChanged(
-            { ...task, revision: task.revision + 1 },
-            { from: task.state, to: change.state, exitClass: change.exitClass },
-            nowMs,
-          ),
-        ]),
-    auditRecorded(task, fact, nowMs),
+    ...taskMoved(task, change, nowMs),
+    auditRecorded(task, auditFact(context, request.name), nowMs),
   ]);
-  return [...new Set(stoppable.map((attempt) => attempt.node))];
+  return nodesOf(stoppable);
 }
 
 function cancelledTask(
@@ -91,16 +73,7 @@ function cancelledTask(
     statusMessage: message,
   };
   if (task.state === "DRAFT" || (task.state === "QUEUED" && !at.live)) {
-    const array =
-      task.array === undefined
-        ? {}
-        : {
-            array: {
-              ...task.array,
-              pending: [],
-              cancelled: unionIndices(task.array.cancelled, task.array.pending),
-            },
-          };
+    const array = task.array === undefined ? {} : { array: withoutPending(task.array) };
     return { ...base, ...array, state: "CANCELLED", exitClass: "cancelled", endedMs: at.nowMs };
   }
   // FINALIZING is past stopping, and a queued array with live ranges has no state to stop in: the end will see the flag.

@@ -43,7 +43,7 @@ export async function* connect(
     grants: grantsOf(hello, opened),
   };
   context.log.info({ node, session: session.epoch, gpus: hello.gpus.length }, "worker connected");
-  queue.push(welcome(s, hello, { node, opened }));
+  queue.push(welcome(s, node, opened));
   s.sessions.add(session);
   void receive(s, session, incoming).then(
     () => queue.end(),
@@ -75,20 +75,16 @@ export function callingNode(context: CallContext): NodeId {
   return node;
 }
 
-function welcome(
-  s: Scheduler,
-  _hello: Hello,
-  of: { node: NodeId; opened: OpenedSession },
-): ConnectResponse {
+function welcome(s: Scheduler, node: NodeId, opened: OpenedSession): ConnectResponse {
   const value = {
-    node: of.node,
-    sessionEpoch: BigInt(of.opened.sessionEpoch),
+    node,
+    sessionEpoch: BigInt(opened.sessionEpoch),
     incarnation: s.incarnation,
     heartbeatIntervalMs: BigInt(Math.floor(s.config.leaseTtlMs / 3)),
     leaseTtlMs: BigInt(s.config.leaseTtlMs),
     skewMs: BigInt(s.config.skewMs),
-    gpus: [...of.opened.gpus],
-    adoptedAttempts: [...of.opened.adopted],
+    gpus: [...opened.gpus],
+    adoptedAttempts: [...opened.adopted],
   };
   return create(ConnectResponseSchema, { message: { case: "welcome", value } });
 }

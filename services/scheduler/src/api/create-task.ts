@@ -8,13 +8,12 @@ import { newId } from "../new-id.ts";
 import type { Scheduler } from "../scheduler.ts";
 import { parseTask } from "../spec/task-spec.ts";
 import { firstReason, type NewTask } from "../store/submits.ts";
-import { readTasks } from "../store/tasks.ts";
 import { replaceTask } from "../submit/replace.ts";
 import { conflictFault } from "../submit/writer.ts";
-import { auditRecorded, taskStateChanged } from "../transition/events.ts";
+import { auditFact, auditRecorded, taskCreated } from "../transition/events.ts";
 import { tenantOf } from "./names.ts";
 import { noPlace, taskToWire } from "./task-wire.ts";
-import { describeTask } from "./read-task.ts";
+import { describeWritten } from "./read-task.ts";
 
 /** Creates a draft, or (RunTask) a task that is queued at once. */
 export async function createTask(
@@ -44,11 +43,8 @@ export async function createTask(
       return newTaskToWire(task);
     case "conflict":
       throw conflictFault(task, outcome.field);
-    case "replay": {
-      const [found] = await readTasks(s.core, [outcome.task]);
-      if (found === undefined) throw Fault.notFound(outcome.task);
-      return describeTask(s, found, context);
-    }
+    case "replay":
+      return describeWritten(s, { id: outcome.task, name: outcome.task }, context);
   }
 }
 
@@ -71,13 +67,7 @@ export function buildTask(
   const user = context.principal.onBehalfOf ?? context.principal.id;
   const id = newId("task", nowMs);
   const origin = { org, project, traceparent: context.traceparent };
-  const resource = `projects/${project}/tasks/${id}`;
-  const fact = {
-    principal: context.principal.id,
-    method: context.method,
-    resource,
-    requestId: context.requestId,
-  };
+  const fact = auditFact(context, `projects/${project}/tasks/${id}`);
   return {
     id,
     org,
@@ -99,10 +89,7 @@ export function buildTask(
               ...(of.replaces ? { replaces: of.replaces } : {}),
             }),
           },
-    events: [
-      taskStateChanged({ ...origin, id, revision: 1 }, { from: undefined, to: state }, nowMs),
-      auditRecorded(origin, fact, nowMs),
-    ],
+    events: [taskCreated({ ...origin, id }, state, nowMs), auditRecorded(origin, fact, nowMs)],
   };
 }
 
@@ -134,7 +121,7 @@ export function newTaskToWire(of: NewTask): Task {
       state: of.state,
       epoch: 0,
       revision: 1,
-      queueReason: firstReason(of),
+      queueReason: firstReason({ ...of, notBeforeMs: task.startAfterMs }),
       statusMessage: "",
       exitClass: undefined,
       exitCode: undefined,

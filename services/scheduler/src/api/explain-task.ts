@@ -29,7 +29,8 @@ import { readUnmet, type UnmetParent } from "../store/dependencies.ts";
 import { readMaxCosts } from "../store/max-costs.ts";
 import type { StoredTask } from "../store/tasks.ts";
 import { taskOf, tenantOf } from "./names.ts";
-import { inTenant, readTaskOf } from "./read-task.ts";
+import { inTenant } from "./in-tenant.ts";
+import { readTaskOf } from "./read-task.ts";
 import { dependencyConditionToWire, queueReasonToWire, taskStateToWire } from "./wire-states.ts";
 
 type Answer = MessageInitShape<typeof ExplainTaskResponseSchema>;

@@ -3,7 +3,6 @@ import type {
   GetReservationRequest,
   ReservationSchema,
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/reservation_service_pb";
-import { transaction, withTenant } from "@fastgpu/postgres/transaction";
 import type { CallContext } from "@fastgpu/rpc/context";
 import type { Scheduler } from "../scheduler.ts";
 import { readReservation } from "../store/fleet-reservations.ts";
@@ -14,6 +13,7 @@ import {
   reservationMessage,
   reservationOwnerOf,
 } from "./reservations.ts";
+import { inTenant, tenantOfOwner } from "./in-tenant.ts";
 
 /** Reads a reservation. */
 export async function getReservation(
@@ -23,8 +23,7 @@ export async function getReservation(
 ): Promise<MessageInitShape<typeof ReservationSchema>> {
   const owner = reservationOwnerOf(name, context);
   const id = reservationIdOf(name);
-  return transaction(s.api, async (tx) => {
-    await withTenant(tx, { org: owner.org, project: owner.project ?? "all" });
+  return inTenant(s, tenantOfOwner(owner), async (tx) => {
     const found = await readReservation(tx, owner, id);
     if (found === undefined) throw noReservation(name);
     const [held] = await countHeldGpus(tx, [{ ...found, user: undefined }]);

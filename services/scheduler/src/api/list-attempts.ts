@@ -10,7 +10,8 @@ import type { Scheduler } from "../scheduler.ts";
 import { listAttemptsOf, readAttempts } from "../store/attempts.ts";
 import { taskOf, tenantOf } from "./names.ts";
 import { attemptBytes, rowsWithin } from "./page-weight.ts";
-import { inTenant, readTaskOf } from "./read-task.ts";
+import { inTenant } from "./in-tenant.ts";
+import { readTaskOf } from "./read-task.ts";
 import { attemptToWire } from "./attempt-wire.ts";
 import { readMemberPlaces } from "./task-wire.ts";
 

@@ -5,11 +5,11 @@ import type {
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/queue_service_pb";
 import { Fault } from "@fastgpu/domain/fault";
 import { parseId } from "@fastgpu/domain/ids";
-import { transaction, withTenant } from "@fastgpu/postgres/transaction";
 import { cutPage, pageSize } from "@fastgpu/rpc/page-token";
 import type { Scheduler } from "../scheduler.ts";
 import { countHeldGpus, cursorOfQueue, listQueues as readPage } from "../store/queues.ts";
 import { queueMessage } from "./queues.ts";
+import { inTenant } from "./in-tenant.ts";
 
 /** Lists the queues of an organisation that were ever changed. */
 export async function listQueues(
@@ -21,8 +21,7 @@ export async function listQueues(
   const query = ["ListQueues", org];
   const size = pageSize(request.pageSize);
   const after = s.pageTokens.read(query, request.pageToken);
-  return transaction(s.api, async (tx) => {
-    await withTenant(tx, { org, project: "all" });
+  return inTenant(s, { org, project: "all" }, async (tx) => {
     const rows = await readPage(tx, org, { after, limit: size + 1 });
     const tokens = s.pageTokens;
     const page = cutPage(rows, { size, tokens, query, cursorOf: cursorOfQueue });

@@ -3,13 +3,13 @@ import type {
   ListReservationsRequest,
   ListReservationsResponseSchema,
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/reservation_service_pb";
-import { transaction, withTenant } from "@fastgpu/postgres/transaction";
 import type { CallContext } from "@fastgpu/rpc/context";
 import { cutPage, pageSize } from "@fastgpu/rpc/page-token";
 import type { Scheduler } from "../scheduler.ts";
 import { cursorOfReservation, listReservations as readPage } from "../store/fleet-reservations.ts";
 import { countHeldGpus } from "../store/queues.ts";
 import { reservationMessage, reservationOwnerOf } from "./reservations.ts";
+import { inTenant, tenantOfOwner } from "./in-tenant.ts";
 
 /** Lists reservations by start. */
 export async function listReservations(
@@ -23,8 +23,7 @@ export async function listReservations(
   const size = pageSize(request.pageSize);
   const after = s.pageTokens.read(query, request.pageToken);
   const nowMs = s.clock.nowMs();
-  return transaction(s.api, async (tx) => {
-    await withTenant(tx, { org: owner.org, project: owner.project ?? "all" });
+  return inTenant(s, tenantOfOwner(owner), async (tx) => {
     const endAfterMs = showEnded ? -1 : nowMs;
     const rows = await readPage(tx, owner, { endAfterMs, after, limit: size + 1 });
     const tokens = s.pageTokens;

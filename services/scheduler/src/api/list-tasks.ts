@@ -11,7 +11,8 @@ import type { Scheduler } from "../scheduler.ts";
 import { listTasks as readPage, type StoredTask } from "../store/tasks.ts";
 import { parseFilter } from "./filter.ts";
 import { tenantOf } from "./names.ts";
-import { inTenant, readCosts, readGpuTimes } from "./read-task.ts";
+import { inTenant } from "./in-tenant.ts";
+import { readCosts, readGpuTimes } from "./read-task.ts";
 import { rowsWithin, taskBytes } from "./page-weight.ts";
 import { noPlace, readPlaces, taskToWire } from "./task-wire.ts";
 

@@ -2,14 +2,14 @@ import type { Money } from "@fastgpu/contracts/fastgpu/type/v1/money_pb";
 import type { Task } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import { Fault } from "@fastgpu/domain/fault";
 import type { TaskId } from "@fastgpu/domain/ids";
-import { transaction, withTenant, type Tenant } from "@fastgpu/postgres/transaction";
 import type { CallContext } from "@fastgpu/rpc/context";
 import type { Scheduler } from "../scheduler.ts";
 import { readAttained } from "../store/lineages.ts";
-import { readTask, type StoredTask } from "../store/tasks.ts";
+import { readTask, readTasks, type StoredTask } from "../store/tasks.ts";
 import { tenantOf } from "./names.ts";
 import { readAttempts } from "../store/attempts.ts";
 import { noPlace, readPlaces, taskToWire } from "./task-wire.ts";
+import { inTenant } from "./in-tenant.ts";
 
 /** How long the answer waits for what other services know of a task. */
 const extrasTimeoutMs = 1_000;
@@ -25,20 +25,15 @@ export async function readTaskOf(
   return task;
 }
 
-/** Runs reads under row-level security. */
-export function inTenant<T>(
+/** As {@link describeTask}, for a task that a call has just written. */
+export async function describeWritten(
   s: Scheduler,
-  tenant: Tenant,
-  read: Parameters<typeof transaction<T>>[1],
-): Promise<T> {
-  return transaction(
-    s.api,
-    async (tx) => {
-      await withTenant(tx, tenant);
-      return read(tx);
-    },
-    { readOnly: true },
-  );
+  { id, name }: { readonly id: TaskId; readonly name: string },
+  context: CallContext,
+): Promise<Task> {
+  const [task] = await readTasks(s.core, [id]);
+  if (task === undefined) throw Fault.notFound(name);
+  return describeTask(s, task, context);
 }
 
 /** The task with where it runs, what it cost and what it left. */

@@ -12,10 +12,11 @@ import { transaction, type Tx } from "@fastgpu/postgres/transaction";
 import type { CallContext } from "@fastgpu/rpc/context";
 import type { Scheduler } from "../scheduler.ts";
 import { readParents } from "../store/dependencies.ts";
-import { lockTask, readTasks, updateTasks } from "../store/tasks.ts";
-import { auditRecorded, taskStateChanged } from "../transition/events.ts";
+import { firstReason } from "../store/submits.ts";
+import { lockTask, updateTasks, type TaskChange } from "../store/tasks.ts";
+import { auditFact, auditRecorded, taskMoved } from "../transition/events.ts";
 import { taskOf, tenantOf } from "./names.ts";
-import { describeTask } from "./read-task.ts";
+import { describeWritten } from "./read-task.ts";
 
 /** Submits a draft. */
 export async function submitTask(
@@ -29,9 +30,7 @@ export async function submitTask(
     return readParents(tx, id);
   });
   s.changed({ tasks: [id, ...parents], nodes: [] });
-  const [task] = await readTasks(s.core, [id]);
-  if (task === undefined) throw Fault.notFound(request.name);
-  return describeTask(s, task, context);
+  return describeWritten(s, { id, name: request.name }, context);
 }
 
 async function submit(
@@ -61,24 +60,14 @@ async function submit(
       hint: "only a draft can be submitted; create a new task to run it again",
     });
   }
-  await updateTasks(tx, [
-    {
-      id,
-      prevState: "DRAFT",
-      state: "QUEUED",
-      queueReason:
-        task.waitingFor > 0 ? "DEPENDENCY" : task.notBeforeMs > nowMs ? "START_AFTER" : "PENDING",
-      submittedMs: nowMs,
-    },
-  ]);
-  const { principal, method, requestId } = context;
-  const fact = { principal: principal.id, method, resource: request.name, requestId };
+  const { waitingFor, notBeforeMs } = task;
+  const change: TaskChange = {
+    ...{ id, prevState: "DRAFT", state: "QUEUED", submittedMs: nowMs },
+    queueReason: firstReason({ waitingFor, notBeforeMs, nowMs }),
+  };
+  await updateTasks(tx, [change]);
   await appendEvents(tx, [
-    taskStateChanged(
-      { ...task, revision: task.revision + 1 },
-      { from: "DRAFT", to: "QUEUED" },
-      nowMs,
-    ),
-    auditRecorded(task, fact, nowMs),
+    ...taskMoved(task, change, nowMs),
+    auditRecorded(task, auditFact(context, request.name), nowMs),
   ]);
 }

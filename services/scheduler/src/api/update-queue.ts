@@ -12,6 +12,7 @@ import type { CallContext } from "@fastgpu/rpc/context";
 import type { Scheduler } from "../scheduler.ts";
 import { countHeldGpus, lockQueue, storeQueue, type StoredQueue } from "../store/queues.ts";
 import { ownerOf, queueMessage } from "./queues.ts";
+import { auditFact } from "../transition/events.ts";
 
 /** Greatest weight, guarantee and limit. */
 const greatestShare = 1_000_000;
@@ -104,14 +105,12 @@ function inRange(field: string, value: number, least: number): void {
 }
 
 function auditEvent(queue: StoredQueue, resource: string, context: CallContext): NewEvent {
-  const { principal, method, requestId, traceparent } = context;
-  const fact = { principal: principal.id, method, resource, requestId };
-  return newEvent(topics.auditRecorded, fact, {
+  return newEvent(topics.auditRecorded, auditFact(context, resource), {
     aggregate: resource,
     aggregateRevision: BigInt(queue.revision),
     occurredMs: queue.updatedMs ?? 0,
     org: queue.org,
     ...(queue.project === undefined ? {} : { project: queue.project }),
-    traceparent,
+    traceparent: context.traceparent,
   });
 }

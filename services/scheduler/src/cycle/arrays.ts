@@ -21,12 +21,13 @@ import { readUnfolded, storeFolded, type StoredAttempt } from "../store/attempts
 import {
   lockTasks,
   updateTasks,
+  type ArraySets,
   type StoredTask,
-  type TaskArray,
   type TaskChange,
 } from "../store/tasks.ts";
-import { taskStateChanged } from "../transition/events.ts";
+import { taskMoved } from "../transition/events.ts";
 import { wasPreempted } from "../transition/fold.ts";
+import { withoutPending } from "../transition/in-line.ts";
 import { cycleLeader } from "./commit.ts";
 
 const readRetries = statement<{ task_id: string; index: number; retries: number }>(
@@ -40,8 +41,6 @@ const writeRetries = statement(
    select $1, c.index, $2, $3, c.retries from unnest($4::int[], $5::int[]) as c(index, retries)
    on conflict (task_id, index) do update set retries = excluded.retries`,
 );
-
-type Sets = Omit<TaskArray, "count" | "parallelism">;
 
 /**
  * Folds ended ranges into their arrays' rows: only the leader does it, so that a row of a million elements is written
@@ -66,9 +65,7 @@ export async function foldArrays(
       nowMs: at.nowMs,
     });
     changes.push(change);
-    if (change.state === task.state) continue;
-    const moved = { from: task.state, to: change.state, exitClass: change.exitClass };
-    events.push(taskStateChanged({ ...task, revision: task.revision + 1 }, moved, at.nowMs));
+    events.push(...taskMoved(task, change, at.nowMs));
   }
   await updateTasks(tx, changes);
   await storeFolded(
@@ -85,7 +82,7 @@ async function foldArray(
   of: { task: StoredTask; attempts: readonly StoredAttempt[]; nowMs: number },
 ): Promise<TaskChange> {
   const { task, attempts, nowMs } = of;
-  let sets: Sets = task.array ?? emptySets;
+  let sets: ArraySets = task.array ?? emptySets;
   let lastClass: ExitClass | undefined;
   for (const attempt of attempts) {
     for (const [exitClass, elements] of resultsOf(attempt)) {
@@ -93,15 +90,13 @@ async function foldArray(
       if (exitClass !== "ok") lastClass = exitClass;
     }
   }
-  if (task.cancelRequested) {
-    sets = { ...sets, cancelled: unionIndices(sets.cancelled, sets.pending), pending: [] };
-  }
+  if (task.cancelRequested) sets = withoutPending(sets);
   const preempted = attempts.filter((each) => wasPreempted(each, each.exitClass)).length;
   const change = finish(task, { sets, lastClass, nowMs });
   return preempted === 0 ? change : { ...change, preemptions: task.preemptions + preempted };
 }
 
-const emptySets: Sets = { pending: [], leased: [], succeeded: [], failed: [], cancelled: [] };
+const emptySets: ArraySets = { pending: [], leased: [], succeeded: [], failed: [], cancelled: [] };
 
 /** Elements by class; those that the worker did not report have the attempt's own class. */
 function resultsOf(attempt: StoredAttempt): [ExitClass, IndexSet][] {
@@ -120,8 +115,8 @@ function resultsOf(attempt: StoredAttempt): [ExitClass, IndexSet][] {
 
 async function foldResult(
   tx: Querier,
-  of: { task: StoredTask; sets: Sets; exitClass: ExitClass; elements: IndexSet },
-): Promise<Sets> {
+  of: { task: StoredTask; sets: ArraySets; exitClass: ExitClass; elements: IndexSet },
+): Promise<ArraySets> {
   const { task, exitClass, elements } = of;
   const sets = { ...of.sets, leased: subtractIndices(of.sets.leased, elements) };
   const fresh = decideRetry(exitClass, { retries: 0, freeRequeues: 0 }, task.retry);
@@ -144,8 +139,8 @@ async function foldResult(
 
 async function retryElements(
   tx: Querier,
-  of: { task: StoredTask; sets: Sets; exitClass: ExitClass; elements: IndexSet },
-): Promise<Sets> {
+  of: { task: StoredTask; sets: ArraySets; exitClass: ExitClass; elements: IndexSet },
+): Promise<ArraySets> {
   const { task, sets, exitClass } = of;
   const indices = of.elements.flatMap(({ first, last }) =>
     Array.from({ length: last - first + 1 }, (_, i) => first + i),
@@ -174,7 +169,7 @@ async function retryElements(
 
 function finish(
   task: StoredTask,
-  of: { sets: Sets; lastClass: ExitClass | undefined; nowMs: number },
+  of: { sets: ArraySets; lastClass: ExitClass | undefined; nowMs: number },
 ): TaskChange {
   const { sets, lastClass, nowMs } = of;
   const base = { id: task.id, prevState: task.state, state: task.state, array: sets };
@@ -195,7 +190,7 @@ function finish(
   };
 }
 
-function outcome(sets: Sets, lastClass: ExitClass | undefined): [TaskState, ExitClass] {
+function outcome(sets: ArraySets, lastClass: ExitClass | undefined): [TaskState, ExitClass] {
   if (sets.cancelled.length > 0) return ["CANCELLED", "cancelled"];
   if (sets.failed.length > 0) return ["FAILED", lastClass ?? "user_exit"];
   return ["SUCCEEDED", "ok"];
@@ -206,7 +201,7 @@ function pathTo(from: TaskState, to: TaskState): TaskState {
   return taskTransitions[from].includes(to) ? from : "RUNNING";
 }
 
-function summary(sets: Sets): string {
+function summary(sets: ArraySets): string {
   const parts = [
     [countIndices(sets.succeeded), "succeeded"],
     [countIndices(sets.failed), "failed"],

@@ -6,7 +6,7 @@ import {
 } from "@fastgpu/domain/index-set";
 import type { AttemptId, GpuId, NodeId, TaskId } from "@fastgpu/domain/ids";
 import { assertLeader } from "@fastgpu/postgres/leader";
-import { appendEvents, type NewEvent } from "@fastgpu/postgres/outbox";
+import { appendEvents } from "@fastgpu/postgres/outbox";
 import type { Tx } from "@fastgpu/postgres/transaction";
 import { gpusOfPlacement, type Placement } from "@fastgpu/scheduling/plan";
 import {
@@ -22,7 +22,8 @@ import { takeOverUnfinished } from "../store/lineages.ts";
 import { releaseReservations } from "../store/reservations.ts";
 import { lockTasks, type StoredTask } from "../store/tasks.ts";
 import { spend, quotasLeft, type QuotasLeft } from "./quotas.ts";
-import { taskStateChanged } from "../transition/events.ts";
+import { taskMoved } from "../transition/events.ts";
+import { isInLine } from "../transition/in-line.ts";
 
 /** The name under which the cycle's leader is elected. */
 export const cycleLeader = "cycle";
@@ -62,7 +63,8 @@ interface TaskLeases {
 
 /**
  * Writes leases by compare-and-set: the leader's epoch, each task's epoch and state, each GPU's and node's state are
- * checked again under lock, and the limits of its queues (I7). An attempt gets all of its members and all of their GPUs, or none (I6).
+ * checked again under lock, and the limits of its queues (I7). An attempt gets all of its members and all of their
+ * GPUs, or none (I6).
  */
 export async function commitLeases(
   tx: Tx,
@@ -110,7 +112,10 @@ export async function commitLeases(
     await insertLeases(tx, leases, at);
     const moved = [...tasks.values()].filter((each) => each.last !== undefined);
     await storeScheduled(tx, moved.map(toScheduled));
-    await appendEvents(tx, scheduledEvents(moved, at.nowMs));
+    await appendEvents(
+      tx,
+      moved.flatMap((each) => taskMoved(each.task, toScheduled(each), at.nowMs)),
+    );
     await takeOverUnfinished(tx, firstLeases(leased, tasks), at.nowMs);
     const plain = moved.filter(({ task }) => task.array === undefined);
     await releaseReservations(
@@ -162,8 +167,9 @@ function tryLease(
   if (!mayTake(placement, task, state)) return undefined;
   const elements =
     task.array === undefined ? undefined : takeIndices(leases.pending, placement.elements);
-  const gpus = gpusOfPlacement(placement);
+  // What waited of an array may have gone to its leases before this one.
   if (elements !== undefined && countIndices(elements) === 0) return undefined;
+  const gpus = gpusOfPlacement(placement);
   const models = gpus.flatMap((id) => state.free.get(id)?.model ?? []);
   if (!spend(state.quotas, task, models)) return undefined;
 
@@ -229,11 +235,8 @@ function mayTake(
 }
 
 function mayLease({ task, last }: TaskLeases, placement: Placement): boolean {
-  if (task.cancelRequested || task.waitingFor > 0) return false;
-  if (task.array === undefined) {
-    return last === undefined && task.state === "QUEUED" && task.epoch === placement.task.epoch;
-  }
-  return ["QUEUED", "SCHEDULED", "STARTING", "RUNNING"].includes(task.state);
+  if (!isInLine(task)) return false;
+  return task.array !== undefined || (last === undefined && task.epoch === placement.task.epoch);
 }
 
 function toScheduled(leases: TaskLeases): ScheduledTask {
@@ -250,16 +253,4 @@ function toScheduled(leases: TaskLeases): ScheduledTask {
     array:
       task.array === undefined ? undefined : { pending: leases.pending, leased: leases.leased },
   };
-}
-
-function scheduledEvents(moved: readonly TaskLeases[], nowMs: number): NewEvent[] {
-  return moved
-    .filter(({ task }) => task.state === "QUEUED")
-    .map(({ task }) =>
-      taskStateChanged(
-        { ...task, revision: task.revision + 1 },
-        { from: "QUEUED", to: "SCHEDULED" },
-        nowMs,
-      ),
-    );
 }

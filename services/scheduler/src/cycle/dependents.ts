@@ -10,7 +10,8 @@ import {
   type StoredDependency,
 } from "../store/dependencies.ts";
 import { lockTasks, updateTasks, type StoredTask, type TaskChange } from "../store/tasks.ts";
-import { taskStateChanged } from "../transition/events.ts";
+import { taskMoved } from "../transition/events.ts";
+import { withoutPending } from "../transition/in-line.ts";
 import { cycleLeader } from "./commit.ts";
 
 /** Whether a parent's terminal state meets a condition. */
@@ -47,7 +48,7 @@ export async function resolveDependents(
     const change = resolveOne(task, dependencies, { tasks, nowMs: at.nowMs });
     if (change === undefined) continue;
     changes.push(change);
-    if (change.state === "FAILED") events.push(failure(task, at.nowMs));
+    events.push(...taskMoved(task, change, at.nowMs));
   }
   // A draft is looked at when it is submitted; for a task that has ended nothing is left to wait for.
   const settled = open.filter((dependency) => {
@@ -84,9 +85,7 @@ function resolveOne(
       exitClass: "dependency",
       statusMessage: `${parent} ended as ${state}, but ${condition} was asked for`,
       endedMs: at.nowMs,
-      ...(task.array === undefined
-        ? {}
-        : { array: { ...task.array, pending: [], cancelled: task.array.pending } }),
+      ...(task.array === undefined ? {} : { array: withoutPending(task.array) }),
     };
   }
   if (met === 0) return undefined;
@@ -98,12 +97,4 @@ function resolveOne(
     waitingFor,
     ...(waitingFor === 0 ? { queueReason: "PENDING", statusMessage: "" } : {}),
   };
-}
-
-function failure(task: StoredTask, nowMs: number): NewEvent {
-  return taskStateChanged(
-    { ...task, revision: task.revision + 1 },
-    { from: "QUEUED", to: "FAILED", exitClass: "dependency" },
-    nowMs,
-  );
 }

@@ -9,7 +9,7 @@ import type { Holds } from "./context.ts";
 import type { HoldAnswer } from "./money.ts";
 
 /** Billing must answer within a cycle's patience; what it does not hold is simply not placed. */
-const options = { timeoutMs: 5_000 } as const;
+const options = { timeoutMs: 5_000, retry: true } as const;
 const batchSize = 1_000;
 
 /** The cycle's holds, kept by billing. */
@@ -28,10 +28,7 @@ export function holdsOf(billing: Client<typeof HoldService>): Holds {
           coverMs: BigInt(coverMs),
           minCoverMs: BigInt(minCoverMs),
         }));
-        const answer = await billing.batchCreateHolds(
-          { leaderEpoch, holds },
-          { ...options, retry: true },
-        );
+        const answer = await billing.batchCreateHolds({ leaderEpoch, holds }, options);
         answers.push(...answer.outcomes.map(toAnswer));
       }
       return answers;
@@ -44,17 +41,14 @@ export function holdsOf(billing: Client<typeof HoldService>): Holds {
           n,
           coverMs: BigInt(coverMs),
         }));
-        const answer = await billing.batchExtendHolds(
-          { leaderEpoch, holds },
-          { ...options, retry: true },
-        );
+        const answer = await billing.batchExtendHolds({ leaderEpoch, holds }, options);
         answers.push(...answer.outcomes.map(toAnswer));
       }
       return answers;
     },
     async void(leaderEpoch, attempts) {
       for (const batch of batches(attempts)) {
-        await billing.batchVoidHolds({ leaderEpoch, attempts: batch }, { ...options, retry: true });
+        await billing.batchVoidHolds({ leaderEpoch, attempts: batch }, options);
       }
     },
     async listOlder(leaderEpoch, after) {

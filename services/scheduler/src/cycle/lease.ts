@@ -2,13 +2,13 @@ import type { GpuId, TaskId } from "@fastgpu/domain/ids";
 import { transaction } from "@fastgpu/postgres/transaction";
 import { gpusOfPlacement, type Placement } from "@fastgpu/scheduling/plan";
 import { newId } from "../new-id.ts";
-import { readMaxCosts } from "../store/max-costs.ts";
 import type { StoredGpu } from "../store/nodes.ts";
+import { askHolds } from "./ask-holds.ts";
 import { commitLeases, type Committed, type FundedPlacement } from "./commit.ts";
 import type { CycleContext } from "./context.ts";
 import type { Mirror } from "./mirror.ts";
-import { holdRequest, pricedMembers } from "./money.ts";
-import { endSpent, type Spent } from "./spent.ts";
+import { pricedMembers } from "./money.ts";
+import { endSpent } from "./spent.ts";
 
 /** Holds, commits and gives back; answers the tasks that wait for money. */
 export async function lease(
@@ -16,40 +16,16 @@ export async function lease(
   placements: readonly Placement[],
   nowMs: number,
 ): Promise<ReadonlyMap<TaskId, string>> {
-  const blocked = new Map<TaskId, string>();
-  if (placements.length === 0) return blocked;
+  if (placements.length === 0) return new Map();
   const gpus = gpusOf(c.mirror);
-  const paid = placements.filter((placement) => gpusOfPlacement(placement).length > 0);
-  const bounds = await readMaxCosts(c.core, [...new Set(paid.map(({ task }) => task.id))]);
-  const asked = placements.map((placement) => ({
-    attempt: newId("att", nowMs),
-    placement,
-    maxCostNanos: bounds.get(placement.task.id),
-  }));
-  const requests = asked.flatMap((each) => holdRequest(each, gpus, c.times) ?? []);
-  const answers = requests.length === 0 ? [] : await c.holds.create(c.leaderEpoch, requests);
-  const answerOf = new Map(requests.map((request, i) => [request.attempt, answers[i]]));
-  const funded: FundedPlacement[] = [];
-  const spent: Spent[] = [];
-  for (const { attempt, placement } of asked) {
-    const answer = answerOf.get(attempt);
-    if (gpusOfPlacement(placement).length > 0 && answer?.kind !== "open") {
-      const refused = answer?.kind === "refused" ? answer : undefined;
-      blocked.set(placement.task.id, refused?.message ?? "billing gave no hold");
-      const maxCostNanos = bounds.get(placement.task.id);
-      if (refused?.spent !== undefined && maxCostNanos !== undefined) {
-        spent.push({ placement, maxCostNanos, left: refused.spent });
-      }
-      continue;
-    }
-    const open = answer?.kind === "open" ? answer : undefined;
-    funded.push({
-      attempt,
-      placement,
-      fundedMs: open?.fundedMs,
-      members: pricedMembers(placement, gpus, open?.priceVersions ?? new Map()),
-    });
-  }
+  const asked = placements.map((placement) => ({ attempt: newId("att", nowMs), placement }));
+  const { open, blocked, spent } = await askHolds(c, asked, gpus);
+  const funded = asked.flatMap(({ attempt, placement }): FundedPlacement[] => {
+    const hold = open.get(attempt);
+    if (gpusOfPlacement(placement).length > 0 && hold === undefined) return [];
+    const members = pricedMembers(placement, gpus, hold?.priceVersions ?? new Map());
+    return [{ attempt, placement, fundedMs: hold?.fundedMs, members }];
+  });
   c.figures.counts.leasesUnfunded += asked.length - funded.length;
   if (funded.length > 0) await commit(c, funded);
   for (const id of await endSpent(c, spent, nowMs)) blocked.delete(id);

@@ -2,13 +2,13 @@ import type { GpuId, TaskId } from "@fastgpu/domain/ids";
 import { transaction } from "@fastgpu/postgres/transaction";
 import type { Placement, PlanTask, Preemption } from "@fastgpu/scheduling/plan";
 import { newId } from "../new-id.ts";
-import { readMaxCosts } from "../store/max-costs.ts";
+import { nodesOf } from "../store/attempts.ts";
 import type { StoredGpu } from "../store/nodes.ts";
+import { askHolds } from "./ask-holds.ts";
 import { apply, type CycleContext } from "./context.ts";
 import { gpusOf } from "./lease.ts";
-import { holdRequest } from "./money.ts";
-import { commitPreemptions, nodesOf } from "./preempt.ts";
-import { endSpent, type Spent } from "./spent.ts";
+import { commitPreemptions } from "./preempt.ts";
+import { endSpent } from "./spent.ts";
 
 /**
  * Stops what the plan gives up for others. Nobody loses work for a task that could not pay: a hold of its size is asked
@@ -52,32 +52,13 @@ async function withoutMoney(
   },
 ): Promise<Map<TaskId, string>> {
   const gpus = gpusOf(c.mirror);
-  const bounds = await readMaxCosts(c.core, [...of.preemptors.keys()]);
-  const requests = [...of.preemptors.values()].flatMap((task) => {
-    const placement = likelyPlacement(task, of.preemptions, gpus);
-    const attempt = newId("att", of.nowMs);
-    const maxCostNanos = bounds.get(task.id);
-    return holdRequest({ attempt, placement, maxCostNanos }, gpus, c.times) ?? [];
-  });
-  const blocked = new Map<TaskId, string>();
-  const spent: Spent[] = [];
-  if (requests.length === 0) return blocked;
-  const answers = await c.holds.create(c.leaderEpoch, requests);
-  for (const [at, { placement }] of requests.entries()) {
-    const answer = answers[at];
-    if (answer?.kind === "open") continue;
-    const message = answer?.kind === "refused" ? answer.message : "billing gave no hold";
-    blocked.set(placement.task.id, message);
-    const maxCostNanos = bounds.get(placement.task.id);
-    if (answer?.kind !== "refused" || maxCostNanos === undefined) continue;
-    if (answer.spent !== undefined) spent.push({ placement, maxCostNanos, left: answer.spent });
-  }
+  const asked = Array.from(of.preemptors.values(), (task) => ({
+    attempt: newId("att", of.nowMs),
+    placement: likelyPlacement(task, of.preemptions, gpus),
+  }));
+  const { open, blocked, spent } = await askHolds(c, asked, gpus);
   await endSpent(c, spent, of.nowMs);
-  const open = requests.filter((_, at) => answers[at]?.kind === "open");
-  await c.holds.void(
-    c.leaderEpoch,
-    open.map(({ attempt }) => attempt),
-  );
+  if (open.size > 0) await c.holds.void(c.leaderEpoch, [...open.keys()]);
   return blocked;
 }
 

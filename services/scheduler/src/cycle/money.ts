@@ -95,11 +95,13 @@ export function pricedMembers(
 }
 
 /**
- * Until when an attempt, or a gang's member, is paid for, in server time; undefined where it costs nothing. Billing
+ * Until when an attempt, or a gang's member, is paid for, in server time; undefined where it costs nothing, or stops
+ * anyway. Billing
  * starts when it runs; the hold covers as much time of every member, so that none of them needs another's.
  */
-export function fundedUntilMs(attempt: StoredAttempt): number | undefined {
-  if (attempt.fundedMs === undefined) return undefined;
+function fundedUntilMs(attempt: StoredAttempt): number | undefined {
+  const over = attempt.goneMs !== undefined || attempt.stopClass !== undefined;
+  if (attempt.fundedMs === undefined || over) return undefined;
   return (attempt.runningMs ?? attempt.leaseMs) + attempt.fundedMs;
 }
 
@@ -109,8 +111,7 @@ export function needsExtension(
   at: { nowMs: number; times: FundingTimes },
 ): boolean {
   const until = fundedUntilMs(attempt);
-  if (until === undefined || attempt.goneMs !== undefined || attempt.stopClass !== undefined)
-    return false;
+  if (until === undefined) return false;
   const { leaseTtlMs, marginMs } = at.times;
   return until - at.nowMs < leaseTtlMs + attempt.stopGraceMs + marginMs + 30_000;
 }
@@ -121,7 +122,6 @@ export function mustStopForBudget(
   at: { nowMs: number; times: FundingTimes },
 ): boolean {
   const until = fundedUntilMs(attempt);
-  if (until === undefined || attempt.goneMs !== undefined || attempt.stopClass !== undefined)
-    return false;
+  if (until === undefined) return false;
   return at.nowMs >= until - endingMs(attempt.stopGraceMs, at.times) - 1_000;
 }

@@ -1,12 +1,12 @@
 import type { AttemptId, GpuId, NodeId, TaskId } from "@fastgpu/domain/ids";
 import { assertLeader } from "@fastgpu/postgres/leader";
-import { appendEvents } from "@fastgpu/postgres/outbox";
 import type { Tx } from "@fastgpu/postgres/transaction";
 import type { Preemption } from "@fastgpu/scheduling/plan";
 import { lockAttempts, updateAttempts, type StoredAttempt } from "../store/attempts.ts";
 import { lockGpus, storeReservations, type LockedGpu } from "../store/reservations.ts";
-import { lockTasks, updateTasks, type StoredTask } from "../store/tasks.ts";
-import { taskStateChanged } from "../transition/events.ts";
+import { lockTasks, type StoredTask } from "../store/tasks.ts";
+import { isInLine } from "../transition/in-line.ts";
+import { stopChanges, stoppableOf, stopTasks } from "../transition/stop.ts";
 import { cycleLeader } from "./commit.ts";
 
 /** What became of a cycle's preemptions. */
@@ -69,10 +69,8 @@ export async function commitPreemptions(
 
 /** Whether a task is still in line as the plan saw it. */
 function stillWaits(task: StoredTask | undefined, epoch: number | undefined): boolean {
-  if (task === undefined || task.cancelRequested || task.waitingFor > 0) return false;
-  if (task.array === undefined) return task.state === "QUEUED" && task.epoch === epoch;
-  const live = ["QUEUED", "SCHEDULED", "STARTING", "RUNNING"].includes(task.state);
-  return live && task.array.pending.length > 0;
+  if (task === undefined || !isInLine(task)) return false;
+  return task.array !== undefined || task.epoch === epoch;
 }
 
 /** Whether an attempt can be stopped: every member runs and was not told to stop, and its GPUs wait for nobody. */
@@ -90,13 +88,14 @@ function mayStop(
   const task = tasks.get(victimTask);
   if (task === undefined || task.cancelRequested || victimTask === reservedFor) return false;
   if (attempts.length === 0 || taken.has(victim)) return false;
-  const stoppable = attempts.every(
-    (attempt) =>
-      attempt.task === victimTask &&
-      attempt.atLease.preemptible &&
-      attempt.stopClass === undefined &&
-      ["LEASED", "STARTING", "RUNNING"].includes(attempt.state),
-  );
+  const stoppable =
+    stoppableOf(attempts).length === attempts.length &&
+    attempts.every(
+      (attempt) =>
+        attempt.task === victimTask &&
+        attempt.atLease.preemptible &&
+        attempt.stopClass === undefined,
+    );
   // Whoever is to go on elsewhere is not stopped where that place is gone.
   const isFree = (gpu: GpuId): boolean =>
     held.get(gpu)?.attempt === undefined && held.get(gpu)?.reserved === false;
@@ -122,32 +121,16 @@ async function stop(
   const stopped = accepted.flatMap(({ victim }) => members.get(victim) ?? []);
   await updateAttempts(
     tx,
-    stopped.map((attempt) => ({
-      id: attempt.id,
-      member: attempt.member,
-      prevState: attempt.state,
-      state: "STOPPING",
-      stopClass: "preempted",
-      stopMs: nowMs,
-      message: messages.get(attempt.id) ?? "",
+    stopChanges(stopped, "preempted", nowMs).map((change) => ({
+      ...change,
+      message: messages.get(change.id) ?? "",
     })),
   );
-  // An array has no state of its own to stop in: its elements that had not ended go back to those that wait.
-  const moved = accepted.flatMap((each) => {
-    const task = tasks.get(each.victimTask);
-    const here =
-      task?.array === undefined && ["SCHEDULED", "STARTING", "RUNNING"].includes(task?.state ?? "");
-    return here && task !== undefined ? [{ task, message: messages.get(each.victim) ?? "" }] : [];
+  const stops = accepted.flatMap(({ victim, victimTask }) => {
+    const task = tasks.get(victimTask);
+    return task === undefined ? [] : [{ task, message: messages.get(victim) ?? "" }];
   });
-  await updateTasks(
-    tx,
-    moved.map(({ task, message }) => ({
-      id: task.id,
-      prevState: task.state,
-      state: "STOPPING",
-      statusMessage: message,
-    })),
-  );
+  await stopTasks(tx, stops, nowMs);
   const untilMs = new Map<TaskId, number>();
   for (const { victim, victimTask, reservedFor, movesTo } of accepted) {
     const graceMs = Math.max(...(members.get(victim) ?? []).map((each) => each.stopGraceMs));
@@ -176,16 +159,6 @@ async function stop(
       untilMs: untilMs.get(each.task)!,
     })),
   );
-  await appendEvents(
-    tx,
-    moved.map(({ task }) =>
-      taskStateChanged(
-        { ...task, revision: task.revision + 1 },
-        { from: task.state, to: "STOPPING" },
-        nowMs,
-      ),
-    ),
-  );
   return [...new Set([...beside, ...elsewhere].flatMap(({ gpu }) => held.get(gpu)?.node ?? []))];
 }
 
@@ -206,9 +179,4 @@ function inFavour(
     return `moved to make room for ${whom}: it goes on from its checkpoint on other GPUs`;
   }
   return `stopped in favour of ${whom}: it queues again and goes on from its checkpoint`;
-}
-
-/** The nodes of attempts, each once. */
-export function nodesOf(attempts: readonly StoredAttempt[]): NodeId[] {
-  return [...new Set(attempts.map((attempt) => attempt.node))];
 }

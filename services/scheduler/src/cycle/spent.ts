@@ -1,19 +1,19 @@
 import type { TaskId } from "@fastgpu/domain/ids";
-import { unionIndices } from "@fastgpu/domain/index-set";
 import { formatNanos } from "@fastgpu/domain/money";
 import { skuOf } from "@fastgpu/ledger/sku";
 import { assertLeader } from "@fastgpu/postgres/leader";
 import { appendEvents } from "@fastgpu/postgres/outbox";
 import { transaction, type Tx } from "@fastgpu/postgres/transaction";
-import type { Placement, PlanTask } from "@fastgpu/scheduling/plan";
+import type { Placement } from "@fastgpu/scheduling/plan";
 import { newId } from "../new-id.ts";
+import { suits } from "../spec/suits.ts";
 import { lockTasks, updateTasks, type StoredTask, type TaskChange } from "../store/tasks.ts";
-import { taskStateChanged } from "../transition/events.ts";
+import { taskMoved } from "../transition/events.ts";
+import { withoutPending } from "../transition/in-line.ts";
 import { cycleLeader } from "./commit.ts";
 import { apply, type CycleContext } from "./context.ts";
 import { unlock } from "./fold-ended.ts";
-import type { MaxCostLeft } from "./money.ts";
-import { endingMs } from "./money.ts";
+import { endingMs, type MaxCostLeft } from "./money.ts";
 
 /** A placement that was refused since too little is left of its task's max_cost, for good. */
 export interface Spent {
@@ -39,7 +39,6 @@ export async function endSpent(
   const ended = await transaction(c.core, (tx) =>
     endTasks(tx, candidates, { leaderEpoch: c.leaderEpoch, nowMs }),
   );
-  c.mirror.noteLeased(ended);
   await apply(c, { tasks: ended, nodes: [] });
   await unlock(c, ended, nowMs);
   return ended;
@@ -58,19 +57,17 @@ async function endTasks(
       task.epoch === candidates.get(task.id)?.placement.task.epoch &&
       (task.array?.leased.length ?? 0) === 0,
   );
+  const ended = tasks.map((task) => ({
+    task,
+    change: changeOf(task, candidates.get(task.id)!, nowMs),
+  }));
   await updateTasks(
     tx,
-    tasks.map((task) => changeOf(task, candidates.get(task.id)!, nowMs)),
+    ended.map(({ change }) => change),
   );
   await appendEvents(
     tx,
-    tasks.map((task) =>
-      taskStateChanged(
-        { ...task, revision: task.revision + 1 },
-        { from: "QUEUED", to: "FAILED", exitClass: "budget" },
-        nowMs,
-      ),
-    ),
+    ended.flatMap(({ task, change }) => taskMoved(task, change, nowMs)),
   );
   return tasks.map(({ id }) => id);
 }
@@ -89,11 +86,7 @@ function changeOf(task: StoredTask, { maxCostNanos, left }: Spent, nowMs: number
       `of its max_cost of ${usd(maxCostNanos)} there are ${usd(leftNanos)} left, and a lease needs at least ` +
       `${usd(neededNanos)}: submit it again with at least ${usd(enough)}`,
     endedMs: nowMs,
-    ...(array === undefined
-      ? {}
-      : {
-          array: { ...array, pending: [], cancelled: unionIndices(array.cancelled, array.pending) },
-        }),
+    ...(array === undefined ? {} : { array: withoutPending(array) }),
   };
 }
 
@@ -101,25 +94,19 @@ function changeOf(task: StoredTask, { maxCostNanos, left }: Spent, nowMs: number
 async function hasCheaperGpus(c: CycleContext, { placement, maxCostNanos }: Spent) {
   const { task } = placement;
   const skus = otherSkus(c, placement);
-  if (skus.length === 0) return false;
   const ending = endingMs(task.stopGraceMs, c.times);
   const quantity = task.demand.gpuCount * task.replicas;
-  const requests = skus.map((sku) => ({
-    attempt: newId("att", c.clock.nowMs()),
-    placement,
-    items: [{ sku, quantity }],
-    coverMs: ending + c.times.leaseTtlMs,
-    minCoverMs: ending + c.times.leaseTtlMs,
-    maxCostNanos,
-  }));
-  let found = false;
-  for (const request of requests) {
+  for (const sku of skus) {
+    const attempt = newId("att", c.clock.nowMs());
+    const coverMs = ending + c.times.leaseTtlMs;
+    const items = [{ sku, quantity }];
+    const request = { attempt, placement, items, coverMs, minCoverMs: coverMs, maxCostNanos };
     const [answer] = await c.holds.create(c.leaderEpoch, [request]);
-    if (answer?.kind === "open") await c.holds.void(c.leaderEpoch, [request.attempt]);
+    if (answer?.kind === "open") await c.holds.void(c.leaderEpoch, [attempt]);
     // Where the account itself is empty nothing is said about the max_cost.
-    found ||= !(answer?.kind === "refused" && answer.spent !== undefined);
+    if (!(answer?.kind === "refused" && answer.spent !== undefined)) return true;
   }
-  return found;
+  return false;
 }
 
 /** Units of sale of GPUs that would do beside those of the placement. */
@@ -127,14 +114,6 @@ function otherSkus(c: CycleContext, { task, members }: Placement): readonly stri
   const taken = new Set<string>(members.flatMap(({ gpus }) => gpus));
   const all = [...c.mirror.nodes.values()].flatMap(({ gpus }) => gpus);
   const tried = new Set(all.filter(({ id }) => taken.has(id)).map(skuOf));
-  const others = all.filter((gpu) => gpu.present && wouldDo(gpu, task)).map(skuOf);
+  const others = all.filter((gpu) => gpu.present && suits(gpu, task.demand)).map(skuOf);
   return [...new Set(others)].filter((sku) => !tried.has(sku));
 }
-
-const wouldDo = (
-  gpu: { readonly model: string; readonly memoryMib: number; readonly simulated: boolean },
-  { demand }: PlanTask,
-): boolean =>
-  (demand.gpuModels.length === 0 || demand.gpuModels.includes(gpu.model)) &&
-  gpu.memoryMib >= demand.gpuMinMemoryMib &&
-  (demand.simulatedOk || !gpu.simulated);

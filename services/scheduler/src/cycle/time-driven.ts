@@ -1,3 +1,4 @@
+import { memberName } from "@fastgpu/domain/member-name";
 import { assertLeader } from "@fastgpu/postgres/leader";
 import { appendEvents } from "@fastgpu/postgres/outbox";
 import { transaction } from "@fastgpu/postgres/transaction";
@@ -5,25 +6,24 @@ import { renewRanksEveryMs } from "@fastgpu/scheduling/order/ranks";
 import { lockOpenAllocations, readAttemptsDueForCut, storeCuts } from "../store/allocations.ts";
 import {
   lockAttempts,
+  nodesOf,
   readNodesSavedSince,
   storeFunded,
   updateAttempts,
   type StoredAttempt,
 } from "../store/attempts.ts";
-import { memberName } from "@fastgpu/domain/member-name";
 import { readMissedDependencies } from "../store/dependencies.ts";
 import { chargeUsage } from "../store/past-usage.ts";
 import { releaseStaleReservations } from "../store/reservations.ts";
-import { lockTasks, updateTasks } from "../store/tasks.ts";
+import { lockTasks } from "../store/tasks.ts";
 import { cutAllocations, type Applied } from "../transition/apply.ts";
-import { taskStateChanged } from "../transition/events.ts";
-import { stopChanges, stoppableOf } from "../transition/stop.ts";
+import { stopChanges, stoppableOf, stopTasks } from "../transition/stop.ts";
 import { cycleLeader } from "./commit.ts";
 import { apply, type CycleContext } from "./context.ts";
 import { expireNode, hasExpired } from "./expire.ts";
 import { unlock } from "./fold-ended.ts";
 import { attemptsOf } from "./mirror.ts";
-import { mustStopForBudget, needsExtension } from "./money.ts";
+import { endingMs, mustStopForBudget, needsExtension } from "./money.ts";
 
 /** How often running GPUs have a usage segment cut. */
 const cutEveryMs = 60_000;
@@ -145,13 +145,12 @@ async function extendHolds(c: CycleContext, nowMs: number): Promise<void> {
   if (funded.length > 0) await storeFunded(c.core, funded);
   const ids = new Set(items.map(({ attempt }) => attempt));
   const members = attemptsOf(c.mirror).filter(({ id }) => ids.has(id));
-  const nodes = [...new Set(members.map(({ node }) => node))];
-  await c.mirror.refresh(c.core, { tasks: [], nodes });
+  await c.mirror.refresh(c.core, { tasks: [], nodes: nodesOf(members) });
 }
 
 function coverMs(attempt: StoredAttempt, { times }: CycleContext, nowMs: number): number {
   const ranMs = Math.max(0, nowMs - (attempt.runningMs ?? nowMs));
-  return ranMs + attempt.stopGraceMs + times.skewMs + times.marginMs + times.coverMs;
+  return ranMs + endingMs(attempt.stopGraceMs, times) + times.coverMs;
 }
 
 async function stopUnfunded(c: CycleContext, nowMs: number): Promise<void> {
@@ -165,34 +164,17 @@ async function stopUnfunded(c: CycleContext, nowMs: number): Promise<void> {
     const ids = [...new Set(due.map((attempt) => attempt.id))].toSorted();
     const stopping = stoppableOf(await lockAttempts(tx, ids));
     await updateAttempts(tx, stopChanges(stopping, "budget", nowMs));
-    const moved = tasks.filter(
-      (task) =>
-        task.array === undefined && ["SCHEDULED", "STARTING", "RUNNING"].includes(task.state),
-    );
-    await updateTasks(
+    const message = "the money for it runs out: it was told to stop";
+    await stopTasks(
       tx,
-      moved.map((task) => ({
-        id: task.id,
-        prevState: task.state,
-        state: "STOPPING",
-        statusMessage: "the money for it runs out: it was told to stop",
-      })),
-    );
-    await appendEvents(
-      tx,
-      moved.map((task) =>
-        taskStateChanged(
-          { ...task, revision: task.revision + 1 },
-          { from: task.state, to: "STOPPING" },
-          nowMs,
-        ),
-      ),
+      tasks.map((task) => ({ task, message })),
+      nowMs,
     );
     return stopping;
   });
   await apply(c, {
     tasks: stopped.map((attempt) => attempt.task),
-    nodes: [...new Set(stopped.map((attempt) => attempt.node))],
+    nodes: nodesOf(stopped),
   });
 }
 
@@ -209,12 +191,7 @@ async function cutUsage(c: CycleContext, nowMs: number): Promise<void> {
       const lastSeenMs = c.mirror.nodes.get(attempt.node)?.node.lastSeenMs ?? nowMs;
       // Never past the last sign of life: what comes after it may turn out to be unknown.
       const endMs = Math.min(nowMs, Math.max(lastSeenMs, nowMs - cutEveryMs));
-      const cut = cutAllocations(attempt, own, {
-        endMs,
-        released: false,
-        final: false,
-        nowMs,
-      });
+      const cut = cutAllocations(attempt, own, { endMs, released: false, final: false, nowMs });
       await storeCuts(tx, cut.cuts);
       await appendEvents(tx, [cut.event]);
     }

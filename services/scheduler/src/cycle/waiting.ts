@@ -4,6 +4,7 @@ import { Backlog } from "@fastgpu/scheduling/backlog/backlog";
 import type { PlanTask, PlanWanted } from "@fastgpu/scheduling/plan";
 import type { StoredTask } from "../store/tasks.ts";
 import type { FreshTask, Leaf, TaskClass } from "../store/fresh.ts";
+import { isInLine } from "../transition/in-line.ts";
 import type { Past } from "./past.ts";
 import { createNumbers } from "./numbers.ts";
 import { createWindow, type WindowBounds } from "./window.ts";
@@ -122,12 +123,7 @@ function isFresh(task: StoredTask, past: Past): boolean {
 
 /** The task for the planner, or undefined where nothing of it can be placed. */
 function toPlanTask(task: StoredTask, past: Past): PlanTask | undefined {
-  if (task.cancelRequested || task.waitingFor > 0) return undefined;
-  const live =
-    task.array === undefined ? ["QUEUED"] : ["QUEUED", "SCHEDULED", "STARTING", "RUNNING"];
-  if (!live.includes(task.state)) return undefined;
-  const pending = task.array === undefined ? 1 : countIndices(task.array.pending);
-  if (pending === 0) return undefined;
+  if (!isInLine(task)) return undefined;
   return {
     id: task.id,
     org: task.org,
@@ -147,7 +143,10 @@ function toPlanTask(task: StoredTask, past: Past): PlanTask | undefined {
     attainedGpuMs: past.gpuMs,
     heldMs: past.heldMs,
     excludedGpus: task.excludedGpus,
-    array: task.array === undefined ? undefined : { pending, leasesLeft: task.array.parallelism },
+    array:
+      task.array === undefined
+        ? undefined
+        : { pending: countIndices(task.array.pending), leasesLeft: task.array.parallelism },
   };
 }
 

@@ -7,6 +7,7 @@ import {
 } from "@fastgpu/scheduling/explain/future";
 import { Survey } from "@fastgpu/scheduling/explain/survey";
 import type { PlanTask } from "@fastgpu/scheduling/plan";
+import { suits } from "../spec/suits.ts";
 import { expectedLengths } from "./history.ts";
 import type { AnswerTo, Kind, PlayedOut, Question, Quoted, Told } from "./question.ts";
 import type { Snapshot } from "./snapshot.ts";
@@ -26,10 +27,7 @@ export interface AnswerTime {
   spent(): number;
 }
 
-/**
- * Works an answer out: pure. `time` is asked again and again: once it is up, the rest stays
- * unknown.
- */
+/** Works an answer out: pure. `time` is asked again and again: once it is up, the rest stays unknown. */
 export function answer<Q extends Question>(
   question: Q,
   snapshot: Snapshot,
@@ -102,13 +100,7 @@ function longestOf({ stopGraceMs }: Snapshot): Lengths {
 function kindsOf(input: Asked, snapshot: Snapshot): Kind[] {
   const { demand } = input.task;
   if (demand.gpuCount === 0) return [];
-  const willDo = [...snapshot.gpus.values()].filter(
-    (gpu) =>
-      gpu.present &&
-      (demand.gpuModels.length === 0 || demand.gpuModels.includes(gpu.model)) &&
-      gpu.memoryMib >= demand.gpuMinMemoryMib &&
-      (demand.simulatedOk || !gpu.simulated),
-  );
+  const willDo = [...snapshot.gpus.values()].filter((gpu) => gpu.present && suits(gpu, demand));
   return [...Map.groupBy(willDo, skuOf)].flatMap(([sku, gpus]) => {
     const simulated = gpus[0]?.simulated ?? false;
     const gpuModels = [...new Set(gpus.map((gpu) => gpu.model))].toSorted();

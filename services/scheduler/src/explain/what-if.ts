@@ -66,12 +66,12 @@ export function playBoth(of: {
   if (unknown !== undefined) return { kind: "unknown", resource: unknown };
   const common = { nowMs, lengths, rng };
   const { policy, state } = snapshot;
-  // Each gets half of the time that there is.
-  const halfMs = performance.now();
+  // The second gets as long as the first took.
+  const firstMs = performance.now();
   const now = outlookOf({ ...common, policy, state, goOn: of.goOn }, untilMs);
-  const took = performance.now() - halfMs;
-  const startedMs = performance.now();
-  const goOn = (): boolean => of.goOn() || performance.now() - startedMs < took;
+  const secondMs = performance.now();
+  const tookMs = secondMs - firstMs;
+  const goOn = (): boolean => of.goOn() || performance.now() - secondMs < tookMs;
   const after = applied(state, change);
   const wanted = change.policy ?? policy;
   const changed = outlookOf({ ...common, policy: wanted, state: after, goOn }, untilMs);

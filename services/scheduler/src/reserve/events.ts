@@ -4,6 +4,7 @@ import type { NewEvent } from "@fastgpu/postgres/outbox";
 import type { CallContext } from "@fastgpu/rpc/context";
 import { reservationInit, reservationName } from "../api/reservations.ts";
 import type { StoredReservation } from "../store/fleet-reservations.ts";
+import { auditFact } from "../transition/events.ts";
 
 /** What a change of a reservation tells: the change itself, and for the audit log who made it. */
 export function reservationEvents(
@@ -11,13 +12,12 @@ export function reservationEvents(
   change: "CREATED" | "UPDATED" | "DELETED",
   at: { context: CallContext; nowMs: number },
 ): NewEvent[] {
-  const { principal, method, requestId, traceparent } = at.context;
   const facts = {
     aggregateRevision: BigInt(of.revision),
     occurredMs: at.nowMs,
     org: of.org,
     ...(of.project === undefined ? {} : { project: of.project }),
-    traceparent,
+    traceparent: at.context.traceparent,
   };
   const resource = reservationName(of);
   return [
@@ -26,10 +26,9 @@ export function reservationEvents(
       { reservation: reservationInit(of), change: ReservationChange[change] },
       { ...facts, aggregate: of.id },
     ),
-    newEvent(
-      topics.auditRecorded,
-      { principal: principal.id, method, resource, requestId },
-      { ...facts, aggregate: resource },
-    ),
+    newEvent(topics.auditRecorded, auditFact(at.context, resource), {
+      ...facts,
+      aggregate: resource,
+    }),
   ];
 }

@@ -11,6 +11,7 @@ import {
 import type { Member } from "@fastgpu/domain/member-name";
 import type { AttemptState, ExitClass } from "@fastgpu/domain/states";
 import { statement, type Querier } from "@fastgpu/postgres/pool";
+import { nil, optional } from "./columns.ts";
 
 /** Array indices by the class they ended with. */
 export type ElementResults = Readonly<Partial<Record<ExitClass, IndexSet>>>;
@@ -124,9 +125,6 @@ interface AttemptRow {
   preemptions: number;
   saved_ms: bigint | null;
 }
-
-const optional = (value: bigint | null): number | undefined =>
-  value === null ? undefined : Number(value);
 
 function toAttempt(row: AttemptRow): StoredAttempt {
   return {
@@ -264,8 +262,7 @@ export async function listAttemptsOf(
   task: TaskId,
   page: { afterEpoch: number; afterId: AttemptId | undefined; limit: number },
 ): Promise<StoredAttempt[]> {
-  const afterId =
-    page.afterId === undefined ? "00000000-0000-0000-0000-000000000000" : idToUuid(page.afterId);
+  const afterId = page.afterId === undefined ? nil : idToUuid(page.afterId);
   const rows = await db.query(selectByTask, [idToUuid(task), page.afterEpoch, afterId, page.limit]);
   return rows.map(toAttempt);
 }
@@ -430,4 +427,9 @@ const selectSavedNodes = statement<{ node_id: string }>(
 export async function readNodesSavedSince(db: Querier, afterMs: number): Promise<NodeId[]> {
   const rows = await db.query(selectSavedNodes, [afterMs]);
   return rows.map((row) => uuidToId("node", row.node_id));
+}
+
+/** The nodes of attempts, each once. */
+export function nodesOf(attempts: readonly Pick<StoredAttempt, "node">[]): NodeId[] {
+  return [...new Set(attempts.map(({ node }) => node))];
 }

@@ -7,6 +7,7 @@ import {
 } from "@fastgpu/domain/ids";
 import { statement, type Querier } from "@fastgpu/postgres/pool";
 import type { PlanReservation } from "@fastgpu/scheduling/plan";
+import { nil } from "./columns.ts";
 
 /** Whose a reservation is: a project's, or the whole organisation's where there is no project. */
 export interface ReservationOwner {
@@ -126,8 +127,7 @@ export async function listReservations(
   owner: ReservationOwner,
   page: { endAfterMs: number; after: string | undefined; limit: number },
 ): Promise<StoredReservation[]> {
-  const [startMs = "-1", id = "00000000-0000-0000-0000-000000000000"] =
-    page.after?.split(" ") ?? [];
+  const [startMs = "-1", id = nil] = page.after?.split(" ") ?? [];
   const { org, project } = owner;
   const rows = await db.query(selectPage, [
     idToUuid(org),

@@ -9,6 +9,7 @@ import {
 } from "@fastgpu/domain/ids";
 import { statement, type Querier } from "@fastgpu/postgres/pool";
 import type { GpuStateName, NodeStateName } from "../api/wire-states.ts";
+import { nil } from "./columns.ts";
 
 /** A node as the database has it. */
 export interface StoredNode {
@@ -121,7 +122,6 @@ const toGpu = (row: GpuRow): StoredGpu => ({
       : { for: uuidToId("task", row.reserved_task_id), untilMs: Number(row.reserved_until_ms) },
 });
 
-const nil = "00000000-0000-0000-0000-000000000000";
 const selectAll = statement<NodeRow>("nodes_all", "select * from nodes order by id");
 const selectByIds = statement<NodeRow>(
   "nodes_by_ids",

@@ -1,6 +1,7 @@
 import { idToUuid, uuidToId, type OrgId, type ProjectId } from "@fastgpu/domain/ids";
 import { statement, type Querier } from "@fastgpu/postgres/pool";
 import type { PlanQueue } from "@fastgpu/scheduling/plan";
+import { nil } from "./columns.ts";
 
 /** Whose queue it is: a user's in a project, a project's, or the organisation's own where there is no project. */
 export interface QueueOwner {
@@ -128,8 +129,6 @@ export async function readQueue(db: Querier, owner: QueueOwner): Promise<StoredQ
   const [row] = await db.query(selectOne, keyOf(owner));
   return row === undefined ? undefined : toQueue(row);
 }
-
-const nil = "00000000-0000-0000-0000-000000000000";
 
 /** A page of an organisation's queues by id, after a cursor. */
 export async function listQueues(

@@ -26,10 +26,14 @@ export interface NewTask {
   readonly events: readonly NewEvent[];
 }
 
-/** Why a task waits when it is stored. */
-export function firstReason({ waitingFor, task, nowMs }: NewTask): QueueReason {
-  if (waitingFor > 0) return "DEPENDENCY";
-  return task.startAfterMs > nowMs ? "START_AFTER" : "PENDING";
+/** Why a task waits when it comes into line. */
+export function firstReason(of: {
+  readonly waitingFor: number;
+  readonly notBeforeMs: number;
+  readonly nowMs: number;
+}): QueueReason {
+  if (of.waitingFor > 0) return "DEPENDENCY";
+  return of.notBeforeMs > of.nowMs ? "START_AFTER" : "PENDING";
 }
 
 const insert = statement<{ id: string }>(
@@ -115,7 +119,8 @@ function toRow(of: NewTask) {
     max_runtime_ms: task.maxRuntimeMs,
     stop_grace_ms: task.stopGraceMs,
     state: of.state,
-    queue_reason: of.state === "DRAFT" ? null : firstReason(of),
+    queue_reason:
+      of.state === "DRAFT" ? null : firstReason({ ...of, notBeforeMs: task.startAfterMs }),
     waiting_for: of.waitingFor,
     replicas: task.replicas,
     topology: task.topology,

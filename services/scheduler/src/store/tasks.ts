@@ -14,18 +14,23 @@ import type { ExitClass, TaskState } from "@fastgpu/domain/states";
 import { statement, type Querier } from "@fastgpu/postgres/pool";
 import type { Demand, Topology } from "@fastgpu/scheduling/plan";
 import type { QueueReason } from "../api/wire-states.ts";
+import { optional } from "./columns.ts";
 import { unfinished } from "./lineages.ts";
 
-/** An array's elements by where they stand. Together they are 0 … count − 1. */
-export interface TaskArray {
-  readonly count: number;
-  /** Greatest number of elements that run at once. */
-  readonly parallelism: number;
+/** An array's elements by where they stand. */
+export interface ArraySets {
   readonly pending: IndexSet;
   readonly leased: IndexSet;
   readonly succeeded: IndexSet;
   readonly failed: IndexSet;
   readonly cancelled: IndexSet;
+}
+
+/** An array; its elements together are 0 … count − 1. */
+export interface TaskArray extends ArraySets {
+  readonly count: number;
+  /** Greatest number of elements that run at once. */
+  readonly parallelism: number;
 }
 
 /** A task as the database has it. */
@@ -156,9 +161,6 @@ interface TaskRow extends DemandColumns {
   started_ms: bigint | null;
   ended_ms: bigint | null;
 }
-
-const optional = (value: bigint | null): number | undefined =>
-  value === null ? undefined : Number(value);
 
 function arrayOf(row: TaskRow): TaskArray | undefined {
   if (row.array_count === null) return undefined;
@@ -311,7 +313,7 @@ export interface TaskChange {
   readonly startedMs?: number;
   readonly endedMs?: number;
   /** The whole array after the change. */
-  readonly array?: Omit<TaskArray, "count" | "parallelism">;
+  readonly array?: ArraySets;
 }
 
 const update = statement(
@@ -380,7 +382,7 @@ export async function updateTasks(tx: Querier, changes: readonly TaskChange[]): 
 }
 
 /** An array's sets as columns. */
-export function arrayColumns(array: Omit<TaskArray, "count" | "parallelism">) {
+export function arrayColumns(array: ArraySets) {
   return {
     idx_pending: formatMultirange(array.pending),
     idx_leased: formatMultirange(array.leased),

@@ -19,7 +19,7 @@ import {
 } from "../store/attempts.ts";
 import { storeGpuState } from "../store/nodes.ts";
 import { lockTasks, updateTasks } from "../store/tasks.ts";
-import { taskStateChanged, usageCut } from "./events.ts";
+import { taskMoved, usageCut } from "./events.ts";
 import { draftAttempt, draftTask, foldEvent, type AttemptEvent, type Draft } from "./fold.ts";
 import { cutSegments } from "./usage.ts";
 
@@ -88,15 +88,7 @@ export async function applyAttemptEvents(
   if (usage.idle.length > 0) await storeGpuState(tx, usage.idle, "IDLE");
   if (usage.unknown.length > 0) await storeGpuState(tx, usage.unknown, "UNKNOWN");
   await appendEvents(tx, [
-    ...moved
-      .filter((draft) => draft.change.state !== draft.task.state)
-      .map((draft) =>
-        taskStateChanged(
-          { ...draft.task, revision: draft.task.revision + 1 },
-          { from: draft.task.state, to: draft.change.state, exitClass: draft.change.exitClass },
-          nowMs,
-        ),
-      ),
+    ...moved.flatMap(({ task, change }) => taskMoved(task, change, nowMs)),
     ...usage.events,
   ]);
   return {
