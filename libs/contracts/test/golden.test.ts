@@ -116,6 +116,25 @@ golden(
   "1a370a350a056174742d3112067461736b2d311a056f72672d31220670726f6a2d3128033a056770752d3140e8074884075a02100960016801",
 );
 golden(
+  ConnectResponseSchema,
+  {
+    message: {
+      case: "heartbeatAck",
+      value: {
+        ...{ sentAtMs: 1n, serverTimeMs: 900n, nodeLeaseEndMs: 1_000n },
+        fundedEnds: [{ attempt: "att-1", endMs: 950n }],
+        storageGrants: [{ attempt: "att-1-2", grant: "a.b.c" }],
+      },
+    },
+  },
+  "1226080110840718e807220a0a056174742d3110b6072a100a076174742d312d321205612e622e63",
+);
+golden(
+  ConnectResponseSchema,
+  { message: { case: "leases", value: { leases: [{ attempt: "att-1", storageGrant: "a.b.c" }] } } },
+  "1a110a0f0a056174742d318a0105612e622e63",
+);
+golden(
   CreateHoldSchema,
   {
     attempt: "att-1",

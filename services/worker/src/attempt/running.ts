@@ -94,8 +94,6 @@ class Running implements RunningAttempt {
   readonly #leaving = new AbortController();
   readonly #stopped = new AbortController();
   readonly #startedBootMs = recentBootMs();
-  /** The newest; only the lease's own is on disk, since the first heartbeat after a restart brings another. */
-  #storageGrant: string;
   #life: Life;
   #endReportId: bigint | undefined;
   #abandoned = false;
@@ -108,7 +106,6 @@ class Running implements RunningAttempt {
     this.#context = context;
     this.#start = start;
     this.lease = start.lease;
-    this.#storageGrant = start.lease.storageGrant;
     this.#life = start.life ?? { phase: "LEASED" };
     this.#endReportId = start.endReportId;
     this.#runtime = context.runtimeFor(start.lease);
@@ -188,7 +185,8 @@ class Running implements RunningAttempt {
   }
 
   granted(storageGrant: string): void {
-    this.#storageGrant = storageGrant;
+    // On disk with the attempt's next step.
+    this.lease.storageGrant = storageGrant;
   }
 
   abandon(): void {
@@ -423,7 +421,7 @@ class Running implements RunningAttempt {
       project: this.lease.project,
       attempt: this.lease.attempt,
       trace: context,
-      grant: () => this.#storageGrant,
+      grant: () => this.lease.storageGrant,
       signal: AbortSignal.any([this.#leaving.signal, ...(stop === undefined ? [] : [stop])]),
     };
   }

@@ -59,6 +59,8 @@ type UploadPart = MessageInitShape<typeof UploadArtifactRequestSchema>;
 const chunkBytes = 512 * 1024;
 const maxFiles = 10_000;
 const tries = 6;
+/** How long a call waits for a new grant in the place of one that has ended. */
+const grantPatienceMs = 60_000;
 
 /** Storage over gRPC. A broken upload is begun again: its id is made of attempt and path, so it stays one artifact. */
 export function createAttemptStorage(channel: Channel): AttemptStorage {
@@ -167,14 +169,23 @@ async function digest(file: FileHandle): Promise<{ sha256: string; sizeBytes: bi
   return { sha256: hash.digest("hex"), sizeBytes };
 }
 
-/** Repeats what failed for a reason that may pass, with growing pauses; about 15 s in all. */
+/**
+ * Repeats what failed for a reason that may pass, with growing pauses; about 8 s in all. Where the grant has ended it waits
+ * longer: after a restart of worker and scheduler the session may come long after the first file, and brings a new one.
+ */
 async function persist<T>(owner: Owner, work: () => Promise<T>): Promise<T> {
-  for (let left = tries, pauseMs = 250; ; left -= 1, pauseMs *= 2) {
+  const begunMs = performance.now();
+  for (let left = tries, pauseMs = 250; ; pauseMs *= 2) {
     try {
       return await work();
     } catch (error) {
       const fault = Fault.from(error);
-      if (left <= 1 || owner.signal.aborted || !mayPass(fault)) throw fault;
+      const ended = fault.metadata["grant"] === "expired";
+      const waits = ended
+        ? performance.now() - begunMs < grantPatienceMs
+        : --left > 0 && mayPass(fault);
+      if (owner.signal.aborted || !waits) throw fault;
+      if (ended) pauseMs = 250;
       await sleep(pauseMs, owner.signal);
     }
   }
@@ -190,11 +201,9 @@ const passing: ReadonlySet<string> = new Set([
   ...["UNAVAILABLE", "DRAINING", "DEADLINE_EXCEEDED", "RATE_LIMITED"],
 ]);
 
-/** After a restart the session may come later than the first file: it brings a new grant. */
-function mayPass({ reason, metadata }: Fault): boolean {
-  const { grant } = metadata;
-  return passing.has(reason) || grant === "missing" || grant === "expired";
-}
+/** A lease that was taken up before there were grants gets one with the session. */
+const mayPass = ({ reason, metadata }: Fault): boolean =>
+  passing.has(reason) || metadata["grant"] === "missing";
 
 /** Plain files below a folder, as sorted relative paths. Links are not followed, whatever they are to. */
 async function listFiles(folder: string): Promise<string[]> {
