@@ -1,4 +1,4 @@
-import { type Runner, addOutputOptions } from "./define.ts";
+import { type Runner, addOutputOptions, addSettingsOptions } from "./define.ts";
 
 /** `config`: contexts, each a platform and who one is there. */
 export function addConfigCommands(runner: Runner): void {
@@ -26,12 +26,7 @@ export function addConfigCommands(runner: Runner): void {
   remove.run(async () => ({ run: (await import("../run/config.ts")).removeContext }));
 
   const print = config.local("print", "print the settings in force and where each comes from");
-  addOutputOptions(print.command)
-    .option("--context <name>", "context to use")
-    .option("--address <host:port>", "the gateway")
-    .option("--project <project>", "project to act in")
-    .option("--org <organization>", "organisation to act in");
-  print.command.option(
+  addSettingsOptions(addOutputOptions(print.command)).option(
     "--services <file>",
     "print the services' settings by this fastgpu.yaml instead",
   );

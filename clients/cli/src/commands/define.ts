@@ -81,11 +81,19 @@ export function addOutputOptions(command: Command): Command {
     .option("-q, --quiet", "print only ids");
 }
 
-function addCommonOptions(command: Command): void {
-  addOutputOptions(command)
+/** Which platform, and where in it. */
+export function addSettingsOptions(command: Command): Command {
+  return command
     .option("--context <name>", "context to use")
     .option("--address <host:port>", "the gateway")
     .option("--project <project>", "project to act in")
-    .option("--org <organization>", "organisation to act in")
-    .option("--timeout <duration>", "deadline of each call, for example 30s", durationMs);
+    .option("--org <organization>", "organisation to act in");
+}
+
+function addCommonOptions(command: Command): void {
+  addSettingsOptions(addOutputOptions(command)).option(
+    "--timeout <duration>",
+    "deadline of each call, for example 30s",
+    durationMs,
+  );
 }

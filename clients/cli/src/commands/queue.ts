@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from "commander";
+import { wholeNumber } from "../parse/quantities.ts";
 import type { Runner } from "./define.ts";
 
 /** `queue`: shares of the fleet. */
@@ -43,11 +44,6 @@ function ofModel<T>(parse: (text: string) => T) {
   };
 }
 
-function count(text: string): number {
-  if (!/^\d{1,7}$/.test(text) || Number(text) > 1_000_000) {
-    throw new InvalidArgumentError("A whole number from 0 to 1000000 is wanted.");
-  }
-  return Number(text);
-}
+const count = wholeNumber(0, 1_000_000);
 
 const countOrNone = (text: string): number | "none" => (text === "none" ? "none" : count(text));

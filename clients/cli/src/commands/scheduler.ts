@@ -1,5 +1,4 @@
-import { InvalidArgumentError } from "commander";
-import { durationMs, repeated, wholeNumber } from "../parse/quantities.ts";
+import { durationMs, pastTimeMs, repeated, wholeNumber } from "../parse/quantities.ts";
 import { addOutputOptions, type Group, type Runner } from "./define.ts";
 
 const SIMULATE_EXAMPLES = `
@@ -59,7 +58,7 @@ export function addSchedulerCommands(runner: Runner): void {
   const set = policy.remote("set", "set the policy; what runs goes on");
   set.command
     .argument("<file>", "YAML, or - for standard input; an empty one is the shipped policy")
-    .option("--revision <number>", "only in place of this revision", revision);
+    .option("--revision <number>", "only in place of this revision", wholeNumber(0, 1e15));
   set.run(async () => ({ run: (await import("../run/policy.ts")).setPolicy }));
 
   const replay = scheduler.local("replay", "plan recorded cycles again, and compare each decision");
@@ -72,9 +71,9 @@ export function addSchedulerCommands(runner: Runner): void {
     .option(
       "--from <time>",
       "only cycles from this time on, for example 2026-01-31T08:00:00Z",
-      time,
+      pastTimeMs,
     )
-    .option("--to <time>", "only cycles before this time", time)
+    .option("--to <time>", "only cycles before this time", pastTimeMs)
     .option(
       "--policy <file>",
       'simulate the recorded load, under the recorded policy and this one; "default" is the shipped one',
@@ -131,16 +130,4 @@ function addSimulateCommand(scheduler: Group): void {
     .option("--html <file>", "also write a page with plots over time")
     .addHelpText("after", SIMULATE_EXAMPLES);
   simulate.run(async () => ({ run: (await import("../run/simulate.ts")).simulate }));
-}
-
-function revision(text: string): number {
-  if (!/^\d{1,15}$/.test(text)) throw new InvalidArgumentError("A whole number is wanted.");
-  return Number(text);
-}
-
-function time(text: string): number {
-  const ms = Date.parse(text);
-  if (Number.isNaN(ms))
-    throw new InvalidArgumentError("it must be a time such as 2026-01-31T08:00:00Z");
-  return ms;
 }

@@ -1,9 +1,9 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 import { binarySize } from "../output/values.ts";
+import { exampleFolder } from "../run/example-folder.ts";
 import type { Check } from "./check.ts";
 
 const BUILD_LIMIT_MS = 120_000;
@@ -58,7 +58,7 @@ function checkDriver(): Check {
 /** Runs the CUDA example: the ready-made one of a bundle, else one built here where nvcc is found. */
 function computeOnGpu(): Check {
   const name = "computation";
-  const folder = exampleFolder();
+  const folder = exampleFolder("cuda");
   if (folder === undefined)
     return { name, status: "warning", detail: "the CUDA example is not part of this installation" };
   const ready = join(folder, "bin", "fastgpu-cuda-example");
@@ -79,15 +79,6 @@ function computeOnGpu(): Check {
     };
   } finally {
     rmSync(build, { recursive: true, force: true });
-  }
-}
-
-/** examples/cuda in a checkout, or beside the program in a bundle. */
-function exampleFolder(): string | undefined {
-  for (let folder = dirname(fileURLToPath(import.meta.url)); ; folder = dirname(folder)) {
-    const candidate = join(folder, "examples", "cuda");
-    if (existsSync(join(candidate, "Makefile"))) return candidate;
-    if (folder === dirname(folder)) return undefined;
   }
 }
 

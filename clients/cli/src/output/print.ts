@@ -31,6 +31,11 @@ export function effectiveFormat({ terminal, format }: PrintOptions): OutputForma
   return format ?? (terminal.outIsTty ? "table" : "json");
 }
 
+/** Whether a person reads the result: then more tables and hints may follow it. */
+export function isForPeople(options: PrintOptions): boolean {
+  return !options.quiet && ["table", "wide"].includes(effectiveFormat(options));
+}
+
 /** Prints a list: in JSON and YAML an array, in NDJSON one value a line. */
 export async function printList<T>(
   options: PrintOptions,

@@ -34,6 +34,11 @@ export function shortDuration(ms: number): string {
   return `${Math.floor(seconds / size)}${name}${rest > 0 ? ` ${rest}${nextName}` : ""}`;
 }
 
+/** How long it is between two moments; empty: one is not known. */
+export function span(from: WireTime | undefined, to: WireTime | undefined): string {
+  return from === undefined || to === undefined ? "" : shortDuration(timeMs(to) - timeMs(from));
+}
+
 /** The moment in ISO 8601 with milliseconds, UTC; empty: none. */
 export function isoTime(time: WireTime | undefined): string {
   return time === undefined ? "" : new Date(timeMs(time)).toISOString();

@@ -50,6 +50,13 @@ export function timeMs(text: string): number {
   }
 }
 
+/** `2026-01-31T08:00:00Z`, in milliseconds since the epoch. */
+export function pastTimeMs(text: string): number {
+  const ms = Date.parse(text);
+  if (!Number.isNaN(ms)) return ms;
+  throw new InvalidArgumentError("A time is wanted, for example 2026-01-31T08:00:00Z.");
+}
+
 /** `512` and `512Mi` (MiB), `16Gi`, `1.5GiB`, `1Ti`, in whole MiB. */
 export function memoryMib(text: string): bigint {
   const match = /^(\d+(?:\.\d+)?)\s*([a-z]*)$/.exec(text.trim().toLowerCase());

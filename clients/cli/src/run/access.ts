@@ -14,7 +14,7 @@ import {
   ProjectSchema,
 } from "@fastgpu/contracts/fastgpu/auth/v1/auth_service_pb";
 import { withApi } from "../api/connect.ts";
-import { collectPages } from "../api/pages.ts";
+import { allPages } from "../api/pages.ts";
 import { configPath, saveContext } from "../config/file.ts";
 import { qualified, resolveSettings } from "../config/settings.ts";
 import type { CliContext, CommonOptions } from "../context.ts";
@@ -101,10 +101,10 @@ export async function listOrganizations(
   options: CommonOptions,
 ): Promise<void> {
   await withApi(context, options, async (api) => {
-    const { items } = await collectPages(0, async (pageSize, pageToken) => {
-      const page = await api.organizations.listOrganizations({ pageSize, pageToken });
-      return { items: page.organizations, nextPageToken: page.nextPageToken };
-    });
+    const items = await allPages(
+      (page) => api.organizations.listOrganizations(page),
+      ({ organizations }) => organizations,
+    );
     await printList(
       printOptions(context, options),
       organizationView(context.nowMs()),
@@ -134,10 +134,10 @@ export async function createProject(
 export async function listProjects(context: CliContext, options: CommonOptions): Promise<void> {
   await withApi(context, options, async (api) => {
     const parent = await api.organization();
-    const { items } = await collectPages(0, async (pageSize, pageToken) => {
-      const page = await api.projects.listProjects({ parent, pageSize, pageToken });
-      return { items: page.projects, nextPageToken: page.nextPageToken };
-    });
+    const items = await allPages(
+      (page) => api.projects.listProjects({ parent, ...page }),
+      ({ projects }) => projects,
+    );
     await printList(
       printOptions(context, options),
       projectView(context.nowMs()),
@@ -187,10 +187,10 @@ export async function createKey(
 export async function listKeys(context: CliContext, options: CommonOptions): Promise<void> {
   await withApi(context, options, async (api) => {
     const parent = await api.organization();
-    const { items } = await collectPages(0, async (pageSize, pageToken) => {
-      const page = await api.keys.listApiKeys({ parent, pageSize, pageToken });
-      return { items: page.apiKeys, nextPageToken: page.nextPageToken };
-    });
+    const items = await allPages(
+      (page) => api.keys.listApiKeys({ parent, ...page }),
+      ({ apiKeys }) => apiKeys,
+    );
     await printList(printOptions(context, options), keyView(context.nowMs()), items, "no keys");
   });
 }

@@ -14,7 +14,7 @@ import { collectPages } from "../api/pages.ts";
 import type { CliContext, CommonOptions } from "../context.ts";
 import { printOptions } from "../context.ts";
 import { type View, printList, printOne } from "../output/print.ts";
-import { enumName, isoTime, lastPart, money, shortDuration, timeMs } from "../output/values.ts";
+import { enumName, isoTime, lastPart, money, span } from "../output/values.ts";
 import { taskName } from "./task-read.ts";
 
 const balanceView: View<Balance> = {
@@ -35,7 +35,7 @@ const usageView: View<UsageRecord> = {
     { header: "task", value: (record) => lastPart(record.task) },
     { header: "sku", value: (record) => `${record.sku}${record.simulated ? " (simulated)" : ""}` },
     { header: "kind", value: (record) => enumName(UsageKindSchema, record.kind) },
-    { header: "time", value: lasted, align: "right" },
+    { header: "time", value: ({ startTime, endTime }) => span(startTime, endTime), align: "right" },
     { header: "amount", value: (record) => money(record.amount), align: "right" },
     { header: "free because", value: (record) => record.freeReason },
     { header: "attempt", value: (record) => lastPart(record.attempt), wide: true },
@@ -45,12 +45,6 @@ const usageView: View<UsageRecord> = {
   id: (record) => `${lastPart(record.attempt)}/${lastPart(record.gpu)}/${record.seq}`,
   json: (record) => toJson(UsageRecordSchema, record),
 };
-
-function lasted({ startTime, endTime }: UsageRecord): string {
-  return startTime === undefined || endTime === undefined
-    ? ""
-    : shortDuration(timeMs(endTime) - timeMs(startTime));
-}
 
 const priceView: View<Price> = {
   columns: [
@@ -97,10 +91,11 @@ export async function listUsage(
   await withApi(context, options, async (api) => {
     const parent = await api.project();
     const task = options.task === undefined ? "" : await taskName(api, options.task);
-    const { items } = await collectPages(options.limit, async (pageSize, pageToken) => {
-      const page = await api.billing.listUsageRecords({ parent, task, pageSize, pageToken });
-      return { items: page.usageRecords, nextPageToken: page.nextPageToken };
-    });
+    const { items } = await collectPages(
+      options.limit,
+      (page) => api.billing.listUsageRecords({ parent, task, ...page }),
+      ({ usageRecords }) => usageRecords,
+    );
     await printList(printOptions(context, options), usageView, items, "no usage yet");
   });
 }

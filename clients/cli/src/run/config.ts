@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import {
   type ConfigContext,
+  type ConfigFile,
   configPath,
   readConfig,
   saveContext,
@@ -53,15 +54,21 @@ export async function listContexts(context: CliContext, options: CommonOptions):
   );
 }
 
+/** The configuration, which has this context. */
+function configWith({ env }: CliContext, name: string): { path: string; file: ConfigFile } {
+  const path = configPath(env);
+  const file = readConfig(path);
+  if (file.contexts[name] === undefined) throw unknownContext(name, Object.keys(file.contexts));
+  return { path, file };
+}
+
 /** `config use NAME` */
 export async function useContext(
   context: CliContext,
   _options: object,
   name: string,
 ): Promise<void> {
-  const path = configPath(context.env);
-  const file = readConfig(path);
-  if (file.contexts[name] === undefined) throw unknownContext(name, Object.keys(file.contexts));
+  const { path, file } = configWith(context, name);
   writeConfig(path, { ...file, current: name });
   context.terminal.err(`now using context ${name}\n`);
 }
@@ -97,9 +104,7 @@ export async function removeContext(
   _options: object,
   name: string,
 ): Promise<void> {
-  const path = configPath(context.env);
-  const file = readConfig(path);
-  if (file.contexts[name] === undefined) throw unknownContext(name, Object.keys(file.contexts));
+  const { path, file } = configWith(context, name);
   const { [name]: _removed, ...contexts } = file.contexts;
   const { current, ...rest } = file;
   writeConfig(path, {

@@ -187,10 +187,11 @@ export async function listData(
 ): Promise<void> {
   await withApi(context, options, async (api) => {
     const parent = await api.project();
-    const { items } = await collectPages(options.limit, async (pageSize, pageToken) => {
-      const page = await api.artifacts.listArtifacts({ parent, pageSize, pageToken });
-      return { items: page.artifacts, nextPageToken: page.nextPageToken };
-    });
+    const { items } = await collectPages(
+      options.limit,
+      (page) => api.artifacts.listArtifacts({ parent, ...page }),
+      ({ artifacts }) => artifacts,
+    );
     await printList(
       printOptions(context, options),
       artifactView(context.nowMs()),

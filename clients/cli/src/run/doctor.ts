@@ -3,7 +3,7 @@ import { printOptions } from "../context.ts";
 import type { Check, CheckStatus } from "../doctor/check.ts";
 import { checkMachine } from "../doctor/machine.ts";
 import { exitCodes } from "../errors/exit-codes.ts";
-import { type View, effectiveFormat, printList } from "../output/print.ts";
+import { type View, isForPeople, printList } from "../output/print.ts";
 import { progressLine } from "../output/progress-line.ts";
 import type { Paint } from "../output/terminal.ts";
 import { defaultDataDir } from "./data-dir.ts";
@@ -36,7 +36,7 @@ export async function doctor(
   const checks = await findings(context, options);
   const print = printOptions(context, options);
   await printList(print, checkView(terminal.paint), checks, "");
-  if (effectiveFormat(print) === "table") {
+  if (isForPeople(print)) {
     for (const { name, hint } of checks) {
       if (hint !== undefined) terminal.err(`  ${name}: try: ${hint}\n`);
     }

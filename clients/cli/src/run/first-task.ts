@@ -1,8 +1,6 @@
 import { randomUUID } from "node:crypto";
-import { existsSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { SimulatedPolicy, type Task } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import {
   UsageKind,
@@ -16,7 +14,8 @@ import type { Terminal } from "../output/terminal.ts";
 import { binarySize, lastPart, money, shortDuration, timeMs } from "../output/values.ts";
 import { taskFromFile } from "../spec/from-file.ts";
 import { download } from "./download.ts";
-import { rawLogWriter, readLog, watchToEnd } from "./follow.ts";
+import { exampleFolder } from "./example-folder.ts";
+import { rawLogWriter, readLog, stateTeller, watchToEnd } from "./follow.ts";
 import { progressText, stateText } from "./views.ts";
 
 /** The bill follows the task's end by events; it is waited for this long. */
@@ -50,7 +49,7 @@ export async function showFirstTask(options: FirstTask): Promise<ShownTask | und
   const follow = { api, terminal, name, signal };
   const writer = rawLogWriter(terminal);
   const [last] = await Promise.all([
-    watchToEnd(follow, waitingReporter(terminal)),
+    watchToEnd(follow, stateTeller(terminal)),
     readLog({ ...follow, follow: true }, writer),
   ]);
   if (last === undefined || signal.aborted) return undefined;
@@ -63,34 +62,18 @@ export async function showFirstTask(options: FirstTask): Promise<ShownTask | und
 }
 
 async function submitDigits(api: Api): Promise<Task> {
-  const task = taskFromFile(join(exampleFolder(), "task.yaml"));
+  const folder = exampleFolder("digits");
+  if (folder === undefined) {
+    throw new CliError("examples/digits is not part of this installation", {
+      exitCode: exitCodes.internal,
+    });
+  }
+  const task = taskFromFile(join(folder, "task.yaml"));
   const spec = task.spec;
   // The example runs on the very Node that runs this, wherever the worker's PATH leads.
   if (spec?.runtime.case === "process") spec.runtime.value.command[0] = process.execPath;
   if (spec !== undefined) spec.simulated = SimulatedPolicy.ALLOW;
   return await api.tasks.runTask({ parent: await api.project(), task, requestId: randomUUID() });
-}
-
-function exampleFolder(): string {
-  for (let folder = dirname(fileURLToPath(import.meta.url)); ; folder = dirname(folder)) {
-    const candidate = join(folder, "examples", "digits");
-    if (existsSync(join(candidate, "task.yaml"))) return candidate;
-    if (folder === dirname(folder)) {
-      throw new CliError("examples/digits is not part of this installation", {
-        exitCode: exitCodes.internal,
-      });
-    }
-  }
-}
-
-function waitingReporter(terminal: Terminal): (task: Task) => void {
-  let told = "";
-  return (task) => {
-    const text =
-      task.statusMessage === "" ? stateText(task) : `${stateText(task)}: ${task.statusMessage}`;
-    if (text !== told) terminal.err(`${terminal.paintErr.dim(`[${text}]`)}\n`);
-    told = text;
-  };
 }
 
 async function showResult({ api, terminal, signal }: FirstTask, task: Task): Promise<void> {

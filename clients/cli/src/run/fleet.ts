@@ -9,7 +9,7 @@ import {
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/node_service_pb";
 import { withApi } from "../api/connect.ts";
 import { resourceName } from "../api/names.ts";
-import { collectPages } from "../api/pages.ts";
+import { allPages } from "../api/pages.ts";
 import type { CliContext, CommonOptions } from "../context.ts";
 import { printOptions } from "../context.ts";
 import { type View, printList, printOne } from "../output/print.ts";
@@ -71,10 +71,10 @@ const gpuView: View<Gpu> = {
 /** `node list` */
 export async function listNodes(context: CliContext, options: CommonOptions): Promise<void> {
   await withApi(context, options, async (api) => {
-    const { items } = await collectPages(0, async (pageSize, pageToken) => {
-      const page = await api.nodes.listNodes({ pageSize, pageToken });
-      return { items: page.nodes, nextPageToken: page.nextPageToken };
-    });
+    const items = await allPages(
+      (page) => api.nodes.listNodes(page),
+      ({ nodes }) => nodes,
+    );
     await printList(
       printOptions(context, options),
       nodeView(context.nowMs()),
@@ -103,10 +103,10 @@ export async function listGpus(
 ): Promise<void> {
   await withApi(context, options, async (api) => {
     const parent = options.node === undefined ? "" : resourceName("nodes", options.node, "");
-    const { items } = await collectPages(0, async (pageSize, pageToken) => {
-      const page = await api.nodes.listGpus({ parent, pageSize, pageToken });
-      return { items: page.gpus, nextPageToken: page.nextPageToken };
-    });
+    const items = await allPages(
+      (page) => api.nodes.listGpus({ parent, ...page }),
+      ({ gpus }) => gpus,
+    );
     await printList(
       printOptions(context, options),
       gpuView,

@@ -4,7 +4,7 @@ import type { Api } from "../api/connect.ts";
 import type { Terminal } from "../output/terminal.ts";
 import { lastPart } from "../output/values.ts";
 import { readResuming } from "./resume.ts";
-import { isTerminal } from "./views.ts";
+import { isTerminal, stateText } from "./views.ts";
 
 /** What following a task needs. */
 export interface FollowOptions {
@@ -39,6 +39,18 @@ export async function watchToEnd(
     signal,
   });
   return last;
+}
+
+/** Says on standard error each state of a task that is news, and why it is so. */
+export function stateTeller({ err, paintErr }: Terminal): (task: Task) => void {
+  let told = "";
+  return (task) => {
+    const text = stateText(task);
+    if (text === told) return;
+    told = text;
+    const why = task.statusMessage === "" ? "" : `: ${task.statusMessage}`;
+    err(`${paintErr.dim(`[${text}${why}]`)}\n`);
+  };
 }
 
 /** Which part of a log is read. */

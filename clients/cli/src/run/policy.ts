@@ -1,5 +1,3 @@
-import { readFile } from "node:fs/promises";
-import { text } from "node:stream/consumers";
 import { toJson } from "@bufbuild/protobuf";
 import {
   PolicyOrigin,
@@ -8,9 +6,9 @@ import {
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/policy_service_pb";
 import { withApi } from "../api/connect.ts";
 import { type CliContext, type CommonOptions, printOptions } from "../context.ts";
-import { CliError } from "../errors/cli-error.ts";
-import { effectiveFormat, printOne, type View } from "../output/print.ts";
+import { isForPeople, printOne, type View } from "../output/print.ts";
 import { isoTime } from "../output/values.ts";
+import { readInput } from "../parse/read-input.ts";
 
 const origins: Readonly<Record<PolicyOrigin, string>> = {
   [PolicyOrigin.UNSPECIFIED]: "",
@@ -43,7 +41,7 @@ export async function checkPolicy(
   options: CommonOptions,
   file: string,
 ): Promise<void> {
-  const source = await read(file);
+  const source = await readInput(file);
   await withApi(context, options, async (api) => {
     await api.policies.setSchedulingPolicy({ source, sourceName: file, validateOnly: true });
   });
@@ -56,7 +54,7 @@ export async function setPolicy(
   options: CommonOptions & { revision?: number },
   file: string,
 ): Promise<void> {
-  const source = await read(file);
+  const source = await readInput(file);
   await withApi(context, options, async (api) => {
     const policy = await api.policies.setSchedulingPolicy({
       ...{ source, sourceName: file },
@@ -75,7 +73,7 @@ async function print(
   const { terminal } = context;
   const output = printOptions(context, options);
   await printOne(output, view, policy);
-  if (effectiveFormat(output) === "table" && options.quiet !== true) {
+  if (isForPeople(output)) {
     const { toYaml } = await import("../output/yaml.ts");
     terminal.out(`\n${toYaml(policy.effective ?? {})}`);
   }
@@ -84,11 +82,4 @@ async function print(
     `the policy file was refused at ${isoTime(policy.fileProblemTime)}, the policy before it stays:\n`,
   );
   terminal.err(`  ${policy.fileProblem}\n`);
-}
-
-async function read(file: string): Promise<string> {
-  if (file === "-") return await text(process.stdin);
-  return await readFile(file, "utf8").catch((error: unknown) => {
-    throw new CliError(`cannot read ${file}`, { cause: error });
-  });
 }

@@ -6,7 +6,7 @@ import {
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/queue_service_pb";
 import { parseId } from "@fastgpu/domain/ids";
 import { type Api, withApi } from "../api/connect.ts";
-import { collectPages } from "../api/pages.ts";
+import { allPages } from "../api/pages.ts";
 import type { CliContext, CommonOptions } from "../context.ts";
 import { printOptions } from "../context.ts";
 import { CliError } from "../errors/cli-error.ts";
@@ -42,10 +42,10 @@ function modelsText({ models }: Queue): string {
 export async function listQueues(context: CliContext, options: CommonOptions): Promise<void> {
   await withApi(context, options, async (api) => {
     const parent = await api.organization();
-    const { items } = await collectPages(0, async (pageSize, pageToken) => {
-      const page = await api.queues.listQueues({ parent, pageSize, pageToken });
-      return { items: page.queues, nextPageToken: page.nextPageToken };
-    });
+    const items = await allPages(
+      (page) => api.queues.listQueues({ parent, ...page }),
+      ({ queues }) => queues,
+    );
     await printList(
       printOptions(context, options),
       view,

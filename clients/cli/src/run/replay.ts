@@ -2,7 +2,7 @@ import type { CliContext, CommonOptions } from "../context.ts";
 import { printOptions } from "../context.ts";
 import { CliError } from "../errors/cli-error.ts";
 import { exitCodes } from "../errors/exit-codes.ts";
-import { effectiveFormat, printOne } from "../output/print.ts";
+import { isForPeople, printOne } from "../output/print.ts";
 import { progressLine } from "../output/progress-line.ts";
 import { defaultDataDir } from "./data-dir.ts";
 
@@ -26,21 +26,17 @@ async function replayWith(
 ): Promise<number> {
   const signal = context.interruptible();
   const { whatIf } = await import("@fastgpu/platform/replay");
-  const { checkPage, showProgress, showSimulated } = await import("./simulate.ts");
+  const { checkPage, showSimulated, withProgress } = await import("./simulate.ts");
   await checkPage(options.html);
-  using progress = showProgress(context);
-  const simulated = await whatIf(
-    {
-      files,
-      dataDir: options.data ?? defaultDataDir(context.env),
-      fromMs: options.from,
-      toMs: options.to,
-      policy: options.policy,
-      prices: options.price,
-    },
-    { signal, progress: progress.say },
-  );
-  progress[Symbol.dispose]();
+  const asked = {
+    files,
+    dataDir: options.data ?? defaultDataDir(context.env),
+    fromMs: options.from,
+    toMs: options.to,
+    policy: options.policy,
+    prices: options.price,
+  };
+  const simulated = await withProgress(context, (progress) => whatIf(asked, { signal, progress }));
   await showSimulated(context, options, simulated);
   return exitCodes.ok;
 }
@@ -93,7 +89,7 @@ export async function replay(
       "no recorded cycle lies in that time: leave out --from and --to for all of them\n",
     );
   }
-  if (effectiveFormat(printOptions(context, options)) === "table") tellFirst(context, report);
+  if (isForPeople(printOptions(context, options))) tellFirst(context, report);
   if (report.mismatches > 0) return mismatched;
   return replayed.length === 0 ? exitCodes.refused : exitCodes.ok;
 }

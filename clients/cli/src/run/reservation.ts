@@ -9,19 +9,14 @@ import {
 import { Fault } from "@fastgpu/domain/fault";
 import { type Api, withApi } from "../api/connect.ts";
 import { resourceName } from "../api/names.ts";
-import { collectPages } from "../api/pages.ts";
+import { allPages } from "../api/pages.ts";
 import type { CliContext, CommonOptions } from "../context.ts";
 import { printOptions } from "../context.ts";
 import { CliError } from "../errors/cli-error.ts";
 import { type View, printList, printOne } from "../output/print.ts";
-import { enumName, isoTime, lastPart, shortDuration, timeMs } from "../output/values.ts";
+import { enumName, isoTime, lastPart, span, timeMs } from "../output/values.ts";
 
 const ownerOf = ({ name }: Reservation): string => name.replace(/\/reservations\/.*$/, "");
-
-function lengthOf({ startTime, endTime }: Reservation): string {
-  if (startTime === undefined || endTime === undefined) return "";
-  return shortDuration(timeMs(endTime) - timeMs(startTime));
-}
 
 const view: View<Reservation> = {
   columns: [
@@ -31,7 +26,11 @@ const view: View<Reservation> = {
     { header: "gpus", value: ({ gpus }) => String(gpus), align: "right" },
     { header: "models", value: ({ models }) => models.join(", ") || "any" },
     { header: "start", value: ({ startTime }) => isoTime(startTime) },
-    { header: "length", value: lengthOf, align: "right" },
+    {
+      header: "length",
+      value: ({ startTime, endTime }) => span(startTime, endTime),
+      align: "right",
+    },
     { header: "state", value: ({ state }) => enumName(ReservationStateSchema, state) },
     { header: "holds", value: ({ heldGpus }) => String(heldGpus), align: "right" },
     { header: "end", value: ({ endTime }) => isoTime(endTime), wide: true },
@@ -96,13 +95,11 @@ export async function listReservations(
   await withApi(context, options, async (api) => {
     const showEnded = options.ended ?? false;
     const list = (parent: string) =>
-      collectPages(0, async (pageSize, pageToken) => {
-        const page = await api.reservations.listReservations({
-          ...{ parent, showEnded, pageSize, pageToken },
-        });
-        return { items: page.reservations, nextPageToken: page.nextPageToken };
-      });
-    const { items } = await (typed === undefined ? byOwner(api, list) : list(typed));
+      allPages(
+        (page) => api.reservations.listReservations({ parent, showEnded, ...page }),
+        ({ reservations }) => reservations,
+      );
+    const items = await (typed === undefined ? byOwner(api, list) : list(typed));
     const hint = "nothing is reserved; fastgpu reservation create reserves GPUs";
     await printList(printOptions(context, options), view, items, hint);
   });

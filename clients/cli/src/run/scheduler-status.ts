@@ -15,7 +15,7 @@ const staleMs = 15_000;
 /** `scheduler status` */
 export async function showStatus(context: CliContext, options: CommonOptions): Promise<void> {
   const status = await withApi(context, options, (api) => api.status.getSchedulerStatus({}));
-  await printOne(printOptions(context, options), viewAt(Date.now()), status);
+  await printOne(printOptions(context, options), viewAt(context.nowMs()), status);
 }
 
 const viewAt = (nowMs: number): View<SchedulerStatus> => ({

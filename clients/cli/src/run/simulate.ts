@@ -2,7 +2,7 @@ import { open, writeFile } from "node:fs/promises";
 import type { CliContext } from "../context.ts";
 import { CliError } from "../errors/cli-error.ts";
 import { exitCodes } from "../errors/exit-codes.ts";
-import { effectiveFormat, printOne, type OutputFormat } from "../output/print.ts";
+import { isForPeople, printOne, type OutputFormat } from "../output/print.ts";
 import { progressLine } from "../output/progress-line.ts";
 
 /** How often a run without a terminal says how far it is. */
@@ -35,27 +35,25 @@ export async function simulate(context: CliContext, flags: SimulateFlags): Promi
   const signal = context.interruptible();
   await checkPage(flags.html);
   const { runSimulation } = await import("@fastgpu/scheduler/simulate/run");
-  using progress = showProgress(context);
-  const simulated = await runSimulation(
-    {
-      nodes: flags.nodes,
-      workload: flags.workload,
-      policy: flags.policy,
-      compare: flags.compare,
-      faults: flags.faults === true ? "usual" : flags.faults,
-      queues: flags.queues,
-      seed: flags.seed ?? 1,
-      untilMs: flags.until,
-      first: flags.first,
-      speed: flags.speed ?? 1,
-      racksOf: flags.racks ?? 0,
-      sharing: flags.sharing,
-      prices: flags.price,
-      cycleMs: flags.cycle,
-    },
-    { signal, progress: progress.say },
+  const asked = {
+    nodes: flags.nodes,
+    workload: flags.workload,
+    policy: flags.policy,
+    compare: flags.compare,
+    faults: flags.faults === true ? "usual" : flags.faults,
+    queues: flags.queues,
+    seed: flags.seed ?? 1,
+    untilMs: flags.until,
+    first: flags.first,
+    speed: flags.speed ?? 1,
+    racksOf: flags.racks ?? 0,
+    sharing: flags.sharing,
+    prices: flags.price,
+    cycleMs: flags.cycle,
+  };
+  const simulated = await withProgress(context, (progress) =>
+    runSimulation(asked, { signal, progress }),
   );
-  progress[Symbol.dispose]();
   await showSimulated(context, flags, simulated);
 }
 
@@ -74,8 +72,7 @@ export async function showSimulated(
 ): Promise<void> {
   const format = flags.json === true ? "json" : flags.format;
   const print = { terminal, format, quiet: flags.quiet === true };
-  const asTable = ["table", "wide"].includes(effectiveFormat(print));
-  if (asTable && !print.quiet) terminal.out(simulated.text);
+  if (isForPeople(print)) terminal.out(simulated.text);
   else {
     await printOne(
       print,
@@ -106,20 +103,26 @@ const cannotWrite =
     });
   };
 
-/** A line that changes on a terminal, else now and then a new one. */
-export function showProgress(context: CliContext) {
-  const { terminal } = context;
-  const line = progressLine(terminal, "simulating");
-  let nextMs = context.nowMs() + LINE_EVERY_MS;
-  return {
-    say({ policy, ended, tasks }: { policy: string; ended: number; tasks: number }): void {
-      const percent = Math.floor((100 * ended) / Math.max(1, tasks));
-      const text = `simulating ${policy}: ${ended} of ${tasks} tasks have ended, ${percent} %`;
-      line.say(text);
-      if (terminal.errIsTty || context.nowMs() < nextMs) return;
-      nextMs = context.nowMs() + LINE_EVERY_MS;
-      terminal.err(`${text}\n`);
-    },
-    [Symbol.dispose]: () => line[Symbol.dispose](),
-  };
+/** How far a simulation is. */
+interface Progress {
+  readonly policy: string;
+  readonly ended: number;
+  readonly tasks: number;
+}
+
+/** Plays with a line that says how far it is: on a terminal it changes, elsewhere a new one comes now and then. */
+export async function withProgress<T>(
+  { terminal, nowMs }: CliContext,
+  play: (progress: (now: Progress) => void) => Promise<T>,
+): Promise<T> {
+  using line = progressLine(terminal, "simulating");
+  let nextMs = nowMs() + LINE_EVERY_MS;
+  return await play(({ policy, ended, tasks }) => {
+    const percent = Math.floor((100 * ended) / Math.max(1, tasks));
+    const text = `simulating ${policy}: ${ended} of ${tasks} tasks have ended, ${percent} %`;
+    line.say(text);
+    if (terminal.errIsTty || nowMs() < nextMs) return;
+    nextMs = nowMs() + LINE_EVERY_MS;
+    terminal.err(`${text}\n`);
+  });
 }

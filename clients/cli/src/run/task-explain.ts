@@ -20,7 +20,7 @@ import { formatNanos } from "@fastgpu/domain/money";
 import { withApi } from "../api/connect.ts";
 import type { CliContext, CommonOptions } from "../context.ts";
 import { printOptions } from "../context.ts";
-import { effectiveFormat, printOne, type View } from "../output/print.ts";
+import { isForPeople, printOne, type View } from "../output/print.ts";
 import { type Column, renderTable } from "../output/table.ts";
 import { enumName, isoTime, lastPart, money, shortDuration, timeMs } from "../output/values.ts";
 import { taskName } from "./task-read.ts";
@@ -65,9 +65,7 @@ type Told = Pick<
 
 /** Offers, all that stands in the way, and remedies below the facts, for people. */
 function printTables(context: CliContext, options: CommonOptions, told: Told): void {
-  const print = printOptions(context, options);
-  const format = effectiveFormat(print);
-  if (print.quiet || (format !== "table" && format !== "wide")) return;
+  if (!isForPeople(printOptions(context, options))) return;
   const nowMs = context.nowMs();
   const { terminal } = context;
   const table = <T>(columns: readonly Column<T>[], rows: readonly T[]): void => {

@@ -7,11 +7,11 @@ import {
 import { nearest } from "@fastgpu/lifecycle/nearest";
 import { type Api, withApi } from "../api/connect.ts";
 import { resolveName } from "../api/names.ts";
-import { collectPages } from "../api/pages.ts";
+import { allPages, collectPages } from "../api/pages.ts";
 import type { CliContext, CommonOptions } from "../context.ts";
 import { printOptions } from "../context.ts";
 import { CliError } from "../errors/cli-error.ts";
-import { effectiveFormat, printList, printOne } from "../output/print.ts";
+import { isForPeople, printList, printOne } from "../output/print.ts";
 import { renderTable } from "../output/table.ts";
 import { watchToEnd } from "./follow.ts";
 import { attemptView, memberView, taskView } from "./views.ts";
@@ -21,7 +21,12 @@ export async function taskName(api: Api, typed: string): Promise<string> {
   return await resolveName("tasks", typed, api.project);
 }
 
-async function printTask(context: CliContext, options: CommonOptions, task: Task): Promise<void> {
+/** Prints one task. */
+export async function printTask(
+  context: CliContext,
+  options: CommonOptions,
+  task: Task,
+): Promise<void> {
   await printOne(
     printOptions(context, options),
     taskView(context.terminal.paint, context.nowMs()),
@@ -56,11 +61,10 @@ export async function getTask(
     const task = await api.tasks.getTask({ name });
     await printTask(context, options, task);
     const print = printOptions(context, options);
-    const format = effectiveFormat(print);
-    if (print.quiet || (format !== "wide" && format !== "table")) return;
-    if (format === "table" && (task.spec?.replicas ?? 0) < 2) return;
+    const wide = print.format === "wide";
+    if (!isForPeople(print) || (!wide && (task.spec?.replicas ?? 0) < 2)) return;
     const attempts = await attemptsOf(api, name);
-    if (format === "wide" && attempts.length > 0)
+    if (wide && attempts.length > 0)
       context.terminal.out(`\n${renderTable(attemptView.columns, attempts)}`);
     const members = attempts.at(-1)?.members ?? [];
     if (members.length > 0) context.terminal.out(`\n${renderTable(memberView.columns, members)}`);
@@ -68,11 +72,10 @@ export async function getTask(
 }
 
 async function attemptsOf(api: Api, parent: string): Promise<Attempt[]> {
-  const { items } = await collectPages(0, async (pageSize, pageToken) => {
-    const page = await api.tasks.listAttempts({ parent, pageSize, pageToken });
-    return { items: page.attempts, nextPageToken: page.nextPageToken };
-  });
-  return items;
+  return allPages(
+    (page) => api.tasks.listAttempts({ parent, ...page }),
+    ({ attempts }) => attempts,
+  );
 }
 
 /** `task attempts TASK` */
@@ -101,10 +104,11 @@ export async function listTasks(context: CliContext, options: ListOptions): Prom
   const filter = listFilter(options);
   await withApi(context, options, async (api) => {
     const parent = await api.project();
-    const tasks = await collectPages(options.limit, async (pageSize, pageToken) => {
-      const page = await api.tasks.listTasks({ parent, filter, pageSize, pageToken });
-      return { items: page.tasks, nextPageToken: page.nextPageToken };
-    });
+    const tasks = await collectPages(
+      options.limit,
+      (page) => api.tasks.listTasks({ parent, filter, ...page }),
+      ({ tasks }) => tasks,
+    );
     const view = taskView(context.terminal.paint, context.nowMs());
     const none = filter === "" ? "no tasks yet; fastgpu task run starts one" : "no tasks match";
     await printList(printOptions(context, options), view, tasks.items, none);

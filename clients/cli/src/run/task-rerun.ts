@@ -8,13 +8,10 @@ import {
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import { withApi } from "../api/connect.ts";
 import type { CliContext, CommonOptions } from "../context.ts";
-import { printOptions } from "../context.ts";
 import { CliError } from "../errors/cli-error.ts";
-import { printOne } from "../output/print.ts";
 import { lastPart } from "../output/values.ts";
 import { toJsonForm } from "../spec/json-form.ts";
-import { taskName } from "./task-read.ts";
-import { taskView } from "./views.ts";
+import { printTask, taskName } from "./task-read.ts";
 
 /** Options of `task rerun`. */
 export interface RerunOptions extends CommonOptions {
@@ -39,11 +36,7 @@ export async function rerunTask(
     // At once where both are in one project: it keeps its place in line where it asks for no more.
     const replaces = replaced && name.startsWith(`${parent}/`) ? name : "";
     const after = await api.tasks.runTask({ parent, task, replaces, requestId: randomUUID() });
-    await printOne(
-      printOptions(context, options),
-      taskView(context.terminal.paint, context.nowMs()),
-      after,
-    );
+    await printTask(context, options, after);
     if (!replaced) return;
     // Only once the new one is accepted: a refused change leaves the old one in its place.
     const reason = `${lastPart(after.name)} takes its place`;

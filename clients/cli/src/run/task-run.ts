@@ -3,16 +3,15 @@ import type { Task } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import { type Api, withApi } from "../api/connect.ts";
 import { resourceName } from "../api/names.ts";
 import type { CliContext, CommonOptions } from "../context.ts";
-import { printOptions } from "../context.ts";
 import { exitCodes } from "../errors/exit-codes.ts";
-import { printOne } from "../output/print.ts";
 import { lastPart, money } from "../output/values.ts";
 import { taskFromFile } from "../spec/from-file.ts";
 import { type SpecOptions, taskFromOptions } from "../spec/from-options.ts";
-import { rawLogWriter, readLog, sayDetached, watchToEnd } from "./follow.ts";
+import { rawLogWriter, readLog, sayDetached, stateTeller, watchToEnd } from "./follow.ts";
 import { exitCodeOfTask } from "./task-exit.ts";
+import { printTask } from "./task-read.ts";
 import { changedTask } from "./task-rerun.ts";
-import { progressText, stateText, taskView } from "./views.ts";
+import { progressText, stateText } from "./views.ts";
 
 /** Options of `task run`. */
 export interface RunOptions extends SpecOptions, CommonOptions {
@@ -44,11 +43,7 @@ export async function createTask(
   await withApi(context, options, async (api) => {
     const { parent, task } = await buildTask(api, options, command);
     const draft = await api.tasks.createTask({ parent, task, requestId: randomUUID() });
-    await printOne(
-      printOptions(context, options),
-      taskView(context.terminal.paint, context.nowMs()),
-      draft,
-    );
+    await printTask(context, options, draft);
     if (context.terminal.errIsTty)
       context.terminal.err(`submit it: fastgpu task submit ${lastPart(draft.name)}\n`);
   });
@@ -69,9 +64,8 @@ export async function runTask(
       validateOnly: options.dryRun === true,
     };
     const submitted = await api.tasks.runTask(request);
-    const print = printOptions(context, options);
     if (options.dryRun === true || options.detach === true) {
-      await printOne(print, taskView(context.terminal.paint, context.nowMs()), submitted);
+      await printTask(context, options, submitted);
       return exitCodes.ok;
     }
     return await followToEnd({ api, context, options, submitted });
@@ -98,7 +92,7 @@ async function followToEnd({ api, context, options, submitted }: FollowToEnd): P
   const follow = { api, terminal, name, signal };
   const writer = rawLogWriter(terminal, { toErr: asked !== undefined });
   const [last] = await Promise.all([
-    watchToEnd(follow, quiet ? () => undefined : waitingReporter(context)),
+    watchToEnd(follow, quiet ? () => undefined : stateTeller(terminal)),
     quiet ? undefined : readLog({ ...follow, follow: true }, writer),
   ]);
   if (signal.aborted || last === undefined) {
@@ -107,27 +101,11 @@ async function followToEnd({ api, context, options, submitted }: FollowToEnd): P
   }
   const finished = await api.tasks.getTask({ name });
   if (asked !== undefined && !quiet) {
-    await printOne(
-      printOptions(context, options),
-      taskView(terminal.paint, context.nowMs()),
-      finished,
-    );
+    await printTask(context, options, finished);
   } else if (!quiet) {
     terminal.err(summary(finished));
   }
   return exitCodeOfTask(finished);
-}
-
-/** Says on standard error what a task waits for, and each state that is news. */
-function waitingReporter(context: CliContext): (task: Task) => void {
-  let told = "";
-  return (task) => {
-    const text = stateText(task);
-    if (text === told) return;
-    told = text;
-    const why = task.statusMessage === "" ? "" : `: ${task.statusMessage}`;
-    context.terminal.err(context.terminal.paintErr.dim(`[${text}${why}]`) + "\n");
-  };
 }
 
 function summary(task: Task): string {

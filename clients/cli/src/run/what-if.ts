@@ -1,5 +1,3 @@
-import { readFile } from "node:fs/promises";
-import { text } from "node:stream/consumers";
 import { type MessageInitShape, toJson } from "@bufbuild/protobuf";
 import { durationFromMs, durationMs } from "@bufbuild/protobuf/wkt";
 import {
@@ -15,9 +13,10 @@ import { withApi } from "../api/connect.ts";
 import { resourceName } from "../api/names.ts";
 import { type CliContext, type CommonOptions, printOptions } from "../context.ts";
 import { CliError } from "../errors/cli-error.ts";
-import { effectiveFormat, printOne, type View } from "../output/print.ts";
+import { isForPeople, printOne, type View } from "../output/print.ts";
 import { type Column, renderTable } from "../output/table.ts";
 import { lastPart, shortDuration, timeMs } from "../output/values.ts";
+import { readInput } from "../parse/read-input.ts";
 
 /** Options of `scheduler what-if`. */
 export interface WhatIfOptions extends CommonOptions {
@@ -39,7 +38,8 @@ export async function whatIf(context: CliContext, options: WhatIfOptions): Promi
       hint: "--policy FILE, --add-nodes, --remove-node, --queue or --consolidate",
     });
   }
-  const policySource = policy === undefined ? "" : await readPolicyFile(policy);
+  // An empty policy is the shipped one, which is not the same as none.
+  const policySource = policy === undefined ? "" : (await readInput(policy)).replace(/^\s*$/, "{}");
   await withApi(context, options, async (api) => {
     const played = await api.policies.whatIf({
       policySource,
@@ -51,8 +51,7 @@ export async function whatIf(context: CliContext, options: WhatIfOptions): Promi
     });
     const print = printOptions(context, options);
     await printOne(print, view, played);
-    const format = effectiveFormat(print);
-    if (print.quiet || (format !== "table" && format !== "wide")) return;
+    if (!isForPeople(print)) return;
     const { terminal } = context;
     terminal.out(`\n${renderTable(outlookColumns, outlookRows(played))}`);
     if (played.moves.length > 0) {
@@ -64,16 +63,6 @@ export async function whatIf(context: CliContext, options: WhatIfOptions): Promi
       terminal.out(`\n${renderTable(taskColumns(context.nowMs()), played.tasks)}`);
     }
   });
-}
-
-async function readPolicyFile(file: string): Promise<string> {
-  try {
-    const source = file === "-" ? await text(process.stdin) : await readFile(file, "utf8");
-    // An empty policy is the shipped one, which is not the same as none.
-    return source.trim() === "" ? "{}" : source;
-  } catch (error) {
-    throw new CliError(`the policy ${file} cannot be read`, { cause: error });
-  }
 }
 
 /** `4x node-…`, or `16 x 8 NVIDIA H200`: so many nodes like one, or with so many GPUs of a model. */
