@@ -43,12 +43,15 @@ export function checkPlacement(
   placement: Placement,
   task: TaskRun | undefined,
   nodeOf: (id: NodeId) => NodeRun | undefined,
-): { readonly places: readonly MemberPlaces[] } | Breach {
+): { readonly task: TaskRun; readonly places: readonly MemberPlaces[] } | Breach {
+  if (task === undefined) {
+    return { promise: onlyWaiting, detail: `${placement.task.id} is not known` };
+  }
   const waiting = checkWaiting(placement, task);
   if (waiting !== undefined) return waiting;
   const { members } = placement;
-  if (task === undefined || members.length !== task.spec.replicas) {
-    const detail = `${members.length} of ${task?.spec.replicas} members of ${placement.task.id}`;
+  if (members.length !== task.spec.replicas) {
+    const detail = `${members.length} of ${task.spec.replicas} members of ${task.id}`;
     return { promise: "a gang is whole or absent", detail };
   }
   const places: MemberPlaces[] = [];
@@ -64,13 +67,14 @@ export function checkPlacement(
     checkGpus(places, task) ??
     checkParts(places, task) ??
     checkCapacity(places, task) ??
-    checkTopology(places, task) ?? { places }
+    checkTopology(places, task) ?? { task, places }
   );
 }
 
-function checkWaiting(placement: Placement, task: TaskRun | undefined): Breach | undefined {
-  const promise = "only what waits is placed";
-  if (task === undefined) return { promise, detail: `${placement.task.id} is not known` };
+const onlyWaiting = "only what waits is placed";
+
+function checkWaiting(placement: Placement, task: TaskRun): Breach | undefined {
+  const promise = onlyWaiting;
   if (!task.arrived || task.endMs !== undefined || task.leasesLeft === 0) {
     return { promise, detail: `${task.id} does not wait` };
   }

@@ -57,6 +57,11 @@ export type FleetEvent =
   | { readonly kind: "wake" }
   | { readonly kind: "unreserve"; readonly task: TaskId };
 
+interface GpusOfNode {
+  readonly node: NodeRun;
+  readonly gpus: readonly GpuRun[];
+}
+
 /** A fleet in virtual time, under the service's own planner. */
 export class FleetSimulation {
   readonly options: SimulationOptions;
@@ -379,61 +384,57 @@ export class FleetSimulation {
     const { settings } = this.options;
     const untilMs = this.nowMs + settings.stopMs + settings.reserveMs;
     const wanted = new Set(preemption.gpus);
-    const kept = this.kept.get(preemption.reservedFor) ?? [];
-    for (const node of new Set(victim.nodes)) {
-      for (const gpu of node.gpus) {
-        const held = gpu.holders.some(({ attempt }) => attempt === victim);
-        if (!held || !wanted.has(gpu.id)) continue;
-        gpu.reservedFor = preemption.reservedFor;
-        gpu.reservedUntilMs = untilMs;
-        kept.push({ node, gpu });
-      }
-      node.changed();
-    }
-    kept.push(...this.keep(preemption.beside ?? [], preemption.reservedFor, untilMs));
-    this.kept.set(preemption.reservedFor, kept);
-    this.events.add(untilMs, { kind: "unreserve", task: preemption.reservedFor });
-    const { movesTo, victimTask } = preemption;
+    const freed = [...new Set(victim.nodes)].map((node) => ({
+      node,
+      gpus: node.gpus.filter(
+        ({ id, holders }) => wanted.has(id) && holders.some(({ attempt }) => attempt === victim),
+      ),
+    }));
+    const { reservedFor, beside = [], movesTo, victimTask } = preemption;
+    this.keep([...freed, ...this.unreserved(beside)], reservedFor, untilMs);
     if (movesTo === undefined) return;
-    const place = this.keep([movesTo], victimTask, untilMs);
-    if (place.length < movesTo.gpus.length) {
+    const place = this.unreserved([movesTo]);
+    if (place.flatMap(({ gpus }) => gpus).length < movesTo.gpus.length) {
       const detail = `${preemption.victim} moves to ${movesTo.gpus.join(", ")}`;
       this.broken({ promise: "who is moved has a place to go to", detail });
     }
-    this.kept.set(victimTask, [...(this.kept.get(victimTask) ?? []), ...place]);
-    this.events.add(untilMs, { kind: "unreserve", task: victimTask });
+    this.keep(place, victimTask, untilMs);
   }
 
-  /** Keeps GPUs for a task, as far as they are kept for nobody else. */
-  private keep(
-    places: readonly Pick<MemberPlace, "node" | "gpus">[],
-    task: TaskId,
-    untilMs: number,
-  ): { readonly node: NodeRun; readonly gpu: GpuRun }[] {
+  /** Those of the GPUs that are kept for nobody. */
+  private unreserved(places: readonly Pick<MemberPlace, "node" | "gpus">[]): GpusOfNode[] {
     return places.flatMap(({ node: id, gpus }) => {
       const node = this.byNode.get(id);
       if (node === undefined) return [];
       const own = node.gpus.filter((gpu) => gpus.includes(gpu.id) && gpu.reservedFor === undefined);
-      for (const gpu of own) {
+      return [{ node, gpus: own }];
+    });
+  }
+
+  /** Keeps GPUs for a task until a time. */
+  private keep(places: readonly GpusOfNode[], task: TaskId, untilMs: number): void {
+    for (const { node, gpus } of places) {
+      for (const gpu of gpus) {
         gpu.reservedFor = task;
         gpu.reservedUntilMs = untilMs;
       }
       node.changed();
-      return own.map((gpu) => ({ node, gpu }));
-    });
+    }
+    const now = places.flatMap(({ node, gpus }) => gpus.map((gpu) => ({ node, gpu })));
+    this.kept.set(task, [...(this.kept.get(task) ?? []), ...now]);
+    this.events.add(untilMs, { kind: "unreserve", task });
   }
 
   private lease(placement: Placement): void {
-    const task = this.byTask.get(placement.task.id);
-    const checked = checkPlacement(placement, task, (id) => this.byNode.get(id));
-    if ("promise" in checked || task === undefined) {
-      return this.broken("promise" in checked ? checked : { promise: "", detail: "" });
-    }
+    const placed = this.byTask.get(placement.task.id);
+    const checked = checkPlacement(placement, placed, (id) => this.byNode.get(id));
+    if ("promise" in checked) return this.broken(checked);
+    const { task, places } = checked;
     const gpusBefore = task.waitingGpus;
     const attempt = new Attempt({
       id: this.attemptIds.fresh(),
       task,
-      nodes: checked.places.map(({ node }) => node),
+      nodes: places.map(({ node }) => node),
       elements: task.spec.array === undefined ? 1 : placement.elements,
       now: () => this.nowMs,
     });
@@ -444,7 +445,7 @@ export class FleetSimulation {
     if (task.pending === 0) task.queuedBeforeMs += this.nowMs - task.queuedSinceMs;
     this.live.set(attempt.id, attempt);
     this.record.leases++;
-    for (const [member, { node, gpus, part }] of checked.places.entries()) {
+    for (const [member, { node, gpus, part }] of places.entries()) {
       this.onNode(node, () => node.take(attempt, { member, gpus, part }));
       const milli = milliOfDemand(task.spec.demand);
       const breach = this.quotas.change(task, node.spec.model, milli);

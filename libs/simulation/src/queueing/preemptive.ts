@@ -17,24 +17,20 @@ interface PreemptiveOptions {
   readonly tickMs: number;
 }
 
-/** What a preemptive baseline keeps about its running jobs. */
-interface Run {
-  readonly sinceMs: number;
-}
-
 /** A walk in key order that stops running jobs as its options allow; each stop pays the restore. */
 export function preemptiveQueue(world: World, options: PreemptiveOptions): QueuePolicy {
   const waiting = new Set<number>();
-  const running = new Map<number, Run>();
+  /** Running jobs, and since when. */
+  const running = new Map<number, number>();
   const stops = new Int32Array(world.jobs.length);
   const start = (job: number, nowMs: number): void => {
     waiting.delete(job);
-    running.set(job, { sinceMs: nowMs });
+    running.set(job, nowMs);
     world.began(job);
   };
   const candidates = (key: number, nowMs: number): Candidate[] => {
     const found: Candidate[] = [];
-    for (const [job, { sinceMs }] of running) {
+    for (const [job, sinceMs] of running) {
       if (nowMs - sinceMs < options.minRunMs) continue;
       if (stops[job]! + 1 > options.allowance(job)) continue;
       const runnerKey = options.key(job);

@@ -1,3 +1,4 @@
+import { jain } from "../fleet/statistics.ts";
 import type { World } from "./world.ts";
 
 /** The fleet at one time. */
@@ -39,13 +40,11 @@ export class Recorder {
   }
 }
 
-/** Jain, Chiu and Hawe, "A quantitative measure of fairness", DEC-TR-301, 1984. */
+/** Of running over wanted GPUs, over the tenants that want any. */
 function fairness(world: World): number {
   const satisfied: number[] = [];
   for (const { runningGpus, wantedGpus } of world.tenants.values()) {
     if (wantedGpus > 0) satisfied.push(Math.min(1, runningGpus / wantedGpus));
   }
-  const sum = satisfied.reduce((total, value) => total + value, 0);
-  const squares = satisfied.reduce((total, value) => total + value * value, 0);
-  return squares === 0 ? 1 : (sum * sum) / (satisfied.length * squares);
+  return jain(satisfied);
 }
