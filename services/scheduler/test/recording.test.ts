@@ -1,6 +1,9 @@
+import { execFile } from "node:child_process";
 import { mkdtemp, readFile, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import type { GpuId, NodeId, OrgId, ProjectId } from "@fastgpu/domain/ids";
 import { newId } from "@fastgpu/domain/ids";
 import { plainTask, type PlanNode, type PlanState, type PlanTask } from "@fastgpu/scheduling/plan";
@@ -269,6 +272,15 @@ test("a disk that refuses ends the recording, never the cycle", async () => {
     await new Promise((resolve) => setTimeout(resolve, 1));
   }
   expect(recorder.wantsBeginning()).toBe(false);
+});
+
+test("a disk that fills up ends the recording and keeps no file open, and the next try is made a minute later", async () => {
+  const program = fileURLToPath(new URL("./full-disk.ts", import.meta.url));
+  const directory = await newDirectory();
+  // Every file may have 1 KiB at most: more is refused as by a full disk.
+  const shell = 'ulimit -f 2; exec "$0" --expose-gc "$@"';
+  const ran = promisify(execFile)("/bin/sh", ["-c", shell, process.execPath, program, directory]);
+  expect(JSON.parse((await ran).stdout)).toEqual({ refusals: 2, files: 2, open: 0 });
 });
 
 test("a planner that throws begins anew, with what was learned through all changes of the policy", async () => {

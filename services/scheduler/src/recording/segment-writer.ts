@@ -25,6 +25,7 @@ export class SegmentWriter {
   private pumping: Promise<void> = Promise.resolve();
   private ended = false;
   private broken = false;
+  private closed: Promise<void> | undefined;
   private readonly failed: (error: unknown) => void;
 
   /** The file is made when `ready`. `failed` is called once, where the disk refuses; nothing is written after that. */
@@ -61,11 +62,19 @@ export class SegmentWriter {
 
   /** Writes what waits and closes the file. */
   async end(end: SegmentEnd): Promise<void> {
-    if (this.ended) return this.pumping;
+    if (this.ended) {
+      await this.pumping;
+      return this.closed;
+    }
     this.flush();
     this.ended = true;
     this.pump(() => this.append(chunkOf("E", Buffer.from(JSON.stringify(end)))));
     await this.pumping;
+    await (this.closed ??= this.close());
+  }
+
+  private async close(): Promise<void> {
+    clearTimeout(this.timer);
     this.deflate.close();
     await this.file.then((file) => file.close()).catch(() => undefined);
   }
@@ -105,6 +114,8 @@ export class SegmentWriter {
     if (this.broken) return;
     this.broken = true;
     this.ended = true;
+    // Nobody ends a segment that has failed, and a file that the garbage collector finds open ends the process.
+    this.closed ??= this.close();
     this.failed(error);
   }
 }

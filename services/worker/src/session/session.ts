@@ -69,7 +69,10 @@ export function startSession(options: SessionOptions): SessionLoop {
         await connection.run();
       } catch (error) {
         const fault = Fault.from(error);
-        if (!options.stop.aborted) {
+        // Every session ends with its token, and is open again at once: nothing that an operator should look at.
+        const renewed = connection.welcomed && fault.retryAfterMs === 0;
+        if (renewed) options.log.info({ reason: fault.reason }, fault.message);
+        else if (!options.stop.aborted) {
           options.log.warn({ reason: fault.reason, err: fault }, "session lost");
         }
       }
