@@ -36,7 +36,7 @@ let other: Awaited<ReturnType<typeof otherTenant>>;
 beforeAll(async () => {
   const env = {
     ...shortLeases,
-    FASTGPU_SCHEDULER__LEASE_TTL_MS: "10000",
+    FASTGPU_SCHEDULER__LEASE_TTL_MS: "15000",
     // Renewed after half of twice a lease's time; as short as the scheduler lets it be.
     FASTGPU_SCHEDULER__STORAGE_GRANT_TTL_MS: "1000",
   };
@@ -215,7 +215,7 @@ test("with a lease of one project it reads and stores in no other, and reports n
   const input = { artifact: other.artifact, path: "in" };
   const asInput = run(withSpec(script("true"), { inputs: [input] }));
   await expect(asInput).rejects.toMatchObject({ reason: "INVALID_FIELD" });
-});
+}, 120_000);
 
 test("a checkpoint goes to the next attempt of its task and member, and a digest that was only reported to none", async () => {
   const retry = { maxRetries: 5, retryOn: [ExitClass.USER_EXIT] };
@@ -250,7 +250,7 @@ test("a checkpoint goes to the next attempt of its task and member, and a digest
   );
   expect(await refusal(read(worker.storage.fetchArtifact({ name }, lying)))).toBe("foreign");
   for (const task of [one, two]) await p.tasks.cancelTask({ name: task });
-});
+}, 120_000);
 
 test("a gang's members, a range of an array and a task with inputs store as themselves, each with its own grant", async () => {
   const artifact = await ownInput("of the project");
@@ -279,7 +279,7 @@ test("a gang's members, a range of an array and a task with inputs store as them
   for (const name of [gang, array]) {
     expect(stateName(await endOf(p, name))).toBe("TASK_STATE_SUCCEEDED");
   }
-});
+}, 120_000);
 
 test("a long attempt's grant is renewed, a new session brings one at once, and after the end none comes and the last one ends", async () => {
   const inputs = [{ artifact: await ownInput("in"), path: "in.txt" }];

@@ -148,13 +148,17 @@ export async function playWorker(p: TestPlatform, name: string): Promise<PlayedW
       await welcome.promise;
     },
     leaseOf: (task, number = 0, rank = 0) =>
-      eventually(`attempt ${number} of ${task} is leased`, () => {
-        const id = task.split("/").at(-1);
-        const own = [...leases.values()].filter(
-          (lease) => lease.task === id && (lease.gang?.rank ?? 0) === rank,
-        );
-        return own.toSorted((x, y) => Number(x.epoch - y.epoch))[number];
-      }),
+      eventually(
+        `attempt ${number} of ${task} is leased`,
+        () => {
+          const id = task.split("/").at(-1);
+          const own = [...leases.values()].filter(
+            (lease) => lease.task === id && (lease.gang?.rank ?? 0) === rank,
+          );
+          return own.toSorted((x, y) => Number(x.epoch - y.epoch))[number];
+        },
+        60_000,
+      ),
     async report({ attempt, epoch }, ...events) {
       const told = events.map((event) => {
         if (event.case === "ended") over.add(attempt);
@@ -163,7 +167,7 @@ export async function playWorker(p: TestPlatform, name: string): Promise<PlayedW
       });
       send({ case: "reports", value: { reports: told } });
       const last = reports;
-      await eventually("the reports are durable", () => acknowledged >= last);
+      await eventually("the reports are durable", () => acknowledged >= last, 60_000);
     },
     async store({ parent, attempt, path = "file" }, options) {
       const content = randomBytes(64);
