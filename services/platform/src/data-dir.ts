@@ -59,16 +59,20 @@ export async function openDataDir(path: string): Promise<DataDir> {
     const master = await openMasterKey(masterKeyFile);
     const privateKeys = serviceKeys(join(root, "keys", "services.json"));
     const passwords = passwordsOf(join(root, "keys", "passwords.json"));
+    const sockets = await socketDir(root, master.derive("platform/sockets"));
     return {
       path: root,
-      sockets: await socketDir(root, master.derive("platform/sockets")),
+      sockets,
       masterKeyFile,
       password: passwords,
       privateKeys,
       publicKeys: Object.fromEntries(
         Object.entries(privateKeys).map(([name, pem]) => [name, publicPem(pem)]),
       ),
-      [Symbol.dispose]: lock,
+      [Symbol.dispose]() {
+        if (!sockets.startsWith(`${root}/`)) rmSync(sockets, { recursive: true, force: true });
+        lock();
+      },
     };
   } catch (error) {
     lock();
