@@ -41,7 +41,7 @@ const isSame = (a: Lists, b: Lists): boolean =>
     );
   });
 
-/** Searches for victims in one plan, at most: each looks at every node … */
+/** Searches for victims, and for moves, in one plan, at most: each looks at every node … */
 const maxSearches = 64;
 /** … and together at no more nodes than this, but for the first few. */
 const maxLooks = 50_000;
@@ -297,7 +297,8 @@ export class PlanRoom implements Room {
   compact(slot: Slot, movable: () => readonly Candidate[]): readonly Slot[] | undefined {
     const job = this.line.jobs.get(slot)!;
     const { enabled, maxLossMs } = this.compaction;
-    if (!enabled || this.packed.has(job.kind) || this.moveSearches >= maxSearches) return undefined;
+    if (!enabled || this.packed.has(job.kind)) return undefined;
+    if (this.moveSearches >= this.searchesAllowed) return undefined;
     if (job.gpuMilli === 0 || job.task.demand.part !== undefined) return undefined;
     const { fleet } = this.ground;
     const { supply } = fleet.free.cluster;
@@ -307,8 +308,10 @@ export class PlanRoom implements Room {
       return shape !== undefined && supply.idleMilli(shape) >= job.gpuMilli;
     });
     if (preferences.length === 0) return undefined;
+    const all = movable();
+    if (all.length === 0) return undefined;
     this.heads.hide(job);
-    let candidates = this.moves.movable(movable());
+    let candidates = this.moves.movable(all);
     const full = new Map(this.full);
     for (let tries = maxMoveTries; tries > 0 && candidates.length > 0; tries--) {
       this.moveSearches++;
@@ -327,9 +330,13 @@ export class PlanRoom implements Room {
     return undefined;
   }
 
-  seeksVictims(slot: Slot): boolean {
+  private get searchesAllowed(): number {
     const looks = maxLooks / Math.max(1, this.ground.fleet.entries.size);
-    if (this.searches >= Math.max(leastSearches, Math.min(maxSearches, looks))) return false;
+    return Math.max(leastSearches, Math.min(maxSearches, looks));
+  }
+
+  seeksVictims(slot: Slot): boolean {
+    if (this.searches >= this.searchesAllowed) return false;
     const job = this.line.jobs.get(slot)!;
     // Only GPUs can be reserved for whom they are freed.
     return job.gpuMilli > 0 && this.preferencesOf(job).length > 0;
