@@ -62,7 +62,7 @@ export const defaultSchedulingPolicy: SchedulingPolicy = {
     promiseWithinMs: 3_600_000,
     promiseAfterMs: 24 * 3_600_000,
   },
-  compaction: { enabled: true, maxLossMs: 3_600_000 },
+  compaction: { enabled: true, maxLossMs: 600_000 },
   usage: { halfLifeMs: 24 * 3_600_000, weightMd: 500 },
   consolidation: { enabled: false, maxMoves: 16 },
 };

@@ -20,6 +20,8 @@ const movesOnly: SchedulingPolicy = {
     ...{ shareWeightMd: 0, shareSteepMd: 0 },
   },
   usage: { ...defaultSchedulingPolicy.usage, weightMd: 0 },
+  // Nobody saves in these scenes.
+  compaction: { enabled: true, maxLossMs: 24 * hourMs },
 };
 const off: SchedulingPolicy = {
   ...movesOnly,
@@ -110,7 +112,9 @@ describe("a move", () => {
     ["what was stopped often for its run time", [a, b].map((each) => each({ preemptions: 5 }))],
     [
       "what would lose too much",
-      [a, b].map((each) => each({ savedMs: undefined, heldSinceMs: -9e7, runningSinceMs: -9e7 })),
+      [a, b].map((each) => each({ savedMs: undefined })),
+      head(),
+      { ...movesOnly, compaction: { enabled: true, maxLossMs: 600_000 } },
     ],
     [
       "anybody onto GPUs of another model",

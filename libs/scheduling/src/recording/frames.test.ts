@@ -192,12 +192,14 @@ test("a policy is read back as it was", () => {
 
 test("a policy from before a parameter was is read with the value that changes nothing", () => {
   const { lateMd: _, dueAfterMs: __, ...order } = defaultOrderPolicy;
-  const old = { ...defaultSchedulingPolicy, order } as SchedulingPolicy;
+  const { compaction: ___, ...others } = defaultSchedulingPolicy;
+  const old = { ...others, order } as SchedulingPolicy;
   const writer = new FrameWriter();
   const reader = new FrameReader();
   const expected = { ...defaultOrderPolicy, lateMd: 0, dueAfterMs: untimedOrder.dueAfterMs };
   const begun = reader.read(writer.beginning({ policy: old, seed: 1, learned: undefined }));
   expect(begun.kind === "beginning" && begun.beginning.policy.order).toStrictEqual(expected);
+  expect(begun.kind === "beginning" && begun.beginning.policy.compaction.enabled).toBe(false);
   const changed = reader.read(writer.policy(old));
   expect(changed.kind === "policy" && changed.policy.order).toStrictEqual(expected);
 });
