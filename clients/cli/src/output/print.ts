@@ -69,7 +69,9 @@ export async function printOne<T>(options: PrintOptions, view: View<T>, value: T
   const format = effectiveFormat(options);
   if (format === "table" || format === "wide") {
     terminal.out(
-      view.facts ? renderFacts(view.facts(value)) : renderTable(columnsOf(view, format), [value]),
+      view.facts
+        ? renderFacts(view.facts(value), terminal.columns)
+        : renderTable(columnsOf(view, format), [value]),
     );
     return;
   }

@@ -59,6 +59,24 @@ test("facts stand below each other and empty ones are left out", () => {
   ).toBe("task: t\nran:  3s\n");
 });
 
+test("on a terminal long facts are broken between words, below where they begin", () => {
+  const facts = [
+    ["in short", "No node has room for it now: 1 of 1 nodes have 한글 GPUs busy."],
+    ["id", "task-01m81fe6v0eatrvgya263s0k62-longer-than-the-line"],
+  ] as const;
+  expect(renderFacts(facts, 40)).toBe(
+    [
+      "in short: No node has room for it now: 1",
+      "          of 1 nodes have 한글 GPUs",
+      "          busy.",
+      "id:       task-01m81fe6v0eatrvgya263s0k62-longer-than-the-line\n",
+    ].join("\n"),
+  );
+  // Nobody looks, or nothing would fit beside the names.
+  for (const columns of [undefined, 20])
+    expect(renderFacts(facts, columns)).toContain("GPUs busy.");
+});
+
 test("widths: ASCII one, East Asian two, marks none", () => {
   expect([
     displayWidth("abc"),

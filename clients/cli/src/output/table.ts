@@ -1,4 +1,4 @@
-import { displayWidth, stripControls } from "./text.ts";
+import { displayWidth, stripControls, wrapped } from "./text.ts";
 
 /** A column of a table over rows of type T. */
 export interface Column<T> {
@@ -37,11 +37,19 @@ export function renderTable<T>(columns: readonly Column<T>[], rows: readonly T[]
   return [header, ...lines].map((line) => `${line.trimEnd()}\n`).join("");
 }
 
-/** `name: value` lines with the values below each other; empty values are left out. */
-export function renderFacts(facts: readonly (readonly [name: string, value: string])[]): string {
+/**
+ * `name: value` lines with the values below each other, broken for a terminal of so many columns; empty values are left out.
+ */
+export function renderFacts(
+  facts: readonly (readonly [name: string, value: string])[],
+  columns?: number,
+): string {
   const told = facts.filter(([, value]) => value !== "");
   const width = Math.max(0, ...told.map(([name]) => name.length)) + 1;
   return told
-    .map(([name, value]) => `${`${name}:`.padEnd(width)} ${stripControls(value)}\n`)
+    .map(([name, value]) => {
+      const text = wrapped(stripControls(value), columns, width + 1);
+      return `${`${name}:`.padEnd(width)} ${text}\n`;
+    })
     .join("");
 }

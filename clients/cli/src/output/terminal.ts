@@ -6,6 +6,8 @@ export interface Terminal {
   err(text: string | Uint8Array): void;
   /** Whether a person looks at standard output. */
   readonly outIsTty: boolean;
+  /** Columns of the terminal that standard output is; undefined where it is none, or does not say. */
+  readonly columns: number | undefined;
   /** Whether a person looks at standard error: spinners and hints go only there. */
   readonly errIsTty: boolean;
   readonly paint: Paint;
@@ -22,7 +24,7 @@ export type Paint = Record<
 const CODES = { red: 31, green: 32, yellow: 33, blue: 34, dim: 2, bold: 1 } as const;
 
 /** A stream as a terminal needs it; process.stdout is one. */
-export type TerminalStream = Writable & { isTTY?: boolean };
+export type TerminalStream = Writable & { isTTY?: boolean; columns?: number };
 
 /** The terminal over two streams, by the conventions of NO_COLOR, FORCE_COLOR and TERM=dumb. */
 export function createTerminal(
@@ -35,6 +37,7 @@ export function createTerminal(
     out: (text) => void streams.stdout.write(text),
     err: (text) => void streams.stderr.write(text),
     outIsTty,
+    columns: outIsTty && streams.stdout.columns ? streams.stdout.columns : undefined,
     errIsTty,
     paint: paintWhen(wantsColour(outIsTty, env)),
     paintErr: paintWhen(wantsColour(errIsTty, env)),

@@ -7,6 +7,26 @@ export function stripControls(text: string): string {
   return text.replaceAll(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, " ");
 }
 
+/** Less room than this is not worth a break in every line. */
+const leastRoom = 24;
+
+/**
+ * A text broken between words for a terminal of so many columns, its further lines below the first one's `indent`. As it
+ * is where nobody looks at it (`columns` undefined), and where there is no room for that.
+ */
+export function wrapped(text: string, columns: number | undefined, indent: number): string {
+  const room = (columns ?? 0) - indent;
+  if (room < leastRoom) return text;
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    const line = lines.at(-1) ?? "";
+    const more = line === "" ? word : `${line} ${word}`;
+    if (displayWidth(more) <= room || line === "") lines[lines.length - 1] = more;
+    else lines.push(word);
+  }
+  return lines.join(`\n${" ".repeat(indent)}`);
+}
+
 /**
  * Columns that a text takes on a terminal: combining marks none, East Asian wide characters and
  * emoji two (Unicode UAX #11, in short).

@@ -22,6 +22,7 @@ import type { CliContext, CommonOptions } from "../context.ts";
 import { printOptions } from "../context.ts";
 import { isForPeople, printOne, type View } from "../output/print.ts";
 import { type Column, renderTable } from "../output/table.ts";
+import { wrapped } from "../output/text.ts";
 import { enumName, isoTime, lastPart, money, shortDuration, timeMs } from "../output/values.ts";
 import { taskName } from "./task-read.ts";
 import { submitCommand } from "./submit-command.ts";
@@ -77,7 +78,7 @@ function printTables(context: CliContext, options: CommonOptions, told: Told): v
     quota.holders.map((holder) => ({ ...holder, queue: quota.queue })),
   );
   table(holderColumns(nowMs), holders);
-  if (told.remedies.length > 0) terminal.out(remedyList(told.remedies, nowMs, terminal.paint));
+  if (told.remedies.length > 0) terminal.out(remedyList(told.remedies, nowMs, terminal));
 }
 
 const blockerColumns: Column<NodeBlocker>[] = [
@@ -100,10 +101,10 @@ const holderColumns = (nowMs: number): Column<QuotaHolder & { queue: string }>[]
 function remedyList(
   remedies: readonly Remedy[],
   nowMs: number,
-  paint: CliContext["terminal"]["paint"],
+  { paint, columns }: CliContext["terminal"],
 ): string {
   const lines = remedies.flatMap(({ description, startsByTime, command }, at) => [
-    `  ${at + 1}. ${description}: ${startText(startsByTime, nowMs)}`,
+    `  ${at + 1}. ${wrapped(`${description}: ${startText(startsByTime, nowMs)}`, columns, 5)}`,
     ...(command === "" ? [] : [paint.dim(`     ${command}`)]),
   ]);
   return `\n${["WHAT WOULD START IT", ...lines].map((line) => `${line}\n`).join("")}`;
