@@ -225,6 +225,8 @@ export interface PlanReservation {
   readonly org: OrgId;
   readonly project: ProjectId | undefined;
   readonly gpus: number;
+  /** So many of them on one node each: a divisor of `gpus`. Absent: wherever they lie. */
+  readonly perNode?: number | undefined;
   /** Models that will do; empty: any. */
   readonly models: readonly string[];
   readonly startMs: number;

@@ -13,6 +13,7 @@ import {
   type Rng,
   type WaitReason,
 } from "./plan.ts";
+import { wouldFit } from "./planning/confined.ts";
 import { Budget } from "./planning/budget.ts";
 import { Crew } from "./planning/crew.ts";
 import { proposeMoves } from "./planning/consolidate.ts";
@@ -156,7 +157,7 @@ function planOn(
     onBlocked: (slot) => {
       if (!policy.backfill.enabled) return;
       const job = line.jobs.get(slot)!;
-      const start = room.heads.reserve(job, budget.allowed(job.task, job.endMs));
+      const start = room.reserveStart(slot);
       if (start === undefined) return;
       const { atMs, promised } = start;
       if (!promised) {
@@ -177,7 +178,7 @@ function planOn(
     placements: placementsOf(room, ground),
     preemptions: decisions.flatMap((decision) => preemptionsOf(decision, { room, line })),
     reasons: of.reasons
-      ? explainWaiting(state.tasks, { fleet, capacity, budget, line, room, now })
+      ? explainWaiting(state.tasks, { ground, capacity, budget, line, room, now })
       : new Map(),
     starts,
     expected,
@@ -294,7 +295,7 @@ function preemptionsOf(
 function explainWaiting(
   tasks: readonly PlanTask[],
   of: {
-    fleet: Fleet;
+    ground: Ground;
     capacity: CapacityReasons;
     budget: Budget;
     line: Line;
@@ -302,10 +303,19 @@ function explainWaiting(
     now: number;
   },
 ): Map<TaskId, WaitReason> {
-  const { fleet, capacity, budget, line, room, now } = of;
+  const { ground, capacity, budget, line, room, now } = of;
+  const { fleet } = ground;
   capacity.begin();
   const reasons = new Map<TaskId, WaitReason>();
   const byKind = new Map<number, WaitReason>();
+  const fitting = new Map<number, boolean>();
+  // Whether but for nodes that are kept for a reservation it would start.
+  const fitsBeside = (slot: Slot, kind: number): boolean => {
+    let known = fitting.get(kind);
+    if (known === undefined)
+      fitting.set(kind, (known = wouldFit(line.jobs.get(slot)!, { ground, budget })));
+    return known;
+  };
   for (const task of tasks) {
     const slots = line.slots.get(task.id) ?? [];
     if (slots.length === 0) {
@@ -331,7 +341,10 @@ function explainWaiting(
     const hit = reason.reason === "UNSATISFIABLE" ? undefined : budget.limit(task);
     if (hit !== undefined) reason = quotaReached(hit);
     else if (reason.reason !== "UNSATISFIABLE") {
-      const reservation = budget.reservedFor(task, endMs);
+      const places = budget.placesOf(task, endMs);
+      const reservation =
+        budget.reservedFor(task, endMs) ??
+        (places !== undefined && fitsBeside(slots[0]!, kind) ? places : undefined);
       if (reservation !== undefined) reason = keptForReservation(reservation, task);
     }
     reasons.set(task.id, reason);

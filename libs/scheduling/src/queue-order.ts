@@ -5,7 +5,8 @@ import type { PlanReservation, PlanState, PlanTask } from "./plan.ts";
 import { Budget, type LimitHit } from "./planning/budget.ts";
 import { Expectations } from "./planning/expectations.ts";
 import { attemptsOf } from "./planning/crew.ts";
-import { createLine, endIfStarted, type Line } from "./planning/line.ts";
+import { endIfStarted } from "./planning/ends.ts";
+import { createLine, type Line } from "./planning/line.ts";
 import { defaultSchedulingPolicy, type SchedulingPolicy } from "./scheduling-policy.ts";
 
 export type { LimitHit };

@@ -15,7 +15,12 @@ import {
   ReservationService,
   ReservationState,
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/reservation_service_pb";
-import { QueueReason, TaskState, type Task } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
+import {
+  QueueReason,
+  TaskState,
+  TopologyLevel,
+  type Task,
+} from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import { TaskService } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
 import { openAuditor } from "@fastgpu/auditor/audit";
 import { payloadOf, topics } from "@fastgpu/events/topics";
@@ -188,6 +193,8 @@ describe("a reservation by call", () => {
     await wrong(span(367 * 24 * 60 * minute, minute), "start_time", "within 366 days from now");
     await wrong(span(minute, 367 * 24 * 60 * minute), "end_time", "within 366 days from start");
     await wrong({ ...hour, models: ["Simulated GPUs"] }, "models[0]", "no GPU of the fleet");
+    await wrong({ ...hour, gpus: 1, perNode: 2 }, "per_node", "is 2, which does not divide 1 GPUs");
+    await wrong({ ...hour, perNode: -1 }, "per_node", "greater than or equal to 0");
     await expect(create({ ...hour, models: ["Simulated GPUs"] })).rejects.toMatchObject({
       hint: expect.stringContaining("Simulated GPU"),
     });
@@ -288,10 +295,13 @@ describe("a reservation by call", () => {
     const { name } = fromJson(ReservationSchema, JSON.parse(made) as JsonValue);
     const id = name.split("/").at(-1)!;
     expect(await type(p, "fastgpu reservation list -o table")).toMatch(
-      new RegExp(`${id} +night +projects/\\S+ +2 +any +\\S+Z +1h 30m +UPCOMING +0`),
+      new RegExp(`${id} +night +projects/\\S+ +2 +- +any +\\S+Z +1h 30m +UPCOMING +0`),
     );
+    const onOne = await type(p, `fastgpu reservation set ${id} --per-node 2 -o table`);
+    expect(onOne).toMatch(/night +projects\/\S+ +2 +2 +any +/);
+    await type(p, `fastgpu reservation set ${id} --per-node 1`);
     const smaller = await type(p, `fastgpu reservation set ${id} --gpus 1 --duration 1h -o table`);
-    expect(smaller).toMatch(/night +projects\/\S+ +1 +any +\S+Z +1h +UPCOMING/);
+    expect(smaller).toMatch(/night +projects\/\S+ +1 +- +any +\S+Z +1h +UPCOMING/);
     expect(await type(p, `fastgpu reservation get ${name} --quiet`)).toBe(`${id}\n`);
     await type(p, `fastgpu reservation delete ${id}`);
     expect(await type(p, "fastgpu reservation list -o json")).toBe("[]\n");
@@ -439,6 +449,73 @@ test("a reservation ahead keeps a long task of another project from starting, le
     ...{ state: TaskState.QUEUED, attemptCount: 0 },
   });
   await clients.reservations.deleteReservation({ name: made.name });
+  await runs(p, long);
+  await p.tasks.cancelTask({ name: long });
+  await endOf(p, long);
+}, 240_000);
+
+test("GPUs reserved on one node each keep a node whole, and its owner's task starts there at its time, through a SIGKILL", async () => {
+  await using p = await startKillable("fastgpu-shape-", { workers: 2, simulatedGpus: 2 });
+  using clients = clientsOf(p);
+  const { reservations } = clients;
+  const other = await newProject(p);
+  const startMs = Date.now() + 45_000;
+  const startTime = timestampFromMs(startMs);
+  const endTime = timestampFromMs(startMs + 30 * minute);
+  const create = (shape: { gpus: number; perNode: number }) =>
+    reservations.createReservation({
+      parent: p.parent,
+      reservation: { ...shape, startTime, endTime },
+    });
+  await expect(create({ gpus: 3, perNode: 3 })).rejects.toMatchObject({
+    violations: [
+      {
+        field: "reservation.per_node",
+        description: expect.stringContaining("no node has more than 2 GPUs"),
+      },
+    ],
+  });
+  const made = await create({ gpus: 2, perNode: 2 });
+  expect(made).toMatchObject({ gpus: 2, perNode: 2 });
+  await expect(create({ gpus: 4, perNode: 2 })).rejects.toMatchObject({
+    reason: "QUOTA_EXCEEDED",
+    message: expect.stringContaining("only 2 GPUs, 2 on one node each, are not reserved"),
+  });
+  const submit = async (parent: string, task: Task): Promise<string> =>
+    (await p.tasks.runTask({ parent, task, requestId: randomUUID() })).name;
+  // As many GPUs are left as it asks for; but it would break both nodes.
+  const apart = withSpec(script("sleep 600", { gpus: 1 }), {
+    ...{ replicas: 2, topology: { spreadOver: TopologyLevel.NODE } },
+  });
+  const long = await submit(other, apart);
+  const { statusMessage } = await reaches(
+    p,
+    long,
+    ({ queueReason }) => queueReason === QueueReason.NO_CAPACITY,
+  );
+  expect(statusMessage).toContain(made.name.split("/").at(-1));
+  const told = await p.tasks.explainTask({ name: long });
+  expect(told.conditions).toMatchObject(
+    expect.arrayContaining([
+      expect.objectContaining({
+        reservation: made.name,
+        description: expect.stringContaining("2 GPUs, 2 on one node each, by"),
+      }),
+    ]),
+  );
+  const own = await submit(
+    p.parent,
+    withSpec(script("true", { gpus: 2 }), { startAfter: startTime }),
+  );
+
+  await p.killAndRestart();
+  const { reservations: kept } = await reservations.listReservations({ parent: orgOf(p) });
+  expect(kept).toMatchObject([{ name: made.name, gpus: 2, perNode: 2 }]);
+  const ended = await endOf(p, own, 120_000);
+  expect(ended.state).toBe(TaskState.SUCCEEDED);
+  expect(timestampMs(ended.startTime!)).toBeGreaterThanOrEqual(startMs);
+  expect((await p.tasks.getTask({ name: long })).attemptCount).toBe(0);
+  await reservations.deleteReservation({ name: made.name });
   await runs(p, long);
   await p.tasks.cancelTask({ name: long });
   await endOf(p, long);

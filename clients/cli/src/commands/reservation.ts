@@ -11,6 +11,7 @@ export function addReservationCommands(runner: Runner): void {
   const create = reservation.remote("create", "reserve GPUs for the project, or the organisation");
   create.command
     .requiredOption("--gpus <number>", "how many GPUs", gpus)
+    .option("--per-node <number>", "so many of them on one node each, for gangs", gpus)
     .option("--model <model>", "a model that will do; repeatable; default: any", repeated)
     .option("--start <when>", "a time, or so long from now; default: at once", timeMs)
     .option("--name <text>", "a name for people")
@@ -33,6 +34,7 @@ export function addReservationCommands(runner: Runner): void {
   set.command
     .argument("<reservation>", named)
     .option("--gpus <number>", "how many GPUs", gpus)
+    .option("--per-node <number>", "so many of them on one node each; 1: wherever they lie", gpus)
     .option("--start <when>", "a time, or so long from now; only before it has begun", timeMs)
     .option("--name <text>", "a name for people");
   endOptions(set);

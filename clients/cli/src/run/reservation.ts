@@ -24,6 +24,11 @@ const view: View<Reservation> = {
     { header: "name", value: ({ displayName }) => displayName },
     { header: "for", value: ownerOf },
     { header: "gpus", value: ({ gpus }) => String(gpus), align: "right" },
+    {
+      header: "per node",
+      value: ({ perNode }) => (perNode > 1 ? String(perNode) : ""),
+      align: "right",
+    },
     { header: "models", value: ({ models }) => models.join(", ") || "any" },
     { header: "start", value: ({ startTime }) => isoTime(startTime) },
     {
@@ -57,6 +62,7 @@ function endMs({ end, duration }: EndOptions, startMs: number): number | undefin
 /** Options of `reservation create`. */
 export interface CreateReservationOptions extends CommonOptions, EndOptions {
   gpus: number;
+  perNode?: number;
   model?: string[];
   name?: string;
   forOrg?: boolean;
@@ -68,7 +74,7 @@ export async function createReservation(
   context: CliContext,
   options: CreateReservationOptions,
 ): Promise<void> {
-  const { start, gpus, model = [], name = "", forOrg = false } = options;
+  const { start, gpus, perNode = 0, model = [], name = "", forOrg = false } = options;
   const end = endMs(options, start ?? context.nowMs());
   if (end === undefined) {
     throw new CliError("it has no end", { hint: "--duration 8h, or --end 2026-05-01T18:00:00Z" });
@@ -77,7 +83,7 @@ export async function createReservation(
     const reservation = await api.reservations.createReservation({
       parent: await (forOrg ? api.organization() : api.project()),
       reservation: {
-        ...{ displayName: name, gpus, models: model, endTime: timestampFromMs(end) },
+        ...{ displayName: name, gpus, perNode, models: model, endTime: timestampFromMs(end) },
         ...(start === undefined ? {} : { startTime: timestampFromMs(start) }),
       },
       requestId: options.requestId ?? randomUUID(),
@@ -137,6 +143,7 @@ async function byOwner<T>(api: Api, ask: (owner: string) => Promise<T>): Promise
 /** Options of `reservation set`. */
 export interface SetReservationOptions extends CommonOptions, EndOptions {
   gpus?: number;
+  perNode?: number;
   name?: string;
 }
 
@@ -146,7 +153,7 @@ export async function setReservation(
   options: SetReservationOptions,
   typed: string,
 ): Promise<void> {
-  const { start, gpus, name: displayName } = options;
+  const { start, gpus, perNode, name: displayName } = options;
   await withApi(context, options, async (api) => {
     const before = await read(api, typed);
     const { name, startTime } = before;
@@ -155,17 +162,18 @@ export async function setReservation(
     const paths = [
       ...(displayName === undefined ? [] : ["display_name"]),
       ...(gpus === undefined ? [] : ["gpus"]),
+      ...(perNode === undefined ? [] : ["per_node"]),
       ...(start === undefined ? [] : ["start_time"]),
       ...(end === undefined ? [] : ["end_time"]),
     ];
     if (paths.length === 0) {
       throw new CliError("there is nothing to change", {
-        hint: "--gpus N, --start WHEN, --end WHEN, --duration LENGTH or --name TEXT",
+        hint: "--gpus N, --per-node N, --start WHEN, --end WHEN, --duration LENGTH or --name TEXT",
       });
     }
     const reservation = await api.reservations.updateReservation({
       reservation: {
-        ...{ name, displayName: displayName ?? "", gpus: gpus ?? 0 },
+        ...{ name, displayName: displayName ?? "", gpus: gpus ?? 0, perNode: perNode ?? 0 },
         ...(start === undefined ? {} : { startTime: timestampFromMs(start) }),
         ...(end === undefined ? {} : { endTime: timestampFromMs(end) }),
       },

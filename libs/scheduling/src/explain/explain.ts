@@ -1,5 +1,7 @@
 import type { ProjectId, TaskId } from "@fastgpu/domain/ids";
 import type { PlanNode, PlanReservation, PlanState, PlanTask, Rng } from "../plan.ts";
+import { owns } from "../planning/estate.ts";
+import { isBundled } from "../planning/places.ts";
 import { createQueueOrder } from "../queue-order.ts";
 import type { SchedulingPolicy } from "../scheduling-policy.ts";
 import { blockersOf, type TaskFit } from "./blockers.ts";
@@ -10,7 +12,7 @@ import { quotaBlocksOf, type QuotaBlock } from "./quotas.ts";
 import { remediesOf, type Remedy } from "./remedies.ts";
 import { standingsOf, type Standing } from "./standing.ts";
 import { Survey } from "./survey.ts";
-import { createTrials } from "./trials.ts";
+import { createTrials, type Trials } from "./trials.ts";
 
 /** What an explanation starts from: one snapshot, and how long attempts last. */
 export interface ExplainInput {
@@ -103,7 +105,8 @@ export function explainTask(input: ExplainInput): Explanation {
   const quotas = starts ? [] : quotaBlocksOf({ ...state, nodes }, task);
   const reservation = starts
     ? undefined
-    : createQueueOrder({ ...state, nodes }, input.policy).reservation(task, nowMs);
+    : (createQueueOrder({ ...state, nodes }, input.policy).reservation(task, nowMs) ??
+      placesInTheWay(state, { task, trials, nowMs }));
   const possible = fitsOnceFree && task.array?.leasesLeft !== 0;
   const waits = !starts && !stops && task.array?.leasesLeft !== 0;
   const situation = { trials, nodes, released, quotas, reservation, forecast };
@@ -132,6 +135,17 @@ export function explainTask(input: ExplainInput): Explanation {
     remedies,
   };
 }
+
+/** The reservation of several GPUs on one node each that, as was tried, alone keeps a task from starting. */
+const placesInTheWay = (
+  { reservations }: PlanState,
+  of: { task: PlanTask; trials: Trials; nowMs: number },
+): PlanReservation | undefined =>
+  reservations.find((each) => {
+    if (!isBundled(each) || each.endMs <= of.nowMs || owns(each, of.task)) return false;
+    const others = reservations.filter((other) => other !== each);
+    return of.trials.startsBy(of.task, { reservations: others }) !== undefined;
+  });
 
 const never: Forecast = { kind: "never" };
 

@@ -328,11 +328,16 @@ function freeTimes(
 /** GPUs that are nobody's in the line for as long as reservations may need as many. */
 function reservedTimes({ state, nowMs }: RoughLine): ReadonlyMap<GpuId, number> {
   const kept = new Map<GpuId, number>();
-  for (const { gpus, models, endMs } of state.reservations.filter((each) => each.endMs > nowMs)) {
+  for (const each of state.reservations.filter(({ endMs }) => endMs > nowMs)) {
+    const { gpus, perNode = 1, models, endMs } = each;
     const willDo = state.nodes
       .filter(({ acceptsWork }) => acceptsWork)
-      .flatMap((node) => node.gpus)
-      .filter(({ id, model }) => !kept.has(id) && (models.length === 0 || models.includes(model)));
+      .flatMap((node) => {
+        const own = node.gpus.filter(
+          ({ id, model }) => !kept.has(id) && (models.length === 0 || models.includes(model)),
+        );
+        return own.slice(0, own.length - (own.length % perNode));
+      });
     for (const { id } of willDo.slice(0, gpus)) kept.set(id, endMs);
   }
   return kept;

@@ -1,4 +1,4 @@
-import type { ProjectId } from "@fastgpu/domain/ids";
+import type { GpuId, ProjectId } from "@fastgpu/domain/ids";
 import { milliOfDemand } from "../gpu-part.ts";
 import type { PlanNode, PlanQueue, PlanReservation, PlanState, PlanTask } from "../plan.ts";
 import type { SchedulingPolicy } from "../scheduling-policy.ts";
@@ -35,6 +35,7 @@ export class Budget {
   private readonly rows: ReadonlyMap<string, PlanQueue>;
   private readonly reserved: Reserved;
   private readonly policy: SchedulingPolicy;
+  private readonly nodes: readonly PlanNode[];
   private readonly models: readonly string[];
   /** Whether anything is guaranteed by model, or reserved for now. */
   readonly guards: boolean;
@@ -45,6 +46,7 @@ export class Budget {
     of: { attempts: readonly Attempt[]; policy: SchedulingPolicy; now: number },
   ) {
     this.policy = of.policy;
+    this.nodes = state.nodes;
     this.rows = rowsByKey(state.queues.filter(matters));
     for (const row of this.rows.values()) {
       this.accounts.set(row, {
@@ -78,7 +80,7 @@ export class Budget {
   }
 
   /** What a task would hold, in thousandths of GPUs by model. */
-  takenBy(task: PlanTask, of: Pick<Change, "counts" | "endMs" | "shares">): Change {
+  takenBy(task: PlanTask, of: Omit<Change, "owner" | "givesWay">): Change {
     return { owner: task, ...of, givesWay: this.givesWay(task) };
   }
 
@@ -92,6 +94,42 @@ export class Budget {
       if (gpus !== undefined) return gpus;
     }
     return undefined;
+  }
+
+  /** GPUs that a task must not get, as certain nodes are kept for others. */
+  offLimits(task: PlanTask, endMs: number, loans: "with loans" | "without loans" = "with loans") {
+    const barred = this.reserved.offLimits(this.holderOf(task, endMs, loans));
+    const others = this.reserved.any ? this.besideOwnPlaces(task, { endMs, loans }) : [];
+    return others.length === 0 ? barred : [...barred, ...others];
+  }
+
+  /** GPUs that a running attempt must not move to, where it would be until an end. */
+  offLimitsOf(attempt: Attempt, endMs: number): readonly GpuId[] {
+    return this.reserved.offLimits({ ...this.heldBy(attempt), endMs });
+  }
+
+  /** GPUs of models of which a task may have none but on places of its owner's. */
+  private besideOwnPlaces(
+    task: PlanTask,
+    { endMs, loans }: { endMs: number; loans: "with loans" | "without loans" },
+  ): GpuId[] {
+    const wanted = { ...this.want(task, loans), endMs };
+    return this.asked(task).flatMap((model) => {
+      const own = this.reserved.keepsTo({ ...wanted, model });
+      if (own === undefined) return [];
+      const gpus = this.nodes.flatMap((node) => node.gpus);
+      return gpus.flatMap((gpu) => (gpu.model === model && !own.has(gpu.id) ? [gpu.id] : []));
+    });
+  }
+
+  /** The reservation that they are kept for; undefined: there are none. */
+  placesOf(task: PlanTask, endMs: number): PlanReservation | undefined {
+    if (task.demand.gpuCount === 0) return undefined;
+    return this.reserved.placesOf(this.holderOf(task, endMs, "with loans"));
+  }
+
+  private holderOf(task: PlanTask, endMs: number, loans: "with loans" | "without loans") {
+    return { owner: task, endMs, givesWay: loans === "with loans" && this.givesWay(task) };
   }
 
   private want(task: PlanTask, loans: "with loans" | "without loans") {
@@ -242,6 +280,16 @@ export class Budget {
     if (!this.dueNow || task.demand.gpuCount === 0) return [];
     const milli = milliOfTask(task);
     return this.asked(task).filter((model) => this.reserved.isDue({ owner: task, model, milli }));
+  }
+
+  /** GPUs on which alone others have to give way to a task that is due some of these models; undefined: on any. */
+  dueOn(task: PlanTask, models: readonly string[]): ReadonlySet<GpuId> | undefined {
+    const milli = milliOfTask(task);
+    for (const model of this.dueNow ? models : []) {
+      const gpus = this.reserved.dueOn({ owner: task, model, milli });
+      if (gpus !== undefined) return gpus;
+    }
+    return undefined;
   }
 
   private asked({ demand }: PlanTask): readonly string[] {

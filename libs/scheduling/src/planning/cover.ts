@@ -1,3 +1,4 @@
+import type { GpuId } from "@fastgpu/domain/ids";
 import type { Shape } from "../placement/shapes.ts";
 import type { PlanGpu, PlanTask } from "../plan.ts";
 import type { Entry, Held } from "./fleet.ts";
@@ -25,6 +26,8 @@ export interface CoverOptions<T> {
   readonly before?: (a: T, b: T) => number;
   /** Total cost of several, of which each counts once. */
   readonly total: "sum" | "greatest";
+  /** GPUs that will do; default: all. */
+  readonly only?: ReadonlySet<GpuId> | undefined;
   /** Nodes to leave alone. */
   readonly avoid?: (index: number) => boolean;
   /** What is known of nodes beforehand; default: nothing. Decides how much is looked at, and never what is found. */
@@ -105,23 +108,25 @@ type Sight<T> = Pick<Spot<T>, "entry" | "fits" | "gpus" | "parts">;
 
 /** The nodes that may take a member once enough is given up there, by id. */
 function sightsOf<T>(ground: Ground, options: CoverOptions<T>): Sight<T>[] {
-  const { task, models, avoid, bounds } = options;
+  const { task, models, avoid, bounds, only } = options;
   const { demand, excludedGpus } = task;
   const shape = ground.fleet.shapeOf(task, models);
   if (shape === undefined) return [];
   const wanted = new Set(models);
+  const excluded = new Set(excludedGpus);
+  const mayHave = (id: GpuId): boolean => !excluded.has(id) && only?.has(id) !== false;
   const willDo = (gpu: PlanGpu): boolean =>
     (wanted.size === 0 || wanted.has(gpu.model)) &&
     gpu.memoryMib >= demand.gpuMinMemoryMib &&
     (demand.simulatedOk || !gpu.simulated) &&
-    !excludedGpus.includes(gpu.id);
+    mayHave(gpu.id);
   // By class of node: whether its runtime and its GPUs will do, where they are all alike.
   const verdicts: (boolean | undefined)[] = [];
   const suits = ({ node, alike }: Entry): boolean =>
     node.runtimes.includes(demand.runtime) &&
     node.gpus.length >= demand.gpuCount &&
     (!alike || demand.gpuCount === 0 || willDo(node.gpus[0]!));
-  const plain = excludedGpus.length === 0;
+  const plain = excludedGpus.length === 0 && only === undefined;
   const sights: Sight<T>[] = [];
   for (const entry of ground.fleet.inOrder) {
     const { node, index, held, alike, shared } = entry;
@@ -136,7 +141,7 @@ function sightsOf<T>(ground: Ground, options: CoverOptions<T>): Sight<T>[] {
     const most = free + (bounds === undefined ? count : bounds.gpus[index]!);
     if (!shared && most < demand.gpuCount) continue;
     if (avoid?.(index) === true) continue;
-    if (shared) sights.push({ entry, ...partsOf(ground, entry, { task, shape }) });
+    if (shared) sights.push({ entry, ...partsOf(ground, entry, { task, shape, mayHave }) });
     else if (alike && plain && count > 0) {
       // Of a task without GPUs none has to do.
       const good = demand.gpuCount > 0 || willDo(node.gpus[0]!);
@@ -218,16 +223,22 @@ const lists = [true, false].map((value) =>
 const sameForAll = (count: number, value: boolean): readonly boolean[] =>
   lists[value ? 0 : 1]![count]!;
 
-function partsOf(ground: Ground, { node, index }: Entry, of: { task: PlanTask; shape: Shape }) {
-  const { task, shape } = of;
+function partsOf(
+  ground: Ground,
+  { node, index }: Entry,
+  of: { task: PlanTask; shape: Shape; mayHave: (gpu: GpuId) => boolean },
+) {
+  const { task, shape, mayHave } = of;
   const room = ground.gpuRoom(index);
-  const fits = room.usable(shape).map((usable, at) => usable && mayHave(node.gpus[at]!, task));
+  const fits = room
+    .usable(shape)
+    .map((usable, at) => usable && mayHave(node.gpus[at]!.id) && isFor(node.gpus[at]!, task));
   return { fits, gpus: room.count(shape, fits), parts: { room, shape } };
 }
 
-/** Whether nothing keeps a GPU from this very task. */
-const mayHave = ({ id, reservedFor }: PlanGpu, task: PlanTask): boolean =>
-  !task.excludedGpus.includes(id) && (reservedFor === undefined || reservedFor === task.id);
+/** Whether a GPU is not kept for another task. */
+const isFor = ({ reservedFor }: PlanGpu, task: PlanTask): boolean =>
+  reservedFor === undefined || reservedFor === task.id;
 
 /** A spot to try on. */
 const copyOf = <T>(spot: Spot<T>): Spot<T> =>

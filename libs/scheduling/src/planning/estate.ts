@@ -16,6 +16,12 @@ export interface Hold {
     | undefined;
 }
 
+/** What is held of one GPU. */
+export interface HeldGpu {
+  readonly id: GpuId;
+  readonly milli: number;
+}
+
 /** What tasks hold that are owners of the same reservations, in thousandths of GPUs by model. */
 interface Class {
   /** Positions of the reservations. */
@@ -216,5 +222,5 @@ export const covers = ({ models }: PlanReservation, model: string): boolean =>
   models.length === 0 || models.includes(model);
 
 /** Whether a reservation is for tasks of this owner. */
-const owns = ({ org, project }: PlanReservation, owner: Owner): boolean =>
+export const owns = ({ org, project }: PlanReservation, owner: Owner): boolean =>
   owner.org === org && (project === undefined || owner.project === project);

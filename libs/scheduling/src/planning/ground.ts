@@ -181,10 +181,13 @@ export class Ground {
 
   /** Takes what is free of GPUs that a task must not get, for as long as its place is looked for. */
   private exclude(task: PlanTask): Taken[] {
-    return task.excludedGpus.flatMap((id) => {
-      const known = this.fleet.gpus.get(id);
-      return known === undefined ? [] : (this.fill(known.index, known.at) ?? []);
-    });
+    return task.excludedGpus.flatMap((id) => this.fillGpu(id) ?? []);
+  }
+
+  /** Takes whatever is free of a GPU; undefined where nothing is, or the fleet has no such GPU. */
+  fillGpu(id: GpuId): Taken | undefined {
+    const known = this.fleet.gpus.get(id);
+    return known === undefined ? undefined : this.fill(known.index, known.at);
   }
 
   /** Takes whatever is free of all GPUs that are given out in parts, but of these. */

@@ -1,3 +1,4 @@
+import type { GpuId } from "@fastgpu/domain/ids";
 import { emptyRequest } from "../placement/shapes.ts";
 import type { PlanTask } from "../plan.ts";
 import type { SchedulingPolicy } from "../scheduling-policy.ts";
@@ -92,9 +93,13 @@ export class Heads {
   /**
    * Reserves the start of a job that found no room, on one of these lists of models. It is promised where it is near
    * (or the job has queued for long) and all ends that it rests on are known. Undefined where nothing can be said:
-   * another is at the head, or may want those nodes first.
+   * another is at the head, or may want those nodes first. `offLimits` tells the GPUs that it must not have until an end.
    */
-  reserve(job: Job, preferences: readonly (readonly string[])[]): ReservedStart | undefined {
+  reserve(
+    job: Job,
+    preferences: readonly (readonly string[])[],
+    offLimits: (endMs: number) => readonly GpuId[] = () => [],
+  ): ReservedStart | undefined {
     if (preferences.length === 0) return undefined;
     const models = preferences.some((list) => list.length === 0) ? [] : preferences.flat();
     const before = this.blocked.length;
@@ -116,6 +121,12 @@ export class Heads {
       stands.some(({ index }) => this.mayUse(other, index)),
     );
     if (contested || (binding && !best.sure)) return undefined;
+    // Started later it also ends later.
+    const late = new Set(offLimits(startMs + (job.endMs - this.now)));
+    const { fleet } = this.ground;
+    const runsInto = ({ index, gpus }: Stand): boolean =>
+      gpus.some((at) => late.has(fleet.at(index).node.gpus[at]!.id));
+    if (late.size > 0 && stands.some(runsInto)) return undefined;
     return { atMs: startMs, promised: binding };
   }
 
@@ -233,12 +244,13 @@ export class Heads {
     const { node, shared } = this.ground.fleet.at(index);
     if (shared) return { index, members, gpus: this.standOnParts(of) };
     const free = new Set(this.ground.freeGpus(index));
+    const excluded = new Set(task.excludedGpus);
     const usable = node.gpus.flatMap((gpu, at) => {
       const willDo =
         (models.length === 0 || models.includes(gpu.model)) &&
         gpu.memoryMib >= demand.gpuMinMemoryMib &&
         (demand.simulatedOk || !gpu.simulated) &&
-        !task.excludedGpus.includes(gpu.id);
+        !excluded.has(gpu.id);
       return willDo ? [at] : [];
     });
     const ends = new Map<number, number>();
@@ -276,9 +288,8 @@ export class Heads {
     }
     const { node } = fleet.at(index);
     const usable = room.usable(shape);
-    for (const [at, { id }] of node.gpus.entries()) {
-      if (task.excludedGpus.includes(id)) usable[at] = false;
-    }
+    const excluded = new Set(task.excludedGpus);
+    for (const [at, { id }] of node.gpus.entries()) if (excluded.has(id)) usable[at] = false;
     return [...new Set(room.pack(shape, usable, members).flatMap(({ gpus }) => gpus))];
   }
 

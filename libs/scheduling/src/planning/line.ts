@@ -2,9 +2,11 @@ import type { TaskId } from "@fastgpu/domain/ids";
 import { milliOfDemand } from "../gpu-part.ts";
 import type { Slot } from "../order/jobs.ts";
 import { OrderQueue } from "../order/queue.ts";
-import { maxElementsPerLease, type PlanState, type PlanTask } from "../plan.ts";
+import type { PlanState, PlanTask } from "../plan.ts";
 import type { SchedulingPolicy } from "../scheduling-policy.ts";
 import type { Attempt } from "./crew.ts";
+import { endIfStarted } from "./ends.ts";
+import { isBundled, staysOff } from "./places.ts";
 import type { Expectations, Expected } from "./expectations.ts";
 import { Owners, Party } from "./owners.ts";
 import { mayBorrow } from "./reserved.ts";
@@ -99,15 +101,20 @@ export function createLine(of: {
   };
   for (const { owner, milli } of behind) queue.tree.want(tree.leafOf(owner), milli);
   const kinds = new Kinds();
+  const bundled = state.reservations.filter((each) => isBundled(each) && each.endMs > now);
   // So that the order of the input decides nothing.
   for (const task of ready.toSorted(bySubmit)) {
     const expected = expectations.run(task);
     const gpuMilli = milliOfDemand(task.demand) * task.replicas;
     // It finds room where its like that cannot be stopped does not.
     const borrows = state.reservations.length > 0 && mayBorrow(task, { policy, gpuMilli });
+    const held = { owner: task, endMs: endIfStarted(task, now), givesWay: borrows };
+    const apart = bundled
+      .filter((each) => staysOff(each, held, { reservations: state.reservations, now }))
+      .map(({ id }) => id);
     const job = {
       task,
-      kind: kinds.of(task, { ...expected, borrows }),
+      kind: kinds.of(task, { ...expected, borrows, apart }),
       milli: milliOf(task),
       expected,
     };
@@ -191,12 +198,6 @@ function fillLane({ queue, runners }: Pick<Line, "queue" | "runners">, unit: Uni
   }
 }
 
-/** When a task ends at the latest if it starts now, of an array its largest lease; Infinity: not known. */
-export function endIfStarted({ array, maxRuntimeMs, stopGraceMs }: PlanTask, now: number): number {
-  const elements = Math.min(array?.pending ?? 1, maxElementsPerLease);
-  return now + maxRuntimeMs * elements + stopGraceMs;
-}
-
 /** Adds a task, or as many leases of an array as could start at once; the rest only counts as wanted. */
 function addJobs(
   line: { queue: OrderQueue; jobs: Map<Slot, Job>; slots: Map<TaskId, Slot[]> },
@@ -253,11 +254,14 @@ const runtimeClass = (ms: number): number =>
 class Kinds {
   private readonly byKey = new Map<string, number>();
 
-  of(task: PlanTask, { p90Ms, borrows }: Expected & { borrows: boolean }): number {
+  of(task: PlanTask, of: Expected & { borrows: boolean; apart: readonly string[] }): number {
+    const { p90Ms, borrows, apart } = of;
     let key = needs.get(task);
     if (key === undefined) needs.set(task, (key = needsOf(task)));
     if (p90Ms < task.maxRuntimeMs) key += ` ${runtimeClass(p90Ms)}`;
     if (borrows) key += " borrows";
+    // It may not have GPUs that others may.
+    if (apart.length > 0) key += ` apart from ${apart.join()}`;
     const known = this.byKey.get(key);
     if (known !== undefined) return known;
     this.byKey.set(key, this.byKey.size);

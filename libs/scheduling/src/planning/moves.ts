@@ -1,3 +1,4 @@
+import type { GpuId } from "@fastgpu/domain/ids";
 import type { Slot } from "../order/jobs.ts";
 import type { Candidate } from "../order/room.ts";
 import type { MemberPlace } from "../plan.ts";
@@ -20,6 +21,8 @@ interface Mover {
   place(slot: Slot): boolean;
   /** Takes it off again. */
   release(slot: Slot): void;
+  /** GPUs that an attempt must not have until an end, as they are kept for a reservation. */
+  offLimits(slot: Slot, endMs: number): readonly GpuId[];
   /** Notes that an attempt holds something until a time, or forgets it. */
   note(slot: Slot, held: { readonly taken: Taken; readonly endMs: number }, starts: boolean): void;
 }
@@ -120,10 +123,12 @@ export class Moves {
     const leaving = new Set(
       [...mover.ended].flatMap(({ members }) => members.map((member) => member.entry.index)),
     );
+    const barred = mover.offLimits(slot, endMs).flatMap((id) => ground.fillGpu(id) ?? []);
     const taken = ground.placeOn(shapeOf(attempt, ground.fleet), (index) => {
       const other = ground.fleet.at(index);
       return !leaving.has(index) && !other.shared && takesMoves(other, entry);
     });
+    for (const each of barred) ground.give(each);
     if (taken === undefined) return false;
     if (!ground.isThere([taken], lease.task)) {
       ground.give(taken);

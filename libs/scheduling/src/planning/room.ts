@@ -3,10 +3,11 @@ import type { Slot } from "../order/jobs.ts";
 import type { Candidate, Room } from "../order/room.ts";
 import type { Budget } from "./budget.ts";
 import type { SchedulingPolicy } from "../scheduling-policy.ts";
+import { confined } from "./confined.ts";
 import { findCover, type Cover, type Holding } from "./cover.ts";
 import type { Expectations } from "./expectations.ts";
 import type { Ground, Taken } from "./ground.ts";
-import { Heads, type Ender } from "./heads.ts";
+import { Heads, type Ender, type ReservedStart } from "./heads.ts";
 import { Moves } from "./moves.ts";
 import { Stoppable } from "./stoppable.ts";
 import type { Attempt } from "./crew.ts";
@@ -112,6 +113,7 @@ export class PlanRoom implements Room {
         putBack: (slot) => this.putBack(slot),
         place: (slot) => this.place(slot),
         release: (slot) => this.release(slot),
+        offLimits: (slot, endMs) => this.budget.offLimitsOf(this.line.runners.get(slot)!, endMs),
         note: (slot, { taken, endMs }, starts) => {
           const held = { endMs, expectedMs: endMs, sinceMs: this.now };
           this.noteHeld(slot, held, { taken: [taken], starts });
@@ -126,7 +128,7 @@ export class PlanRoom implements Room {
   }
 
   place(slot: Slot): boolean {
-    const job = this.line.jobs.get(slot)!;
+    const job = confined(this.line.jobs.get(slot)!, this.budget);
     const preferences = this.budget.allowed(job.task, job.endMs);
     if (preferences.length === 0) return false;
     const nodes = this.ground.fleet.nodesFor.get(job.task.id);
@@ -141,6 +143,16 @@ export class PlanRoom implements Room {
     if (full === undefined) this.full.set(job.kind, [preferences]);
     else full.push(preferences);
     return false;
+  }
+
+  /** Reserves the start of a job that found no room. */
+  reserveStart(slot: Slot): ReservedStart | undefined {
+    const { budget } = this;
+    const job = this.line.jobs.get(slot)!;
+    const { task } = job;
+    return this.heads.reserve(confined(job, budget), budget.allowed(task, job.endMs), (endMs) =>
+      budget.offLimits(task, endMs, "without loans"),
+    );
   }
 
   /**
@@ -169,7 +181,7 @@ export class PlanRoom implements Room {
     const taken = this.tryAll(wish);
     if (taken !== undefined) {
       for (const each of idle) this.ground.shut(each);
-      return this.accept(slot, job, taken);
+      return this.accept(slot, taken);
     }
     this.ground.rollback(mark);
     return false;
@@ -194,7 +206,7 @@ export class PlanRoom implements Room {
     }
     for (const attempt of ending) if (!ground.resume(attempt)) this.ended.add(attempt);
     for (const each of kept) ground.shut(each);
-    return this.accept(slot, job, taken);
+    return this.accept(slot, taken);
   }
 
   private tryAll({ job, preferences, nodes, kept }: Wish): Taken[] | undefined {
@@ -209,7 +221,8 @@ export class PlanRoom implements Room {
     return undefined;
   }
 
-  private accept(slot: Slot, job: Job, taken: readonly Taken[]): boolean {
+  private accept(slot: Slot, taken: readonly Taken[]): boolean {
+    const job = this.line.jobs.get(slot)!;
     const change = this.changeOf(job, taken);
     const there = this.ground.isThere(taken, job.task.id) && this.budget.mayLease(change);
     if (there) {
@@ -242,7 +255,11 @@ export class PlanRoom implements Room {
               return { gpu, model, milli: shape.gpuMilli };
             });
           });
-    return this.budget.takenBy(task, { counts, endMs, shares });
+    const gpus = taken.flatMap(({ shape, place }) => {
+      const { node } = this.ground.fleet.at(place.node);
+      return place.gpus.map((at) => ({ id: node.gpus[at]!.id, milli: shape.gpuMilli }));
+    });
+    return this.budget.takenBy(task, { counts, endMs, shares, gpus });
   }
 
   release(slot: Slot): void {
@@ -295,7 +312,7 @@ export class PlanRoom implements Room {
   }
 
   compact(slot: Slot, movable: () => readonly Candidate[]): readonly Slot[] | undefined {
-    const job = this.line.jobs.get(slot)!;
+    const job = confined(this.line.jobs.get(slot)!, this.budget);
     const { enabled, maxLossMs } = this.compaction;
     if (!enabled || this.packed.has(job.kind)) return undefined;
     if (this.moveSearches >= this.searchesAllowed) return undefined;
@@ -343,7 +360,7 @@ export class PlanRoom implements Room {
   }
 
   victims(slot: Slot, candidates: readonly Candidate[]): readonly Slot[] | undefined {
-    const job = this.line.jobs.get(slot)!;
+    const job = confined(this.line.jobs.get(slot)!, this.budget);
     const preferences = this.preferencesOf(job);
     this.searches++;
     this.heads.hide(job);
@@ -371,6 +388,7 @@ export class PlanRoom implements Room {
         // Who has had the most service; slots are in the order of attempts' ids.
         before: (a, b) => b.scoreMd - a.scoreMd || a.slot - b.slot,
         total: "sum",
+        only: this.budget.dueOn(job.task, models),
         avoid: (index) => this.heads.isOn(index, job),
         bounds: stoppable,
       });

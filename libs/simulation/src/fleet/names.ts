@@ -54,6 +54,7 @@ export function named(workload: FleetWorkload): Named {
           ? undefined
           : project(reservation.org, reservation.project),
       gpus: reservation.gpus,
+      ...(reservation.perNode === undefined ? {} : { perNode: reservation.perNode }),
       models: reservation.models ?? [],
       startMs: reservation.startMs,
       endMs: reservation.endMs,

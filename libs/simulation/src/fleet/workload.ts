@@ -63,6 +63,8 @@ export interface FleetReservation {
   readonly org: string;
   readonly project?: string | undefined;
   readonly gpus: number;
+  /** So many of them on one node each. */
+  readonly perNode?: number | undefined;
   readonly models?: readonly string[];
   readonly startMs: number;
   readonly endMs: number;

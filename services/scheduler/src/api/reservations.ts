@@ -46,6 +46,7 @@ export function reservationInit(of: StoredReservation): ReservationInit {
     name: reservationName(of),
     displayName: of.displayName,
     gpus: of.gpus,
+    perNode: of.perNode ?? 0,
     models: [...of.models],
     startTime: timestampFromMs(of.startMs),
     endTime: timestampFromMs(of.endMs),

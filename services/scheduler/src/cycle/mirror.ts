@@ -187,8 +187,9 @@ const nextEdgeMs = (reservations: readonly PlanReservation[], afterMs: number): 
 
 /** What the plan needs of it, and the recording keeps: no names. */
 const toPlanReservation = (of: PlanReservation): PlanReservation => {
-  const { id, org, project, gpus, models, startMs, endMs } = of;
-  return { id, org, project, gpus, models, startMs, endMs };
+  const { id, org, project, gpus, perNode, models, startMs, endMs } = of;
+  const plain = { id, org, project, gpus, models, startMs, endMs };
+  return perNode === undefined ? plain : { ...plain, perNode };
 };
 
 /** Leases run their elements one after the other, so an array's parallelism bounds its leases. */

@@ -51,14 +51,15 @@ export function conditionsOf(told: Explanation, task: PlanTask, around: Around):
 function reservationOf({ reservation, forecast }: Explanation, { org }: PlanTask): Condition[] {
   if (reservation === undefined || (forecast.kind === "starts" && forecast.stops.length > 0))
     return [];
-  const { gpus, startMs, endMs } = reservation;
+  const { gpus, perNode, startMs, endMs } = reservation;
   const own = reservation.org === org;
   const name = own ? reservationName(reservation) : "";
   const whose = own ? name : "a reservation of another organisation";
   const [from, to] = [startMs, endMs].map((ms) => new Date(ms).toISOString());
+  const each = perNode === undefined ? "" : `, ${perNode} on one node each,`;
   const description =
     `GPUs that it could take are reserved from ${from} to ${to}, when it might still run: ` +
-    `${own ? `${gpuText(gpus)} by ` : ""}${whose}.`;
+    `${own ? `${gpuText(gpus)}${each} by ` : ""}${whose}.`;
   return [{ reason: QueueReason.NO_CAPACITY, description, reservation: name }];
 }
 

@@ -2,8 +2,8 @@ import { Fault } from "@fastgpu/domain/fault";
 import type { OrgId, ProjectId } from "@fastgpu/domain/ids";
 import { nearest } from "@fastgpu/lifecycle/nearest";
 import type { Tx } from "@fastgpu/postgres/transaction";
-import { reservable } from "@fastgpu/scheduling/reservable";
-import { countGpusByModel, readModels } from "../store/nodes.ts";
+import { bundlesOn, reservable, type NodeGpus } from "@fastgpu/scheduling/reservable";
+import { countGpusByNode, readModels } from "../store/nodes.ts";
 import { readQueue, unchangedQueue, type StoredQueue } from "../store/queues.ts";
 import {
   lockReservations,
@@ -51,6 +51,7 @@ async function queueOf(tx: Tx, org: OrgId, project: ProjectId | undefined): Prom
 function isWithin(after: StoredReservation, before: StoredReservation): boolean {
   return (
     after.gpus <= before.gpus &&
+    (after.perNode ?? 1) === (before.perNode ?? 1) &&
     after.startMs >= before.startMs &&
     after.endMs <= before.endMs &&
     after.models.toSorted().join("\n") === before.models.toSorted().join("\n")
@@ -62,13 +63,11 @@ async function checkFleet(
   wanted: StoredReservation,
   others: readonly StoredReservation[],
 ): Promise<void> {
-  const supply = await countGpusByModel(tx);
+  const nodes = await countGpusByNode(tx);
   const { models, gpus } = wanted;
   if (models.length > 0) await checkKnown(tx, models);
-  const total = [...supply].reduce(
-    (sum, [model, count]) => sum + (models.length === 0 || models.includes(model) ? count : 0),
-    0,
-  );
+  const counts = nodes.flatMap((node) => [...node]).filter(([model]) => mayHave(wanted, model));
+  const total = counts.reduce((sum, [, count]) => sum + count, 0);
   const kind = models.length === 0 ? "" : ` of ${models.join(" or ")}`;
   if (gpus > total) {
     throw Fault.invalid(
@@ -77,16 +76,45 @@ async function checkFleet(
       total > 0 ? `at most ${total}, or other models` : "`fastgpu gpu list` shows the GPUs",
     );
   }
-  const left = reservable(wanted, others, supply);
+  checkShape(wanted, nodes, kind);
+  const left = reservable(wanted, others, nodes);
   if (gpus <= left.gpus) return;
   const at = new Date(left.atMs).toISOString();
-  const message = `only ${left.gpus} GPUs${kind} are not reserved at ${at}: ${gpus} are too many`;
+  const where = wanted.perNode === undefined ? "" : `, ${wanted.perNode} on one node each,`;
+  const message = `only ${left.gpus} GPUs${kind}${where} are not reserved at ${at}: ${gpus} are too many`;
   throw new Fault("QUOTA_EXCEEDED", message, {
     hint:
       left.gpus > 0
         ? `at most ${left.gpus}, or another time; \`fastgpu reservation list\` shows your own`
         : "another time, or other models; `fastgpu reservation list` shows your own",
   });
+}
+
+const mayHave = ({ models }: StoredReservation, model: string): boolean =>
+  models.length === 0 || models.includes(model);
+
+/** Whether the fleet has so many nodes that are large enough, with nothing else reserved. */
+function checkShape(wanted: StoredReservation, nodes: readonly NodeGpus[], kind: string): void {
+  const { gpus, perNode } = wanted;
+  if (perNode === undefined) return;
+  const sizes = nodes.flatMap((node) =>
+    [...node].flatMap(([model, count]) => (mayHave(wanted, model) ? [count] : [])),
+  );
+  const largest = Math.max(0, ...sizes);
+  if (perNode > largest) {
+    throw Fault.invalid(
+      "reservation.per_node",
+      `is ${perNode}, and no node has more than ${largest} GPUs of one model${kind}`,
+      `at most ${largest}; \`fastgpu node list\` shows the nodes`,
+    );
+  }
+  const most = bundlesOn(wanted, nodes) * perNode;
+  if (gpus <= most) return;
+  throw Fault.invalid(
+    "reservation.gpus",
+    `is ${gpus}, and the fleet has ${most} GPUs${kind} that are ${perNode} of one model on one node each`,
+    `at most ${most}, or fewer on one node`,
+  );
 }
 
 async function checkKnown(tx: Tx, models: readonly string[]): Promise<void> {
@@ -119,12 +147,15 @@ function checkGuarantee(
   wanted: StoredReservation,
   own: readonly StoredReservation[],
 ): void {
-  const ofAny = (span: StoredReservation) => ({ ...span, models: [] });
-  const overall = reservable(ofAny(wanted), own.map(ofAny), new Map([["", guaranteedGpus]])).gpus;
+  // How they lie is no matter of what is guaranteed.
+  const flat = (span: StoredReservation) => ({ ...span, perNode: undefined });
+  const ofAny = (span: StoredReservation) => ({ ...flat(span), models: [] });
+  const any = [new Map([["", guaranteedGpus]])];
+  const overall = reservable(ofAny(wanted), own.map(ofAny), any).gpus;
   const byModel = new Map(
     Object.entries(models).map(([model, share]) => [model, share.guaranteedGpus]),
   );
-  const least = Math.max(overall, reservable(wanted, own, byModel).gpus);
+  const least = Math.max(overall, reservable(flat(wanted), own.map(flat), [byModel]).gpus);
   if (wanted.gpus <= least) return;
   const message = `of what the organisation is guaranteed, ${least} GPUs are left to reserve then`;
   throw new Fault("QUOTA_EXCEEDED", message, {

@@ -7,7 +7,7 @@ import type { StoredReservation } from "../store/fleet-reservations.ts";
 /** What a caller says of a reservation. */
 export type Asked = Pick<
   StoredReservation,
-  "displayName" | "gpus" | "models" | "startMs" | "endMs"
+  "displayName" | "gpus" | "perNode" | "models" | "startMs" | "endMs"
 >;
 
 /** Limits of one reservation. */
@@ -20,9 +20,9 @@ const lateMs = 60_000;
 /** A new reservation as asked for. Throws INVALID_FIELD. */
 export function parseReservation(asked: Reservation | undefined, nowMs: number): Asked {
   if (asked === undefined) throw Fault.invalid("reservation", "is required");
-  const { displayName, gpus, models, startTime, endTime } = asked;
+  const { displayName, gpus, perNode, models, startTime, endTime } = asked;
   return checked({
-    ...{ displayName, gpus, models },
+    ...{ displayName, gpus, models, perNode: shapeOf(perNode) },
     startMs: startTime === undefined ? nowMs : startOf(startTime, nowMs),
     endMs: endOf(endTime, nowMs),
   });
@@ -43,6 +43,7 @@ export function changedReservation(
   for (const path of paths) {
     if (path === "display_name") after = { ...after, displayName: reservation.displayName };
     else if (path === "gpus") after = { ...after, gpus: reservation.gpus };
+    else if (path === "per_node") after = { ...after, perNode: shapeOf(reservation.perNode) };
     else if (path === "models") after = { ...after, models: reservation.models };
     else if (path === "end_time") after = { ...after, endMs: endOf(reservation.endTime, nowMs) };
     else if (path === "start_time") {
@@ -52,7 +53,10 @@ export function changedReservation(
   return checked(after);
 }
 
-const maskHint = "must name display_name, gpus, models, start_time or end_time";
+/** One GPU on a node lies on any. */
+const shapeOf = (perNode: number): number | undefined => (perNode > 1 ? perNode : undefined);
+
+const maskHint = "must name display_name, gpus, per_node, models, start_time or end_time";
 
 function newStartOf(
   before: StoredReservation,
@@ -92,11 +96,19 @@ function endOf(time: Timestamp | undefined, nowMs: number): number {
 }
 
 function checked(asked: Asked): Asked {
-  const { displayName, gpus, models, startMs, endMs } = asked;
+  const { displayName, gpus, perNode, models, startMs, endMs } = asked;
   plainText("reservation.display_name", displayName);
   if (gpus < 1 || gpus > reservationLimits.gpus) {
     const most = reservationLimits.gpus.toLocaleString("en-US");
     throw Fault.invalid("reservation.gpus", `must be 1 to ${most}`);
+  }
+  if (perNode !== undefined && gpus % perNode !== 0) {
+    const most = Math.floor(gpus / perNode) * perNode;
+    throw Fault.invalid(
+      "reservation.per_node",
+      `is ${perNode}, which does not divide ${gpus} GPUs`,
+      `${most > 0 ? `${most} or ` : ""}${most + perNode} GPUs are whole nodes of ${perNode}`,
+    );
   }
   for (const [at, model] of models.entries()) {
     plainText(`reservation.models[${at}]`, model);

@@ -121,15 +121,21 @@ const queuesSchema = z.strictObject({
     .default([]),
   reservations: z
     .array(
-      z.strictObject({
-        name: z.string(),
-        org: z.string(),
-        project: z.string().optional(),
-        gpus: z.int().min(1),
-        models: z.array(z.string()).default([]),
-        start: duration,
-        end: duration,
-      }),
+      z
+        .strictObject({
+          name: z.string(),
+          org: z.string(),
+          project: z.string().optional(),
+          gpus: z.int().min(1),
+          perNode: z.int().min(1).optional(),
+          models: z.array(z.string()).default([]),
+          start: duration,
+          end: duration,
+        })
+        .refine(({ gpus, perNode = 1 }) => gpus % perNode === 0, {
+          message: "perNode must divide gpus",
+          path: ["perNode"],
+        }),
     )
     .default([]),
 });

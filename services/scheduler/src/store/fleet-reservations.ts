@@ -32,6 +32,7 @@ interface ReservationRow {
   project_id: string;
   display_name: string;
   gpus: number;
+  per_node: number;
   models: string[];
   start_ms: bigint;
   end_ms: bigint;
@@ -47,6 +48,7 @@ const toReservation = (row: ReservationRow): StoredReservation => ({
   project: row.project_id === row.org_id ? undefined : uuidToId("proj", row.project_id),
   displayName: row.display_name,
   gpus: row.gpus,
+  ...(row.per_node > 0 ? { perNode: row.per_node } : {}),
   models: row.models,
   startMs: Number(row.start_ms),
   endMs: Number(row.end_ms),
@@ -81,12 +83,12 @@ const selectPage = statement<ReservationRow>(
 const insert = statement(
   "reservations_insert",
   `insert into reservations (id, org_id, project_id, display_name, gpus, models, start_ms, end_ms, creator, created_ms,
-     updated_ms)
-   values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)`,
+     updated_ms, per_node)
+   values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11)`,
 );
 const update = statement(
   "reservations_update",
-  `update reservations set display_name = $2, gpus = $3, models = $4, start_ms = $5, end_ms = $6, updated_ms = $7,
+  `update reservations set display_name = $2, gpus = $3, models = $4, start_ms = $5, end_ms = $6, updated_ms = $7, per_node = $8,
      revision = revision + 1
    where id = $1`,
 );
@@ -142,14 +144,16 @@ export async function insertReservation(tx: Querier, of: StoredReservation): Pro
   const { id, org, project, displayName, gpus, models, startMs, endMs, creator, createdMs } = of;
   await tx.query(insert, [
     ...[idToUuid(id), idToUuid(org), idToUuid(project ?? org), displayName, gpus, models],
-    ...[startMs, endMs, creator, createdMs],
+    ...[startMs, endMs, creator, createdMs, of.perNode ?? 0],
   ]);
 }
 
 /** Stores what may change of a reservation. */
 export async function storeReservation(tx: Querier, of: StoredReservation): Promise<void> {
   const { id, displayName, gpus, models, startMs, endMs, updatedMs } = of;
-  await tx.query(update, [idToUuid(id), displayName, gpus, models, startMs, endMs, updatedMs]);
+  await tx.query(update, [
+    ...[idToUuid(id), displayName, gpus, models, startMs, endMs, updatedMs, of.perNode ?? 0],
+  ]);
 }
 
 /** Removes a reservation. */

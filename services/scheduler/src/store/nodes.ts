@@ -210,16 +210,20 @@ export function readGpuKinds(
   return db.query(selectKinds);
 }
 
-const countByModel = statement<{ model: string; gpus: bigint }>(
-  "gpus_by_model",
-  `select g.model, count(*) as gpus from gpus g join nodes n on n.id = g.node_id
-   where g.present and g.state <> 'QUARANTINED' and n.state <> 'LOST' group by g.model`,
+const countByNode = statement<{ node_id: string; model: string; gpus: bigint }>(
+  "gpus_by_node",
+  `select g.node_id, g.model, count(*) as gpus from gpus g join nodes n on n.id = g.node_id
+   where g.present and g.state <> 'QUARANTINED' and n.state <> 'LOST' group by g.node_id, g.model
+   order by g.node_id, g.model`,
 );
 
-/** How many GPUs of each model the fleet has, whatever they do: without lost nodes and what is out of use. */
-export async function countGpusByModel(db: Querier): Promise<ReadonlyMap<string, number>> {
-  const rows = await db.query(countByModel);
-  return new Map(rows.map(({ model, gpus }) => [model, Number(gpus)]));
+/** How many GPUs of each model each node has, whatever they do: without lost nodes and what is out of use. */
+export async function countGpusByNode(db: Querier): Promise<ReadonlyMap<string, number>[]> {
+  const byNode = Map.groupBy(await db.query(countByNode), (row) => row.node_id);
+  return Array.from(
+    byNode.values(),
+    (rows) => new Map(rows.map(({ model, gpus }) => [model, Number(gpus)])),
+  );
 }
 
 /** What a worker says of its machine. */
