@@ -8,7 +8,7 @@ import { countIndices } from "@fastgpu/domain/index-set";
 import { isTerminal } from "@fastgpu/domain/states";
 import type { CallContext } from "@fastgpu/rpc/context";
 import type { PlanTask } from "@fastgpu/scheduling/plan";
-import { conditionsOf, summaryOf } from "../explain/conditions.ts";
+import { conditionsOf, moneyCondition, summaryOf } from "../explain/conditions.ts";
 import type { ExplainDesk } from "../explain/desk.ts";
 import {
   blockersToWire,
@@ -139,15 +139,11 @@ function fieldsOf(
 function conditionOf(
   task: StoredTask,
   unmet: number,
-  {
-    shortfall,
-    tooSmall,
-  }: { shortfall: Shortfall | undefined; tooSmall: MaxCostTooSmall | undefined },
+  money: { shortfall: Shortfall | undefined; tooSmall: MaxCostTooSmall | undefined },
 ): string | undefined {
   if (task.state === "DRAFT") return "it is a draft: it starts only once it is submitted";
   if (unmet > 0) return `it waits for ${unmet} other task${unmet === 1 ? "" : "s"} to end`;
-  if (tooSmall !== undefined) return "its max_cost does not cover its first lease";
-  return shortfall && "the organisation's account cannot cover its hold";
+  return moneyCondition(money);
 }
 
 function toPlanTask(task: StoredTask): PlanTask {

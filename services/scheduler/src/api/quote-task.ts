@@ -7,7 +7,7 @@ import type {
 import { coverNanos } from "@fastgpu/ledger/cover";
 import type { CallContext } from "@fastgpu/rpc/context";
 import type { PlanTask } from "@fastgpu/scheduling/plan";
-import { conditionsOf, summaryOf } from "../explain/conditions.ts";
+import { conditionsOf, moneyCondition, summaryOf } from "../explain/conditions.ts";
 import type { ExplainDesk } from "../explain/desk.ts";
 import {
   blockersToWire,
@@ -79,16 +79,12 @@ export async function quoteTask(
     tooSmall,
     nowMs,
   });
-  const condition =
-    tooSmall !== undefined
-      ? "its max_cost does not cover its first lease"
-      : shortfall && "the organisation's account cannot cover its hold";
   return {
     feasible: told.fitsOnceFree,
     startsNow: conditions.length === 0,
     summary: summaryOf(conditions, told),
     conditions,
-    start: startToWire({ ...told, rests }, nowMs, condition),
+    start: startToWire({ ...told, rests }, nowMs, moneyCondition({ shortfall, tooSmall })),
     ...pricesOf(gpus, { offers, prices, gpuCount: demand.gpuCount }),
     offers,
     blockers: blockersToWire(told, demand),

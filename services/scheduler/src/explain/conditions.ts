@@ -109,6 +109,15 @@ function shortfallText({ currency, neededNanos, availableNanos }: Shortfall): st
   );
 }
 
+/** What of money must come about before capacity matters, in short. */
+export function moneyCondition({
+  tooSmall,
+  shortfall,
+}: Pick<Around, "tooSmall" | "shortfall">): string | undefined {
+  if (tooSmall !== undefined) return "its max_cost does not cover its first lease";
+  return shortfall && "the organisation's account cannot cover its hold";
+}
+
 /** What capacity has to do with it: nothing where the next cycle could start it. */
 function capacityOf(told: Explanation, task: PlanTask, nowMs: number): Condition[] {
   const { fit, forecast, fitsOnceFree, gang, heldBack } = told;
