@@ -83,10 +83,13 @@ export function explainTask(input: ExplainInput): Explanation {
   const { rough, view } = survey;
   const first = nowMs === input.nowMs ? survey.plan : undefined;
   const timing = { ...input, turnPart: survey.planPart };
-  const within = (changed: PlanTask, over?: Partial<PlanState>): Bounds =>
-    boundsOf(timing, parts.remedies, () => rough.latest(changed, longest, over));
+  const within: NonNullable<Parameters<typeof remediesOf>[0]["within"]> = (changed, over, by) => {
+    const about = by?.about ?? ((): number => rough.latest(changed, longest, over));
+    const until = Math.min(parts.remedies, (input.spent?.() ?? 0) + (by?.most ?? 1));
+    return boundsOf(timing, until, about);
+  };
   const common = { state, policy: input.policy, rng, view, asked: task.id };
-  const subject = { ...input, ...common, nowMs, goOn: () => goOn(parts.remedies), within };
+  const subject = { ...input, ...common, nowMs, goOn: () => goOn(parts.remedies), within, rough };
   const next = new Future({ ...common, nowMs, first, lengths: input.longest });
   const stops = next.turn().preemptions.some(({ reservedFor }) => reservedFor === task.id);
   const starts = next.started.has(task.id);

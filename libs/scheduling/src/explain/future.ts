@@ -213,7 +213,7 @@ export class Future {
     while (this.turns < maxTurns) {
       // Not even one where there is no time left for it, and something to tell without.
       const late = this.turns === 0 && bounds.about !== undefined && bounds.goOn?.() === false;
-      if (late) break;
+      if (late || (this.turns === 0 && this.isHopeless(bounds, about))) break;
       if (!this.planned) this.turn();
       const start = this.started.get(task);
       if (start !== undefined) return { kind: "starts", ...start };
@@ -226,15 +226,20 @@ export class Future {
   }
 
   /** Whether there is by far not enough time for the turns that it takes to get to about a time. */
-  private isTooFar({ turnsLeft, turnsAtBest }: Bounds, about: () => number): boolean {
-    const atBest = turnsAtBest?.() ?? Infinity;
-    if (atBest < Infinity && this.leastTurnsTo(about()) > hopeless * atBest) return true;
-    const left = turnsLeft?.(this.turns) ?? Infinity;
+  private isTooFar(bounds: Bounds, about: () => number): boolean {
+    if (this.isHopeless(bounds, about)) return true;
+    const left = bounds.turnsLeft?.(this.turns) ?? Infinity;
     const passedMs = this.nowMs - this.input.nowMs;
     if (left === Infinity || passedMs <= 0) return false;
     if (this.turns < tellingTurns && left > tellingTurns) return false;
     const toGoMs = about() - this.nowMs;
     return toGoMs < Infinity && (toGoMs * this.turns) / passedMs > hopeless * left;
+  }
+
+  /** The same as can be told of what runs at the beginning, whatever a turn takes. */
+  private isHopeless({ turnsAtBest }: Bounds, about: () => number): boolean {
+    const atBest = turnsAtBest?.() ?? Infinity;
+    return atBest < Infinity && this.leastTurnsTo(about()) > hopeless * atBest;
   }
 
   /** Each moment at which something that runs ends takes a turn. */

@@ -7,6 +7,8 @@ import { withoutAttempt } from "./lease.ts";
 import { withLimits, type Holder, type QuotaBlock } from "./quotas.ts";
 import type { RemedyField } from "./dimension.ts";
 import { relaxations } from "./relaxations.ts";
+import { farRemedies } from "./far.ts";
+import type { RoughStarts } from "./rough.ts";
 import type { Trials } from "./trials.ts";
 import type { LineView } from "./view.ts";
 
@@ -14,6 +16,8 @@ import type { LineView } from "./view.ts";
 export type Remedy = {
   /** Latest start with it: now where the next cycle places it; undefined: once enough else has ended. */
   readonly startsByMs: number | undefined;
+  /** Where it shortens a long wait, how both starts are known; undefined: it starts the task soon. */
+  readonly start?: { readonly latest: Forecast; readonly expected: Forecast | undefined };
 } & (
   | {
       /** Submit it again with other fields. */
@@ -44,8 +48,17 @@ interface Subject {
   /** What plans look at, and the task that they look at wherever it stands. */
   readonly view?: LineView;
   readonly asked?: TaskId;
-  /** How far forecasts of the changed task go. */
-  readonly within?: (changed: PlanTask, over: Partial<PlanState>) => Bounds;
+  /** How far forecasts of the changed task go; `about` in place of what the work before it says, and
+   * `most` of the time for the answer. */
+  readonly within?: (
+    changed: PlanTask,
+    over: Partial<PlanState>,
+    by?: { readonly about?: (() => number) | undefined; readonly most?: number | undefined },
+  ) => Bounds;
+  /** Lengths expected. */
+  readonly expected?: Lengths | undefined;
+  /** Rough starts; default: a shorter wait is not sought. */
+  readonly rough?: RoughStarts;
 }
 
 /** What is known of it. */
@@ -61,6 +74,8 @@ interface Situation {
   readonly forecast: Forecast;
 }
 
+/** Part of the time for an answer that following one change which shortens a wait may take. */
+const farPart = 0.05;
 /** Running attempts whose end is tried at most. */
 const maxEnds = 8;
 /** Other projects that are tried at most, and offered. */
@@ -84,12 +99,13 @@ export function remediesOf(of: Subject, known: Situation): Remedy[] {
     ...endRemedies(of, known),
   ].toSorted((a, b) => sizeOf(a) - sizeOf(b));
   const later = forecast.kind === "never" ? laterRemedies(of, known) : [];
+  const far = soon.some(({ kind }) => kind !== "end") ? [] : shorterWaits(of, known);
   const told = new Set(soon.map(textOf));
   const wait: Remedy[] =
     forecast.kind === "starts" || forecast.kind === "about"
       ? [{ kind: "wait", forecast, startsByMs: forecast.atMs }]
       : [];
-  return [...soon, ...later.filter((each) => !told.has(textOf(each))), ...wait];
+  return [...soon, ...far, ...later.filter((each) => !told.has(textOf(each))), ...wait];
 }
 
 /** How much a remedy changes: nothing of the task, where it waits, some of its fields, or somebody else's work. */
@@ -154,12 +170,34 @@ function laterRemedies(of: Subject, { trials, released }: Situation): Remedy[] {
   });
 }
 
-function forecastWith(of: Subject, changed: PlanTask, over: Partial<PlanState> = {}): Forecast {
+/** What shortens a long wait, where nothing ends it. */
+function shorterWaits(of: Subject, known: Situation): Remedy[] {
+  const { state, task, nowMs, longest, expected, rough } = of;
+  const { trials, released, forecast } = known;
+  if (rough === undefined || forecast.kind === "never") return [];
+  return farRemedies({
+    ...{ state, task, nowMs, longest, expected, rough, forecast, released },
+    again: again(task, nowMs),
+    projects: othersByLoad(of).slice(0, maxProjectsTold),
+    fitsOnceFree: trials.placer(released, "without queues"),
+    follow: (changed, lengths, aboutMs) =>
+      forecastWith(of, changed, {}, { lengths, about: () => aboutMs, most: farPart }),
+    goOn: trials.goOn,
+  });
+}
+
+function forecastWith(
+  of: Subject,
+  changed: PlanTask,
+  over: Partial<PlanState> = {},
+  by: { readonly lengths?: Lengths; readonly about?: () => number; readonly most?: number } = {},
+): Forecast {
   const { policy, rng, longest, nowMs, view, asked } = of;
   const others = of.state.tasks.filter((each) => each.id !== changed.id);
   const state = { ...of.state, ...over, tasks: [...others, changed] };
-  const bounds = of.within?.(changed, over) ?? {};
-  const input = { state, nowMs, policy, rng, view, asked, lengths: longest, bounds };
+  const bounds = of.within?.(changed, over, by) ?? {};
+  const lengths = by.lengths ?? longest;
+  const input = { state, nowMs, policy, rng, view, asked, lengths, bounds };
   return forecastStart(input, changed.id);
 }
 
@@ -175,12 +213,20 @@ function limitRemedies(of: Subject, { trials, quotas, forecast }: Situation): Re
     : [];
 }
 
-/** Other projects in which it starts, those that hold least for their weight first. */
-function projectRemedies(
-  { state, task, nowMs, projects = [] }: Subject,
-  known: Situation,
-): Remedy[] {
-  const { trials } = known;
+/** Other projects in which it starts. */
+function projectRemedies(of: Subject, { trials }: Situation): Remedy[] {
+  const { task, nowMs } = of;
+  const found: Remedy[] = [];
+  for (const project of othersByLoad(of).slice(0, maxProjects)) {
+    if (found.length === maxProjectsTold || !trials.goOn()) break;
+    const startsByMs = trials.startsBy(again({ ...task, project }, nowMs));
+    if (startsByMs !== undefined) found.push({ kind: "project", project, startsByMs });
+  }
+  return found;
+}
+
+/** Other projects, those that hold least for their weight first. */
+function othersByLoad({ state, task, projects = [] }: Subject): ProjectId[] {
   const held = new Map<ProjectId, number>();
   for (const lease of state.nodes.flatMap((node) => node.running)) {
     held.set(lease.project, (held.get(lease.project) ?? 0) + milliOfHeld(lease));
@@ -192,17 +238,9 @@ function projectRemedies(
   );
   const load = (project: ProjectId): number =>
     (held.get(project) ?? 0) / (weights.get(project) ?? 1);
-  const order = projects
+  return projects
     .filter((project) => project !== task.project)
-    .toSorted((a, b) => load(a) - load(b) || (a < b ? -1 : 1))
-    .slice(0, maxProjects);
-  const found: Remedy[] = [];
-  for (const project of order) {
-    if (found.length === maxProjectsTold || !trials.goOn()) break;
-    const startsByMs = trials.startsBy(again({ ...task, project }, nowMs));
-    if (startsByMs !== undefined) found.push({ kind: "project", project, startsByMs });
-  }
-  return found;
+    .toSorted((a, b) => load(a) - load(b) || (a < b ? -1 : 1));
 }
 
 /** The lowest priority with which it goes before the others of its project. */

@@ -1,4 +1,4 @@
-import type { GpuId } from "@fastgpu/domain/ids";
+import type { GpuId, TaskId } from "@fastgpu/domain/ids";
 import { FirstGroups } from "../order/first-groups.ts";
 import { IntHeap } from "../order/heap.ts";
 import { ShareDraft } from "../order/share-draft.ts";
@@ -7,7 +7,7 @@ import { Cores } from "./cores.ts";
 import type { Lengths } from "./future.ts";
 import { Ends } from "./rough-ends.ts";
 import { Accounts, hold, type Stop } from "./rough-limits.ts";
-import { classOf, gpusOf, type RoughLine } from "./rough-line.ts";
+import { classOf, gpusOf, type Ghost, type RoughLine } from "./rough-line.ts";
 import { Slots, type Start, type Widths } from "./slots.ts";
 
 /** A line for whose tasks starts are told roughly. */
@@ -18,6 +18,10 @@ export interface FlowInput {
   readonly queues?: readonly PlanQueue[] | undefined;
   /** Stands in line for the task of its id. */
   readonly target?: PlanTask | undefined;
+  /** Does not stand in line. */
+  readonly absent?: TaskId | undefined;
+  /** Stand in line beside all others, and take nothing. Only tasks with GPUs. */
+  readonly ghosts?: readonly Ghost[];
 }
 
 /** Who waits for the same room, and what the last of them was told. */
@@ -49,7 +53,10 @@ const entitledMd = -1e9;
  * kind of node goes to who is done in time.
  */
 export class Flow {
+  /** Nobody looked at from here on starts much sooner. */
+  presentMs = 0;
   private readonly input: FlowInput;
+  private readonly ghosts: readonly Ghost[];
   private readonly of: RoughLine;
   private readonly slots: Slots;
   private readonly cores: Cores;
@@ -69,8 +76,9 @@ export class Flow {
   private readonly forMs: Float64Array;
 
   constructor(input: FlowInput) {
-    const { line, lengths } = input;
+    const { line, lengths, ghosts = [] } = input;
     this.input = input;
+    this.ghosts = ghosts;
     this.of = line;
     const { state, nowMs } = line;
     const kept = reservedTimes(line);
@@ -86,22 +94,31 @@ export class Flow {
       const atMs = Math.max(nowMs, lengths.endMs(lease));
       this.ends.add({ atMs, leaf: line.line.leafOf(lease), milli });
     }
-    const places = new Int32Array(jobs.length);
-    const laterMs = new Float64Array(jobs.length);
+    const all = jobs.length + ghosts.length;
+    const places = new Int32Array(all);
+    const laterMs = new Float64Array(all);
     this.laterMs = laterMs;
-    this.forMs = new Float64Array(jobs.length).fill(Number.NaN);
-    const strands = line.strands.map((strand) => new Waiting(strand.places));
+    this.forMs = new Float64Array(all).fill(Number.NaN);
+    // Each ghost is a strand of its own.
+    const owners = [...line.strands, ...ghosts];
+    const strands = [
+      ...line.strands.map((strand) => new Waiting(strand.places)),
+      ...ghosts.map((_, at) => new Waiting(Int32Array.of(jobs.length + at))),
+    ];
     this.strands = strands;
     this.ready = new FirstGroups(
       { groups: strands.length, leaves: queue.tree.nodes.length },
       {
-        leaf: (at) => line.strands[at]!.leaf,
-        baseMd: (at) => baseMd[line.strands[at]!.leaf]!,
-        entitledMd: (at) =>
-          shares.entitled(line.strands[at]!.leaf, line.strands[at]!.milli) ? entitledMd : 0,
+        leaf: (at) => owners[at]!.leaf,
+        baseMd: (at) =>
+          Math.min(
+            baseMd[owners[at]!.leaf]!,
+            ghosts[at - line.strands.length]?.scoreMd ?? Infinity,
+          ),
+        entitledMd: (at) => (shares.entitled(owners[at]!.leaf, owners[at]!.milli) ? entitledMd : 0),
         termMd: (leaf) => shares.termMd(leaf),
         submitMs: () => 0,
-        tie: (at) => strands[at]!.first,
+        tie: (at) => ghosts[at - line.strands.length]?.place ?? strands[at]!.first,
       },
     );
     this.later = new IntHeap({
@@ -113,18 +130,21 @@ export class Flow {
 
   /** The next task that has its time; undefined: there is none left. */
   next(): { readonly task: PlanTask; readonly atMs: number } | undefined {
-    const { later, of } = this;
+    const { later, of, ghosts } = this;
+    const { target, absent } = this.input;
     for (;;) {
       const firstMs = Math.max(of.nowMs, this.slots.firstMs);
+      this.presentMs = firstMs;
       this.giveBack(firstMs);
       while (later.size > 0 && this.laterMs[later.peek()]! <= firstMs) this.enter(later.pop());
       // Where nothing may go now, time goes on to the next that may.
       const alone = this.ready.isEmpty;
       const at = alone ? later.pop() : this.takeReady();
-      const job = of.jobs[at];
-      if (job === undefined) return undefined;
-      const { target } = this.input;
-      const task = job.task.id === target?.id ? target : job.task;
+      const ghost = ghosts[at - of.jobs.length];
+      const own = of.jobs[at]?.task ?? ghost?.task;
+      if (own === undefined) return undefined;
+      if (ghost === undefined && own.id === absent) continue;
+      const task = ghost === undefined && own.id === target?.id ? target : own;
       const atMs = this.take(at, task, alone ? Infinity : firstMs);
       if (atMs !== undefined) return { task, atMs };
     }
@@ -140,7 +160,8 @@ export class Flow {
 
   /** A place may go now. */
   private enter(at: number): void {
-    const group = this.of.strandOf[at]!;
+    const { strandOf, strands, jobs } = this.of;
+    const group = strandOf[at] ?? strands.length + at - jobs.length;
     const strand = this.strands[group]!;
     const before = strand.first;
     strand.put(at);
@@ -164,7 +185,8 @@ export class Flow {
   /** Takes what a task needs and answers from when on; undefined: not by then, and it is asked again later. */
   private take(at: number, task: PlanTask, byMs: number): number | undefined {
     const { of, accounts } = this;
-    const own = task === of.jobs[at]!.task;
+    const ghost = this.ghosts[at - of.jobs.length];
+    const own = task === of.jobs[at]?.task;
     const gpus = own ? of.gpus[at]! : gpusOf(task);
     const forMs = this.holdsFor(at, task);
     const limits = gpus === 0 ? [] : own ? accounts.of(of.leaves[at]!, task) : accounts.for(task);
@@ -179,7 +201,7 @@ export class Flow {
       const crowd = this.crowdOf(at, task, own);
       start =
         gpus > 0
-          ? this.takeSlots(crowd, task, { fromMs, forMs, nowMs: byMs })
+          ? this.takeSlots(crowd, task, { fromMs, forMs, nowMs: byMs }, ghost !== undefined)
           : this.cores.take(task, { fromMs, forMs });
       stops = crowd;
     }
@@ -189,7 +211,7 @@ export class Flow {
       this.defer(at, start.atMs, stops);
       return undefined;
     }
-    if (start.atMs < Infinity) {
+    if (start.atMs < Infinity && ghost === undefined) {
       const endMs = start.atMs + forMs;
       for (const account of limits) hold(account, gpus, endMs);
       const [leaf, { milli }] = [of.leaves[at]!, of.jobs[at]!];
@@ -203,7 +225,7 @@ export class Flow {
   private holdsFor(at: number, task: PlanTask): number {
     const known = this.forMs[at]!;
     if (!Number.isNaN(known)) return known;
-    const turns = this.of.turns[at]!;
+    const turns = this.of.turns[at] ?? this.ghosts[at - this.of.jobs.length]!.turns;
     return (this.forMs[at] = turns * this.input.lengths.runMs(task));
   }
 
@@ -212,13 +234,14 @@ export class Flow {
     crowd: Crowd,
     task: PlanTask,
     span: { readonly fromMs: number; readonly forMs: number; readonly nowMs: number },
+    trial: boolean,
   ): Start {
     const { fromMs, forMs, nowMs: byMs } = span;
     const { version } = this.slots;
     const { told } = crowd;
     const asBefore = told.version === version && told.byMs === byMs && told.fromMs === fromMs;
     if (asBefore && forMs >= told.forMs) return told.start;
-    const start = this.slots.take(task, crowd.widths, span);
+    const start = this.slots.take(task, crowd.widths, span, trial);
     if (start.kind === "waits") crowd.told = { version, byMs, fromMs, forMs, start };
     return start;
   }

@@ -2,7 +2,7 @@ import { milliOfDemand } from "../gpu-part.ts";
 import type { PlanState, PlanTask } from "../plan.ts";
 import { attemptsOf } from "../planning/crew.ts";
 import { Expectations } from "../planning/expectations.ts";
-import { createLine, type Job, type Line } from "../planning/line.ts";
+import { createLine, scoreIn, type Job, type Line } from "../planning/line.ts";
 import type { SchedulingPolicy } from "../scheduling-policy.ts";
 import { NodeKinds, type Widths } from "./slots.ts";
 
@@ -23,6 +23,9 @@ export interface RoughLine {
   /** By place in line, as all columns below. */
   readonly jobs: readonly Job[];
   readonly leaves: Int32Array;
+  readonly priorities: Int32Array;
+  /** Scores without the share term. */
+  readonly scoresMd: Float64Array;
   /** GPUs of all members. */
   readonly gpus: Int32Array;
   /** Runs that follow one another on a lease. */
@@ -72,6 +75,8 @@ export function roughLine(of: {
   }
   return {
     ...{ state, policy, nowMs, line, jobs, leaves, baseMd },
+    priorities: Int32Array.from(order, (at) => priority[at]!),
+    scoresMd: Float64Array.from(order, (at) => base[at]!),
     gpus: Int32Array.from(jobs, ({ task }) => gpusOf(task)),
     turns: Int32Array.from(jobs, ({ task }) => turnsOf(line, task)),
     ...classesOf(state, jobs),
@@ -129,4 +134,52 @@ function strandsOf(
     return { leaf: leaves[first]!, milli: jobs[first]!.milli, places: Int32Array.from(each) };
   });
   return { strands, strandOf };
+}
+
+/** A task that is looked at as if it stood in line, and takes nothing. */
+export interface Ghost {
+  readonly task: PlanTask;
+  readonly leaf: number;
+  readonly milli: number;
+  readonly scoreMd: number;
+  /** Its place in line: between two others. */
+  readonly place: number;
+  /** Runs that follow one another on a lease. */
+  readonly turns: number;
+}
+
+/** A task of the line as a ghost in its own place. */
+export function ghostOf(of: RoughLine, { id }: PlanTask): Ghost | undefined {
+  const at = of.jobs.findIndex(({ task }) => task.id === id);
+  const job = of.jobs[at];
+  if (job === undefined) return undefined;
+  const [leaf, scoreMd, turns] = [of.leaves[at]!, of.scoresMd[at]!, of.turns[at]!];
+  return { task: job.task, milli: job.milli, leaf, scoreMd, place: at, turns };
+}
+
+/**
+ * A changed task as a ghost where it would stand in line behind its like; undefined: nothing of its owner waits, so that it
+ * is not known how the queue stands.
+ */
+export function ghostWith(of: RoughLine, task: PlanTask, turns: number): Ghost | undefined {
+  const { line, nowMs, state } = of;
+  const like = of.jobs.findIndex(
+    (job) => job.task.project === task.project && job.task.user === task.user,
+  );
+  if (like < 0) return undefined;
+  const leaf = of.leaves[like]!;
+  const rankMs = state.ranks?.find(({ id }) => id === task.id)?.rankMs;
+  const scoreMd = scoreIn(line, task, { leaf, now: nowMs, rankMs });
+  let [low, high] = [0, of.jobs.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    const priority = of.priorities[middle]!;
+    const before =
+      priority > task.priority || (priority === task.priority && of.scoresMd[middle]! <= scoreMd);
+    if (before) low = middle + 1;
+    else high = middle;
+  }
+  const { demand, replicas } = task;
+  const milli = line.unit.milliOf(milliOfDemand(demand) * replicas, demand.cpuMillis * replicas);
+  return { task, leaf, milli, scoreMd, place: low - 0.5, turns };
 }

@@ -4,7 +4,7 @@ import type { Line } from "../planning/line.ts";
 import type { SchedulingPolicy } from "../scheduling-policy.ts";
 import type { Lengths } from "./future.ts";
 import { Flow } from "./rough-flow.ts";
-import { roughLine, type RoughLine } from "./rough-line.ts";
+import { ghostOf, ghostWith, roughLine, type Ghost, type RoughLine } from "./rough-line.ts";
 
 /**
  * By so much later than worked out a latest start is told: measured against forecasts that follow every plan, 19 in 20
@@ -31,6 +31,41 @@ export class RoughStarts {
     return this.whole().line;
   }
 
+  /**
+   * Starts of a task of the state as it is, and of what might be submitted in its place, each as if it alone stood in line:
+   * all in one flow, up to the start as it is. Infinity: not by then, or not known.
+   */
+  instead(
+    task: PlanTask,
+    changed: readonly { readonly task: PlanTask }[],
+    lengths: Lengths,
+  ): { readonly asItIs: number; readonly changed: readonly number[] } {
+    const line = this.whole();
+    const asItIs = ghostOf(line, task);
+    if (asItIs === undefined) return { asItIs: Infinity, changed: changed.map(() => Infinity) };
+    const others = changed.map((each) => ghostWith(line, each.task, asItIs.turns));
+    const ghosts = [asItIs, ...others.flatMap((ghost) => ghost ?? [])];
+    const flow = new Flow({ line, lengths, absent: task.id, ghosts });
+    const starts = new Map<PlanTask, number>();
+    const of = (ghost: Ghost | undefined): number => (ghost && starts.get(ghost.task)) ?? Infinity;
+    const asked = new Set(ghosts.map((ghost) => ghost.task));
+    while (starts.size < ghosts.length && flow.presentMs <= of(asItIs)) {
+      const started = flow.next();
+      if (started === undefined) break;
+      if (asked.has(started.task)) starts.set(started.task, started.atMs);
+    }
+    return { asItIs: of(asItIs), changed: others.map(of) };
+  }
+
+  /** The latter at the latest. */
+  latestInstead(
+    task: PlanTask,
+    changed: readonly { readonly task: PlanTask }[],
+    lengths: Lengths,
+  ): readonly number[] {
+    return this.instead(task, changed, lengths).changed.map((atMs) => this.late(atMs));
+  }
+
   private whole(): RoughLine {
     return (this.known ??= roughLine(this.of));
   }
@@ -54,8 +89,12 @@ export class RoughStarts {
 
   /** The same at the latest. */
   latest(task: PlanTask, lengths: Lengths, over: Pick<Partial<PlanState>, "queues"> = {}): number {
+    return this.late(this.start(task, lengths, over));
+  }
+
+  private late(atMs: number): number {
     const { nowMs } = this.of;
-    return nowMs + latestFactor * (this.start(task, lengths, over) - nowMs);
+    return nowMs + latestFactor * (atMs - nowMs);
   }
 }
 

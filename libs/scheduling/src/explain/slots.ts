@@ -119,10 +119,12 @@ export class Slots {
 
   /**
    * Takes what all members of a task need for so long, from the first time on at which it is free. Nothing is taken where
-   * that is not now and GPUs are kept for another already, or where it is never (Infinity);   */
-  take(task: Wanted, widths: Widths, span: Span): Start {
+   * that is not now and GPUs are kept for another already, or where it is never (Infinity); nor for a
+   * trial, which is told when it would be.
+   */
+  take(task: Wanted, widths: Widths, span: Span, trial = false): Start {
     if (task.replicas === 1) {
-      const atMs = this.takeGap(widths, span);
+      const atMs = this.takeGap(widths, span, trial);
       if (atMs !== undefined) return { kind: "starts", atMs };
       const waits = this.waitsAlone(widths, span);
       if (waits !== undefined) return waits;
@@ -139,6 +141,10 @@ export class Slots {
     if (atMs === Infinity || (waits && taken.some(({ kind }) => kind.keptUntilMs > span.nowMs))) {
       for (const each of taken) put(each, each.freeMs);
       return { kind: atMs === Infinity ? "starts" : "waits", atMs };
+    }
+    if (trial) {
+      for (const each of taken) put(each, each.freeMs);
+      return { kind: "starts", atMs };
     }
     this.version++;
     for (const each of taken) {
@@ -163,7 +169,7 @@ export class Slots {
     return atMs > Math.max(fromMs, nowMs) ? { kind: "waits", atMs } : undefined;
   }
 
-  private takeGap(widths: Widths, { fromMs, forMs }: Span): number | undefined {
+  private takeGap(widths: Widths, { fromMs, forMs }: Span, trial: boolean): number | undefined {
     const { gaps } = this;
     if (gaps.length === 0) return undefined;
     const elsewhereMs = Math.max(fromMs, firstOf(this.kinds, widths)?.atMs ?? Infinity);
@@ -178,7 +184,7 @@ export class Slots {
       if (atMs + forMs > gap.untilMs || atMs > elsewhereMs) continue;
       if (atMs < foundMs) [found, foundMs] = [gap, atMs];
     }
-    if (found === undefined) return undefined;
+    if (found === undefined || trial) return found && foundMs;
     this.version++;
     found.freeMs.fill(foundMs + forMs, 0, widths[found.kind]!).sort((a, b) => a - b);
     return foundMs;

@@ -1,6 +1,6 @@
 import type { TaskId } from "@fastgpu/domain/ids";
 import { milliOfDemand } from "../gpu-part.ts";
-import type { Slot } from "../order/jobs.ts";
+import type { NewJob, Slot } from "../order/jobs.ts";
 import { OrderQueue } from "../order/queue.ts";
 import type { PlanState, PlanTask } from "../plan.ts";
 import type { SchedulingPolicy } from "../scheduling-policy.ts";
@@ -222,28 +222,46 @@ function addJobs(
   const expectedEndMs = Math.min(endMs, now + expected.p50Ms);
   const slots: Slot[] = [];
   for (let n = 0; n < count; n++) {
-    const slot = queue.add(
-      {
-        leaf,
-        shape: kind,
-        gpusMilli: milli,
-        priority: task.priority,
-        submitMs: task.submittedMs,
-        attainedGpuMs: task.attainedGpuMs,
-        preemptible: task.preemptible,
-        predictedMs: 0,
-        tie: line.jobs.size,
-        queuedMs: Math.max(0, now - task.submittedMs - task.heldMs),
-        preemptions: task.preemptions,
-        rankMs,
-      },
-      now,
-    );
+    const place = { leaf, shape: kind, gpusMilli: milli, tie: line.jobs.size, now, rankMs };
+    const slot = queue.add(newJob(task, place), now);
     line.jobs.set(slot, { task, kind, endMs, likelyEndMs, expectedEndMs, gpuMilli, milli });
     slots.push(slot);
   }
   line.slots.set(task.id, slots);
   if (wanted > count) queue.tree.want(leaf, (wanted - count) * milli);
+}
+
+/** Score without the share term that a task would have in a leaf of a line, which stays as it is. */
+export function scoreIn(
+  { queue, unit }: Line,
+  task: PlanTask,
+  of: { readonly leaf: number; readonly now: number; readonly rankMs: number | undefined },
+): number {
+  const { leaf, now, rankMs } = of;
+  const { demand, replicas } = task;
+  const gpusMilli = unit.milliOf(milliOfDemand(demand) * replicas, demand.cpuMillis * replicas);
+  // No job of the line is of its group.
+  const slot = queue.add(newJob(task, { leaf, shape: -1, gpusMilli, tie: 0, now, rankMs }), now);
+  const scoreMd = queue.baseScoreMd(slot, now);
+  queue.remove(slot);
+  return scoreMd;
+}
+
+function newJob(
+  task: PlanTask,
+  of: Pick<NewJob, "leaf" | "shape" | "gpusMilli" | "tie" | "rankMs"> & { readonly now: number },
+): NewJob {
+  const { now, ...rest } = of;
+  return {
+    ...rest,
+    priority: task.priority,
+    submitMs: task.submittedMs,
+    attainedGpuMs: task.attainedGpuMs,
+    preemptible: task.preemptible,
+    predictedMs: 0,
+    queuedMs: Math.max(0, now - task.submittedMs - task.heldMs),
+    preemptions: task.preemptions,
+  };
 }
 
 /** Run times of one kind differ by less than a factor of two. */

@@ -135,14 +135,14 @@ const fields: Readonly<Record<RemedyField, FieldOnWire>> = {
     path: "spec.max_runtime",
     value: ({ maxRuntimeMs }) => `${maxRuntimeMs / 1000}s`,
     say: ({ maxRuntimeMs }) =>
-      `let it run for at most ${spanInWords(maxRuntimeMs)}: it then ends before what is reserved`,
+      `let it run for at most ${spanInWords(maxRuntimeMs)}, to end before what is kept for others`,
   },
   preemptible: {
     path: "spec.preemptible",
     value: ({ preemptible }) => preemptible,
     say: () =>
-      "make it preemptible, so that it saves its state and can be stopped: GPUs that are reserved are then lent to it " +
-      "until their owner has work for them",
+      "make it preemptible, so that it saves its state and can be stopped (GPUs that are reserved are then lent to it " +
+      "until their owner has work for them)",
   },
 };
 

@@ -6,7 +6,7 @@ import { formatNanos } from "@fastgpu/domain/money";
 import type { Explanation } from "@fastgpu/scheduling/explain/explain";
 import { timeOf } from "@fastgpu/scheduling/explain/future";
 import type { Remedy } from "@fastgpu/scheduling/explain/remedies";
-import { describeChange, fieldChanges, gpuText } from "./explain-in-words.ts";
+import { describeChange, fieldChanges, gpuText, spanInWords } from "./explain-in-words.ts";
 import { queueResource, type MaxCostTooSmall, type Shortfall } from "./explanation-to-wire.ts";
 
 type RemedyOnWire = MessageInitShape<typeof RemedySchema>;
@@ -73,13 +73,30 @@ function creditToWire(of: Shortfall, { org }: Subject): RemedyOnWire {
   };
 }
 
+/** When it starts with a change that shortens a long wait. */
+function shorterWait({ start }: Remedy, { nowMs }: Subject): { text: string; on: RemedyOnWire } {
+  if (start === undefined) return { text: "", on: {} };
+  const expectedMs = start.expected && timeOf(start.expected);
+  const atMs = expectedMs ?? timeOf(start.latest) ?? nowMs;
+  const span = spanInWords(atMs - nowMs);
+  const text =
+    expectedMs === undefined
+      ? `: it then starts within about ${span}`
+      : `: it is then expected to start in about ${span}`;
+  const rough = start.latest.kind === "about" || start.expected?.kind === "about";
+  const expected =
+    expectedMs === undefined ? {} : { expectedStartTime: timestampFromMs(expectedMs) };
+  return { text, on: { rough, ...expected } };
+}
+
 function toWire(remedy: Remedy, of: Subject): RemedyOnWire {
-  const start = startsBy(remedy.startsByMs);
+  const { text, on } = shorterWait(remedy, of);
+  const start = { ...startsBy(remedy.startsByMs), ...on };
   switch (remedy.kind) {
     case "change": {
       const changes = fieldChanges(remedy.fields, remedy.task);
       return {
-        description: describeChange(remedy.fields, remedy.task),
+        description: describeChange(remedy.fields, remedy.task) + text,
         changes,
         command: changeCommand(changes, of),
         ...start,
@@ -101,7 +118,7 @@ function toWire(remedy: Remedy, of: Subject): RemedyOnWire {
     case "project": {
       const project = `projects/${remedy.project}`;
       return {
-        description: `submit it in ${project}`,
+        description: `submit it in ${project}${text}`,
         project,
         ...moveCommand(project, of),
         ...start,
