@@ -113,7 +113,7 @@ test("of random lines what is told to shorten a wait does so by a fifth at least
     );
     const state = aState({ nodes, tasks });
     const task = tasks[11]!;
-    const told = explain(state, task, ["proj-x", "proj-y"] as ProjectId[]);
+    const told = explain(state, task, ["proj-x" as ProjectId, "proj-y" as ProjectId]);
     const asItIsMs = timeOf(told.forecast) ?? Infinity;
     for (const remedy of told.remedies) {
       if (remedy.start === undefined) continue;
