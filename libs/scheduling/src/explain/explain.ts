@@ -9,7 +9,7 @@ import { Future, isPlanned, type Bounds, type Forecast, type Lengths } from "./f
 import { gangFitOf, type GangFit } from "./gang-fit.ts";
 import { withoutAttempt, withoutLeases } from "./lease.ts";
 import { quotaBlocksOf, type QuotaBlock } from "./quotas.ts";
-import { remediesOf, type Remedy } from "./remedies.ts";
+import { farPart, remediesOf, type Remedy } from "./remedies.ts";
 import { standingsOf, type Standing } from "./standing.ts";
 import { Survey } from "./survey.ts";
 import { createTrials, type Trials } from "./trials.ts";
@@ -104,7 +104,9 @@ export function explainTask(input: ExplainInput): Explanation {
       : new Future({ ...common, nowMs: input.nowMs, lengths: input.longest })
     : undefined;
   const inTime = boundsOf(timing, parts.latest, () => rough.latest(task, longest));
+  const before = input.spent?.() ?? 0;
   const forecast = latest?.until(task.id, inTime) ?? never;
+  const took = (input.spent?.() ?? 0) - before;
   const quotas = starts ? [] : quotaBlocksOf({ ...state, nodes }, task);
   const reservation = starts
     ? undefined
@@ -112,7 +114,11 @@ export function explainTask(input: ExplainInput): Explanation {
       placesInTheWay(state, { task, trials, nowMs }));
   const possible = fitsOnceFree && task.array?.leasesLeft !== 0;
   const waits = !starts && !stops && task.array?.leasesLeft !== 0;
-  const situation = { trials, nodes, released, quotas, reservation, forecast };
+  const isFollowed = forecast.kind !== "about" && forecast.kind !== "unknown";
+  // In the time for a change that shortens the wait it would have got so far.
+  const part = Math.min(1, farPart / took);
+  const reachedMs = isFollowed ? Infinity : nowMs + part * ((latest?.nowMs ?? nowMs) - nowMs);
+  const situation = { trials, nodes, released, quotas, reservation, forecast, reachedMs };
   // Before the expected start: what would help matters more.
   const remedies = waits ? remediesOf(subject, situation) : [];
   return {

@@ -28,6 +28,8 @@ interface FarSubject {
    * as is given.
    */
   readonly follow: (changed: PlanTask, lengths: Lengths, aboutMs: number) => Forecast;
+  /** Until when there is time to follow one change, as far as following it as it is has told. Infinity: to its start. */
+  readonly reachedMs: number;
   readonly goOn: () => boolean;
 }
 
@@ -68,15 +70,17 @@ export function farRemedies(of: FarSubject): Remedy[] {
     .toSorted((a, b) => a.startMs - b.startMs)
     .slice(0, maxTold);
   if (best.length === 0) return [];
-  if (!of.goOn()) return [];
   const latest = rough.latestInstead(task, best, longest);
+  const tell = (changed: PlanTask, by: Lengths, atMs: number): Forecast =>
+    atMs > of.reachedMs
+      ? { kind: "about", atMs: Math.ceil(Math.max(nowMs, atMs)) }
+      : of.follow(changed, by, atMs);
   return best.flatMap((candidate, at): Remedy[] => {
-    if (!of.goOn()) return [];
-    const followed = of.follow(candidate.task, longest, latest[at]!);
+    const followed = tell(candidate.task, longest, latest[at]!);
     const startsByMs = timeOf(followed);
     // What the planner itself finds no better is none.
     if (startsByMs === undefined || startsByMs > nowMs + worthwhile * (latestMs - nowMs)) return [];
-    const likely = expected && of.follow(candidate.task, expected, candidate.startMs);
+    const likely = expected && tell(candidate.task, expected, candidate.startMs);
     const start = { startsByMs, start: { latest: followed, expected: likely } };
     return candidate.kind === "project"
       ? [{ kind: "project", project: candidate.task.project, ...start }]

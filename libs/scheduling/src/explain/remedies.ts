@@ -72,10 +72,12 @@ interface Situation {
   /** Of others, which it might run into. */
   readonly reservation: PlanReservation | undefined;
   readonly forecast: Forecast;
+  /** Until when there is time to follow one like it; Infinity: to its end. */
+  readonly reachedMs: number;
 }
 
 /** Part of the time for an answer that following one change which shortens a wait may take. */
-const farPart = 0.05;
+export const farPart = 0.05;
 /** Running attempts whose end is tried at most. */
 const maxEnds = 8;
 /** Other projects that are tried at most, and offered. */
@@ -173,10 +175,10 @@ function laterRemedies(of: Subject, { trials, released }: Situation): Remedy[] {
 /** What shortens a long wait, where nothing ends it. */
 function shorterWaits(of: Subject, known: Situation): Remedy[] {
   const { state, task, nowMs, longest, expected, rough } = of;
-  const { trials, released, forecast } = known;
+  const { trials, released, forecast, reachedMs } = known;
   if (rough === undefined || forecast.kind === "never") return [];
   return farRemedies({
-    ...{ state, task, nowMs, longest, expected, rough, forecast, released },
+    ...{ state, task, nowMs, longest, expected, rough, forecast, reachedMs, released },
     again: again(task, nowMs),
     projects: othersByLoad(of).slice(0, maxProjectsTold),
     fitsOnceFree: trials.placer(released, "without queues"),
