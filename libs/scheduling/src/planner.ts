@@ -282,12 +282,10 @@ function preemptionsOf(
       ? { ...stop, message: stoppedFor }
       : { ...stop, movesTo, message: movedFor };
   });
+  const freed = stopped.flatMap(({ gpus }) => gpus);
+  const beside = room.beside(slot, freed);
   // Without a GPU to reserve nothing would keep the place for the task until its victims are gone.
-  if (!stopped.some(({ gpus }) => gpus.length > 0)) return [];
-  const beside = room.beside(
-    slot,
-    stopped.flatMap(({ gpus }) => gpus),
-  );
+  if (freed.length === 0 && beside.length === 0) return [];
   return stopped.map((each, at) => (at > 0 || beside.length === 0 ? each : { ...each, beside }));
 }
 

@@ -142,6 +142,20 @@ describe("a move", () => {
     expect(planOf(nodes, [task], policy).preemptions).toEqual([]);
   });
 
+  test("lets in a task that lacks nothing but the cores of who moves, on GPUs that are idle", () => {
+    const c = node("a", [small("1", "a", [3], { cpuMillis: 900_000 })]);
+    const d = node("b", [lease({ gpus: [0, 1, 2].map((at) => gpuId("b", at)) })]);
+    const wants = head({ demand: { gpuCount: 3, cpuMillis: 500_000 } });
+    expect(planOf([c, d], [wants]).preemptions).toMatchObject([
+      {
+        victim: "att-1",
+        gpus: [],
+        beside: [{ node: "node-a", gpus: [0, 1, 2].map((at) => gpuId("a", at)) }],
+        movesTo: { node: "node-b", gpus: [gpuId("b", 3)] },
+      },
+    ]);
+  });
+
   test("does not happen where the task fits as it is", () => {
     expect(movesOf([a(), b(), node("c", [])])).toEqual([]);
   });

@@ -62,16 +62,17 @@ async function withoutMoney(
   return blocked;
 }
 
-/** As many GPUs as the task wants, of the kinds that are freed for it: what its hold will be of. */
+/** As many GPUs as the task wants, of the kinds that are kept for it: what its hold will be of. */
 function likelyPlacement(
   task: PlanTask,
   preemptions: readonly Preemption[],
   fleet: ReadonlyMap<GpuId, StoredGpu>,
 ): Placement {
-  const freed = preemptions.flatMap(({ reservedFor, gpus }) =>
-    reservedFor === task.id ? gpus.flatMap((id) => fleet.get(id) ?? []) : [],
-  );
-  const wanted = freed.length === 0 ? 0 : task.demand.gpuCount * task.replicas;
-  const members = Array.from({ length: wanted }, (_, at) => freed[at % freed.length]!);
+  const own = preemptions
+    .filter(({ reservedFor }) => reservedFor === task.id)
+    .flatMap(({ gpus, beside = [] }) => [...gpus, ...beside.flatMap((each) => each.gpus)])
+    .flatMap((id) => fleet.get(id) ?? []);
+  const wanted = own.length === 0 ? 0 : task.demand.gpuCount * task.replicas;
+  const members = Array.from({ length: wanted }, (_, at) => own[at % own.length]!);
   return { task, elements: 1, members: members.map(({ id, node }) => ({ node, gpus: [id] })) };
 }
