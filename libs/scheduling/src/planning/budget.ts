@@ -74,6 +74,11 @@ export class Budget {
     return this.reserved.begun;
   }
 
+  /** Whether certain GPUs are kept for a reservation, so that it matters which ones a task gets. */
+  get keepsPlaces(): boolean {
+    return this.reserved.keepsPlaces;
+  }
+
   /** What a running attempt holds. */
   heldBy(attempt: Attempt): Change {
     return this.reserved.changeOf(attempt);
@@ -98,8 +103,9 @@ export class Budget {
 
   /** GPUs that a task must not get, as certain nodes are kept for others. */
   offLimits(task: PlanTask, endMs: number, loans: "with loans" | "without loans" = "with loans") {
+    if (!this.keepsPlaces) return [];
     const barred = this.reserved.offLimits(this.holderOf(task, endMs, loans));
-    const others = this.reserved.any ? this.besideOwnPlaces(task, { endMs, loans }) : [];
+    const others = this.besideOwnPlaces(task, { endMs, loans });
     return others.length === 0 ? barred : [...barred, ...others];
   }
 
@@ -285,7 +291,7 @@ export class Budget {
   /** GPUs on which alone others have to give way to a task that is due some of these models; undefined: on any. */
   dueOn(task: PlanTask, models: readonly string[]): ReadonlySet<GpuId> | undefined {
     const milli = milliOfTask(task);
-    for (const model of this.dueNow ? models : []) {
+    for (const model of this.keepsPlaces ? models : []) {
       const gpus = this.reserved.dueOn({ owner: task, model, milli });
       if (gpus !== undefined) return gpus;
     }

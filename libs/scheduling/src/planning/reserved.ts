@@ -26,6 +26,8 @@ export interface Change extends Hold {
 export class Reserved {
   /** Whether anything is reserved for now. */
   readonly begun: boolean;
+  /** Whether any places are kept. */
+  readonly keepsPlaces: boolean;
   private readonly reservations: readonly PlanReservation[];
   private readonly moments: readonly Moment[];
   /** Of reservations that ask for several GPUs on one node each; undefined: there are none. */
@@ -50,9 +52,10 @@ export class Reserved {
       .toSorted((a, b) => a.startMs - b.startMs || (a.id < b.id ? -1 : 1));
     // GPUs that a worker no longer lists have no model.
     const models = new Models([...of.models, ""]);
+    this.keepsPlaces = this.reservations.some(isBundled);
     const held = this.reservations.length === 0 ? new Map() : this.heldBy(of.attempts);
     const { reservations } = this;
-    this.places = reservations.some(isBundled)
+    this.places = this.keepsPlaces
       ? new Places({ nodes: state.nodes, reservations, held, waits: this.waiting(state), now })
       : undefined;
     const counted = this.places?.counted() ?? reservations;
@@ -167,7 +170,7 @@ export class Reserved {
       endMs,
       givesWay,
       shares: sharesOf(attempt),
-      gpus: gpusOf(attempt),
+      gpus: this.keepsPlaces ? gpusOf(attempt) : undefined,
     };
   }
 

@@ -255,6 +255,7 @@ export class PlanRoom implements Room {
               return { gpu, model, milli: shape.gpuMilli };
             });
           });
+    if (!this.budget.keepsPlaces) return this.budget.takenBy(task, { counts, endMs, shares });
     const gpus = taken.flatMap(({ shape, place }) => {
       const { node } = this.ground.fleet.at(place.node);
       return place.gpus.map((at) => ({ id: node.gpus[at]!.id, milli: shape.gpuMilli }));
