@@ -21,6 +21,37 @@ test("a task without funds waits, and starts once there is credit", async () => 
   expect(describeFailures(await settledAudit(p))).toBe("");
 }, 120_000);
 
+test("a task that cannot be paid for keeps no GPU from those behind it, and starts once there is credit", async () => {
+  await using p = await testPlatform({
+    simulatedGpus: 2,
+    env: { FASTGPU_BILLING__STARTING_CREDIT_USD: "0" },
+  });
+  const grant = (amountNanos: bigint) =>
+    p.billing.grantCredit({
+      ...{ name: `organizations/${p.platform.org}/balance`, amountNanos },
+      requestId: randomUUID(),
+    });
+  const dear = await p.tasks.runTask({ parent: p.parent, task: script("true", { gpus: 2 }) });
+  for await (const { task } of p.tasks.watchTask({ name: dear.name }, { timeoutMs: 30_000 })) {
+    if (task?.queueReason === QueueReason.BUDGET_EXHAUSTED) break;
+  }
+  const { budgetShortfall } = await p.tasks.explainTask({ name: dear.name });
+  const needed = budgetShortfall?.needed?.nanos ?? 0n;
+  expect(needed).toBeGreaterThan(0n);
+  // Enough for one GPU, never for both.
+  await grant((needed * 3n) / 4n);
+  const cheap = await p.tasks.runTask({ parent: p.parent, task: script("true", { gpus: 1 }) });
+  expect((await endOf(p, cheap.name)).state).toBe(TaskState.SUCCEEDED);
+  const waits = await p.tasks.getTask({ name: dear.name });
+  expect(waits).toMatchObject({
+    state: TaskState.QUEUED,
+    queueReason: QueueReason.BUDGET_EXHAUSTED,
+  });
+  await grant(needed);
+  expect((await endOf(p, dear.name)).state).toBe(TaskState.SUCCEEDED);
+  expect(describeFailures(await settledAudit(p))).toBe("");
+}, 120_000);
+
 test.each([
   ["task", 1],
   ["gang of two", 2],

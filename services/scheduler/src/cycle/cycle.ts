@@ -54,7 +54,7 @@ export async function runCycle(c: CycleContext): Promise<LoopNext> {
   if (!timeIsKnown(c)) return "idle";
   // 4. Decide, as data. A limit is counted again at the commit; nothing but the plan heeds a reservation.
   if (!swept) await c.mirror.refreshReservations(c.core);
-  const state = c.mirror.planState();
+  const state = c.poor.without(c.mirror.planState(), nowMs);
   const plannedAt = performance.now();
   const decided = c.planner.plan(state, nowMs);
   c.figures.planned(performance.now() - plannedAt);
@@ -65,8 +65,11 @@ export async function runCycle(c: CycleContext): Promise<LoopNext> {
   // 9. Say why the others wait.
   const blocked = new Map([...unfunded, ...poor]);
   await writeReasons(c, { tasks: state.tasks, decided, blocked });
-  c.timers.nextBackoffMs = nextTry(c, nowMs);
-  return marked.more ? "again" : "idle";
+  // What was kept for those who cannot pay goes to the others at once.
+  const refused = state.tasks.filter(({ id }) => blocked.has(id));
+  const again = c.poor.note(refused, nowMs);
+  c.timers.nextBackoffMs = again ? nowMs : nextTry(c, nowMs);
+  return again || marked.more ? "again" : "idle";
 }
 
 /** Figures for whoever asks any replica; who leads and has nothing to do says so too. */
@@ -89,7 +92,8 @@ function timeIsKnown(c: CycleContext): boolean {
 /** Without news, the next moment at which a plan could come out otherwise. */
 function nextTry(c: CycleContext, nowMs: number): number {
   const { waiting } = c.mirror;
-  return Math.min(nowMs + 5_000, waiting.nextStartMs(nowMs), c.mirror.nextReservationMs(nowMs));
+  const nextMs = [waiting.nextStartMs(nowMs), c.mirror.nextReservationMs(nowMs), c.poor.nextMs()];
+  return Math.min(nowMs + 5_000, ...nextMs);
 }
 
 /** Marks what our own log tells: the changes of other replicas, and local signals that were lost. */

@@ -20,6 +20,7 @@ import { createLooked } from "./looked.ts";
 import { createMirror, oneMoment } from "./mirror.ts";
 import type { FundingTimes } from "./money.ts";
 import { createPlanning } from "./planning.ts";
+import { createPoor } from "./poor.ts";
 
 /** What a term of leadership needs. */
 export interface LeadOptions {
@@ -71,6 +72,7 @@ export async function lead(options: LeadOptions, term: Term): Promise<void> {
     holds: options.holds,
     times: options.times,
     planner: createPlanning(policy.current.policy, recorder),
+    poor: createPoor(),
     policy,
     startLeaseSpan: (traceparent, attributes) =>
       leaseSpan(options.tracing, traceparent, attributes),
