@@ -19,6 +19,10 @@ const experiments: Readonly<Record<string, Experiment>> = {
     about: "CPU time of explanations along a long line, and what they say of the start",
     load: () => import("./explain.ts"),
   },
+  "explain-desk": {
+    about: "the longest pause of the service's thread while explanations of a long line run",
+    load: () => import("./explain-desk.ts"),
+  },
   idle: {
     about: "seconds from npm start to ready, and memory of the idle platform (goal G11)",
     load: () => import("./idle.ts"),

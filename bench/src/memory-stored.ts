@@ -53,9 +53,10 @@ const insertBatch = statement<{ id: string }>(
    returning id`,
 );
 
-async function enqueue(
+/** Stores queued tasks; `heed` hears of each batch. */
+export async function enqueue(
   db: Querier,
-  setting: StoredSetting,
+  setting: Omit<StoredSetting, "liveBytes">,
   heed: (ids: string[]) => Promise<void>,
 ): Promise<void> {
   const { tasks, shapes, queues, seed, progress } = setting;

@@ -47,23 +47,20 @@ export function answer(
   const { state, policy } = snapshot;
   const inLine = state.tasks.find(({ id }) => id === question.task.id);
   const task = question.kind === "explain" ? (inLine ?? question.task) : question.task;
-  const longest = longestOf(snapshot);
+  const own = question.kind === "explain" && inLine !== undefined;
+  const shared = own ? sharedOf(snapshot, { nowMs, spent: time.spent }) : undefined;
+  const longest = shared?.longest ?? longestOf(snapshot);
   const names =
     question.kind === "quote"
       ? new Map([...snapshot.history.names, [task.id, question.name] as const])
       : snapshot.history.names;
   const history = { ...snapshot.history, names };
-  const expected = expectedLengths(history, longest, nowMs);
+  const expected = shared?.expected ?? expectedLengths(history, longest, nowMs);
   const { projects } = question;
   const { goOn, spent } = time;
   const others = state.tasks.filter(({ id }) => id !== task.id);
-  const survey = new Survey({
-    state: { ...state, tasks: [...others, task] },
-    policy,
-    nowMs,
-    rng,
-    spent,
-  });
+  const whole = { ...state, tasks: [...others, task] };
+  const survey = shared?.survey ?? new Survey({ state: whole, policy, nowMs, rng, spent });
   const input = {
     ...{ state, task, nowMs, longest, expected, projects, policy, rng, goOn, spent, survey },
   };
@@ -86,6 +83,31 @@ export function answer(
   return question.kind === "explain"
     ? { kind: "explain", ...common }
     : { kind: "quote", ...common, kinds: kindsOf(input, snapshot) };
+}
+
+/** What answers about tasks in line have in common on one snapshot. */
+interface Shared {
+  readonly survey: Survey;
+  readonly longest: Lengths;
+  readonly expected: Lengths;
+}
+
+/** By snapshot: as long as the state is the same, so is what is worked out of all of it. */
+const known = new WeakMap<Snapshot, Shared>();
+
+function sharedOf(snapshot: Snapshot, of: { nowMs: number; spent: () => number }): Shared {
+  let shared = known.get(snapshot);
+  if (shared === undefined) {
+    const { state, policy, history } = snapshot;
+    const longest = longestOf(snapshot);
+    shared = {
+      survey: new Survey({ state, policy, rng, ...of }),
+      longest,
+      expected: expectedLengths(history, longest, of.nowMs),
+    };
+    known.set(snapshot, shared);
+  }
+  return shared;
 }
 
 /** Every attempt lasts as long as it may, its grace included. */

@@ -70,6 +70,9 @@ export function createExplainDesk(options: {
   let current: Open | undefined;
   let thread: Worker | undefined;
   let idle: NodeJS.Timeout | undefined;
+  /** How long the last answer took: after about so long one of those that are open is done. */
+  let tookMs = 0;
+  let startedMs = 0;
 
   const finish = (settle: (open: Open) => void): void => {
     const done = current;
@@ -83,8 +86,10 @@ export function createExplainDesk(options: {
     started.unref();
     started.on("message", (reply: ThreadReply) =>
       finish((open) => {
-        if (reply.kind === "answer") open.resolve(reply.answer);
-        else open.reject(new Fault(reply.reason, reply.message));
+        if (reply.kind === "answer") {
+          tookMs = performance.now() - startedMs;
+          open.resolve(reply.answer);
+        } else open.reject(new Fault(reply.reason, reply.message));
       }),
     );
     started.on("error", (err) => log.error({ err }, "the thread that explains has failed"));
@@ -109,6 +114,7 @@ export function createExplainDesk(options: {
       idle = setTimeout(() => void stopThread(), idleMs).unref();
       return;
     }
+    startedMs = performance.now();
     const { question, stop, by } = current;
     const leftMs = by.deadlineMs === undefined ? Infinity : by.deadlineMs - Date.now() - returnMs;
     thread ??= start();
@@ -123,7 +129,7 @@ export function createExplainDesk(options: {
       const open = current === undefined ? line : [current, ...line];
       const own = open.filter((each) => each.by.org === by.org).length;
       if (open.length >= maxOpen || own >= maxOpenOfOrg)
-        return Promise.reject(tooMany(open.length));
+        return Promise.reject(tooMany(open.length, tookMs));
       by.signal.throwIfAborted();
       return new Promise<AnswerTo<Q>>((resolve, reject) => {
         const stop = new SharedArrayBuffer(4);
@@ -153,8 +159,11 @@ export function createExplainDesk(options: {
   };
 }
 
-const tooMany = (open: number): Fault =>
+/** Bounds of the time to wait that is told, in milliseconds. */
+const [leastWaitMs, mostWaitMs] = [1_000, 30_000];
+
+const tooMany = (open: number, tookMs: number): Fault =>
   new Fault("RATE_LIMITED", `${open} questions are being worked on already`, {
     hint: "ask again in a moment",
-    retryAfterMs: 1_000,
+    retryAfterMs: Math.round(Math.min(mostWaitMs, Math.max(leastWaitMs, tookMs))),
   });

@@ -30,11 +30,12 @@ export interface Snapshots {
 
 /**
  * A small state is read for each question, so that who asks sees what they did last. One with more waiting tasks and
- * nodes than this is used again for three times as long as it took to read, but not longer than {@link maxReuseMs}.
+ * nodes than this is used again for six times as long as it took to read, but not longer than {@link maxReuseMs}: whoever
+ * asks about several tasks one after the other gets one picture of a long line, worked out once.
  */
 const smallState = 2_000;
-const reuseFactor = 3;
-const maxReuseMs = 5_000;
+const reuseFactor = 6;
+const maxReuseMs = 10_000;
 
 /** Reads snapshots from the database; calls at the same moment share one. */
 export function createSnapshots(core: Pool, clock: Clock): Snapshots {
