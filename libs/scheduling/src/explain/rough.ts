@@ -21,6 +21,8 @@ export class RoughStarts {
   };
   private known: RoughLine | undefined;
   private readonly flows = new Map<Lengths, Known>();
+  /** The last start of a task as it is that was told beside those of its changes. */
+  private readonly told = new Map<Lengths, { readonly task: PlanTask; readonly atMs: number }>();
 
   constructor(of: RoughStarts["of"]) {
     this.of = of;
@@ -40,30 +42,38 @@ export class RoughStarts {
     changed: readonly { readonly task: PlanTask }[],
     lengths: Lengths,
   ): { readonly asItIs: number; readonly changed: readonly number[] } {
-    const line = this.whole();
-    const asItIs = ghostOf(line, task);
-    if (asItIs === undefined) return { asItIs: Infinity, changed: changed.map(() => Infinity) };
-    const others = changed.map((each) => ghostWith(line, each.task, asItIs.turns));
-    const ghosts = [asItIs, ...others.flatMap((ghost) => ghost ?? [])];
-    const flow = new Flow({ line, lengths, absent: task.id, ghosts });
+    const own = ghostOf(this.whole(), task);
+    if (own === undefined) return { asItIs: Infinity, changed: changed.map(() => Infinity) };
+    const { line, ghosts, others } = this.ghosts(own, changed);
+    const flow = new Flow({ line, lengths, absent: task.id, ghosts: [own, ...ghosts] });
     const starts = new Map<PlanTask, number>();
-    const of = (ghost: Ghost | undefined): number => (ghost && starts.get(ghost.task)) ?? Infinity;
-    const asked = new Set(ghosts.map((ghost) => ghost.task));
-    while (starts.size < ghosts.length && flow.presentMs <= of(asItIs)) {
-      const started = flow.next();
-      if (started === undefined) break;
-      if (asked.has(started.task)) starts.set(started.task, started.atMs);
-    }
-    return { asItIs: of(asItIs), changed: others.map(of) };
+    const asItIs = (): number => starts.get(own.task) ?? Infinity;
+    run(flow, { starts, ghosts: [own, ...ghosts], goOn: () => flow.presentMs <= asItIs() });
+    if (starts.has(own.task)) this.told.set(lengths, { task, atMs: asItIs() });
+    return { asItIs: asItIs(), changed: others.map((ghost) => startOf(starts, ghost)) };
   }
 
-  /** The latter at the latest. */
+  /** Starts at the latest of what might be submitted in its place, as far as they are before its own. */
   latestInstead(
     task: PlanTask,
     changed: readonly { readonly task: PlanTask }[],
     lengths: Lengths,
   ): readonly number[] {
-    return this.instead(task, changed, lengths).changed.map((atMs) => this.late(atMs));
+    const untilMs = this.start(task, lengths);
+    const own = ghostOf(this.whole(), task);
+    if (own === undefined) return changed.map(() => Infinity);
+    const { line, ghosts, others } = this.ghosts(own, changed);
+    const flow = new Flow({ line, lengths, absent: task.id, ghosts });
+    const starts = new Map<PlanTask, number>();
+    run(flow, { starts, ghosts, goOn: () => flow.presentMs <= untilMs });
+    return others.map((ghost) => this.late(startOf(starts, ghost)));
+  }
+
+  /** Changed tasks as ghosts; of such as are nowhere in line undefined among `others`. */
+  private ghosts(own: Ghost, changed: readonly { readonly task: PlanTask }[]) {
+    const line = this.whole();
+    const others = changed.map((each) => ghostWith(line, each.task, own.turns));
+    return { line, others, ghosts: others.flatMap((ghost) => ghost ?? []) };
   }
 
   private whole(): RoughLine {
@@ -81,6 +91,8 @@ export class RoughStarts {
     if (!asItIs || over.queues !== undefined) {
       return new Known(new Flow({ line, lengths, queues: over.queues, target: task })).of(task.id);
     }
+    const told = this.told.get(lengths);
+    if (told?.task === task) return told.atMs;
     let known = this.flows.get(lengths);
     if (known === undefined)
       this.flows.set(lengths, (known = new Known(new Flow({ line, lengths }))));
@@ -95,6 +107,27 @@ export class RoughStarts {
   private late(atMs: number): number {
     const { nowMs } = this.of;
     return nowMs + latestFactor * (atMs - nowMs);
+  }
+}
+
+const startOf = (starts: ReadonlyMap<PlanTask, number>, ghost: Ghost | undefined): number =>
+  (ghost && starts.get(ghost.task)) ?? Infinity;
+
+/** Lets a flow go on until it has told the starts of these ghosts, or may not any more. */
+function run(
+  flow: Flow,
+  of: {
+    readonly starts: Map<PlanTask, number>;
+    readonly ghosts: readonly Ghost[];
+    readonly goOn: () => boolean;
+  },
+): void {
+  const { starts, ghosts, goOn } = of;
+  const asked = new Set(ghosts.map(({ task }) => task));
+  while (starts.size < ghosts.length && goOn()) {
+    const started = flow.next();
+    if (started === undefined) return;
+    if (asked.has(started.task)) starts.set(started.task, started.atMs);
   }
 }
 
