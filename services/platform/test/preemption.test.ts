@@ -374,6 +374,35 @@ test("nobody is stopped for a task that cannot pay; with money for it the same t
   expect(describeFailures(await settledAudit(p))).toBe("");
 }, 180_000);
 
+test("who cannot pay keeps no GPU from others, however many tasks wait; with money for them they start", async () => {
+  const env = { ...shortLeases, FASTGPU_BILLING__STARTING_CREDIT_USD: "0" };
+  await using p = await testPlatform({ simulatedGpus: 1, env });
+  const solvent = await twoTenants(p, 0);
+  using theirs = clientsOf(p, solvent.key);
+  const items = Array.from({ length: 100 }, () => ({ task: script("true", { gpus: 1 }) }));
+  const { outcomes } = await p.tasks.batchRunTasks({ parent: p.parent, items });
+  const poor = outcomes.map(({ outcome: { value } }) => (value as Task).name);
+  const broke = ({ queueReason }: Task) => queueReason === QueueReason.BUDGET_EXHAUSTED;
+  for (const at of [0, 50, 99]) await taskWhen(p.tasks, poor[at]!, broke);
+  for (let nth = 0; nth < 3; nth++) {
+    const wish = { parent: solvent.parent, task: script("true", { gpus: 1 }) };
+    expect(await theirs.tasks.quoteTask(wish)).toMatchObject({ startsNow: true });
+    const { name } = await theirs.tasks.runTask(wish);
+    expect((await endOf(theirs, name)).state).toBe(TaskState.SUCCEEDED);
+  }
+  using operator = clientsOf(p);
+  await operator.billing.grantCredit({
+    name: `organizations/${p.platform.org}/balance`,
+    amountNanos: 1_000_000_000_000n,
+    requestId: randomUUID(),
+  });
+  for (const name of poor.slice(0, 3))
+    expect((await endOf(p, name)).state).toBe(TaskState.SUCCEEDED);
+  for (const name of poor.slice(3)) await p.tasks.cancelTask({ name });
+  for (const name of poor) await endOf(p, name);
+  expect(describeFailures(await settledAudit(p))).toBe("");
+}, 180_000);
+
 test("a fleet killed between preemption and placement: the preemptor starts, everybody ends once, the books are right", async () => {
   await using p = await startKillable("fastgpu-preempted-", { workers: 1, simulatedGpus: 1 });
   const borrower = await twoTenants(p, 1);

@@ -5,6 +5,7 @@ import {
 } from "@fastgpu/contracts/fastgpu/billing/v1/billing_service_pb";
 import { ArtifactService } from "@fastgpu/contracts/fastgpu/storage/v1/storage_service_pb";
 import { Fault } from "@fastgpu/domain/fault";
+import type { OrgId } from "@fastgpu/domain/ids";
 import { deniedCallsToOutbox, startDeniedCalls } from "@fastgpu/events/denied-calls";
 import { openNatsBus } from "@fastgpu/events/nats-bus";
 import { signals } from "@fastgpu/events/topics";
@@ -30,7 +31,7 @@ import { createDirty } from "./cycle/dirty.ts";
 import { holdsOf } from "./cycle/holds.ts";
 import { lead } from "./cycle/lead.ts";
 import { createExplainDesk } from "./explain/desk.ts";
-import { readPrices } from "./explain/funds.ts";
+import { readAvailable, readPrices } from "./explain/funds.ts";
 import { recorderOf } from "./recording/recorder-of.ts";
 import type { Scheduler } from "./scheduler.ts";
 import { pruneReservations } from "./store/fleet-reservations.ts";
@@ -130,6 +131,10 @@ export async function main(config: SchedulerConfig, context: ServiceContext): Pr
     services: schedulerServices(scheduler, desk),
   });
   const holds = holdsOf(createClient(HoldService, billing));
+  const money = {
+    available: (org: OrgId) => readAvailable(scheduler.billing, org),
+    leastCosts: () => scheduler.prices.leastCosts(),
+  };
   const times = { leaseTtlMs, skewMs, marginMs, coverMs };
   await using _leadership = startLeadership({
     ...{ name: cycleLeader, service: "scheduler", clock, log, stop },
@@ -138,7 +143,7 @@ export async function main(config: SchedulerConfig, context: ServiceContext): Pr
     lead: (term) =>
       lead(
         {
-          ...{ core: db.core, clock, log, tracing, dirty, holds, times, changed: told },
+          ...{ core: db.core, clock, log, tracing, dirty, holds, money, times, changed: told },
           replica: config.replica,
           policyFile: config.policyFile,
           recorder: (epoch) => recorderOf(config, { clock, log, term: Number(epoch) }),

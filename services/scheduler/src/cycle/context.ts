@@ -10,7 +10,7 @@ import type { Looked } from "./looked.ts";
 import type { Mirror } from "./mirror.ts";
 import type { FundingTimes, HoldAnswer, HoldRequest } from "./money.ts";
 import type { Planning } from "./planning.ts";
-import type { Poor } from "./poor.ts";
+import type { Purses } from "./purses.ts";
 
 /** What the cycle asks of billing. */
 export interface Holds {
@@ -41,7 +41,7 @@ export interface CycleContext {
   /** The engine, with this term's picture of the fleet. */
   readonly planner: Planning;
   /** Tasks that are left out of plans for a moment, since they could not be paid for. */
-  readonly poor: Poor;
+  readonly purses: Purses;
   /** The policy that is in force. */
   readonly policy: PolicyFollower;
   readonly startLeaseSpan: StartLeaseSpan;

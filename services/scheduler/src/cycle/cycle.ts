@@ -54,7 +54,9 @@ export async function runCycle(c: CycleContext): Promise<LoopNext> {
   if (!timeIsKnown(c)) return "idle";
   // 4. Decide, as data. A limit is counted again at the commit; nothing but the plan heeds a reservation.
   if (!swept) await c.mirror.refreshReservations(c.core);
-  const state = c.poor.without(c.mirror.planState(), nowMs);
+  const all = c.mirror.planState();
+  const { solvent, resting } = await c.purses.split(all.tasks, nowMs);
+  const state = solvent === all.tasks ? all : { ...all, tasks: solvent };
   const plannedAt = performance.now();
   const decided = c.planner.plan(state, nowMs);
   c.figures.planned(performance.now() - plannedAt);
@@ -64,10 +66,10 @@ export async function runCycle(c: CycleContext): Promise<LoopNext> {
   const poor = await makeRoom(c, decided.preemptions, nowMs);
   // 9. Say why the others wait.
   const blocked = new Map([...unfunded, ...poor]);
-  await writeReasons(c, { tasks: state.tasks, decided, blocked });
+  const short = new Map([...resting, ...blocked]);
+  await writeReasons(c, { tasks: all.tasks, decided, blocked: short });
   // What was kept for those who cannot pay goes to the others at once.
-  const refused = state.tasks.filter(({ id }) => blocked.has(id));
-  const again = c.poor.note(refused, nowMs);
+  const again = c.purses.refused(solvent, blocked, nowMs);
   c.timers.nextBackoffMs = again ? nowMs : nextTry(c, nowMs);
   return again || marked.more ? "again" : "idle";
 }
@@ -92,7 +94,7 @@ function timeIsKnown(c: CycleContext): boolean {
 /** Without news, the next moment at which a plan could come out otherwise. */
 function nextTry(c: CycleContext, nowMs: number): number {
   const { waiting } = c.mirror;
-  const nextMs = [waiting.nextStartMs(nowMs), c.mirror.nextReservationMs(nowMs), c.poor.nextMs()];
+  const nextMs = [waiting.nextStartMs(nowMs), c.mirror.nextReservationMs(nowMs), c.purses.nextMs()];
   return Math.min(nowMs + 5_000, ...nextMs);
 }
 

@@ -6,7 +6,7 @@ import {
 } from "@fastgpu/contracts/fastgpu/billing/v1/billing_service_pb";
 import type { Client } from "@fastgpu/rpc/client";
 import type { Holds } from "./context.ts";
-import type { HoldAnswer } from "./money.ts";
+import { accountTooShort, type HoldAnswer } from "./money.ts";
 
 /** Billing must answer within a cycle's patience; what it does not hold is simply not placed. */
 const options = { timeoutMs: 5_000, retry: true } as const;
@@ -88,8 +88,7 @@ function toAnswer(outcome: HoldOutcome): HoldAnswer {
     default:
       return {
         kind: "refused",
-        message:
-          "the organisation's account cannot cover the hold; add credit or wait for running work to end",
+        message: accountTooShort,
       };
   }
 }

@@ -20,7 +20,7 @@ import { createLooked } from "./looked.ts";
 import { createMirror, oneMoment } from "./mirror.ts";
 import type { FundingTimes } from "./money.ts";
 import { createPlanning } from "./planning.ts";
-import { createPoor } from "./poor.ts";
+import { createPurses, type MoneyLeft } from "./purses.ts";
 
 /** What a term of leadership needs. */
 export interface LeadOptions {
@@ -32,6 +32,7 @@ export interface LeadOptions {
   readonly tracing: Tracing;
   readonly dirty: Dirty;
   readonly holds: Holds;
+  readonly money: MoneyLeft;
   readonly times: FundingTimes;
   /** The policy file of this replica; undefined: none. */
   readonly policyFile: string | undefined;
@@ -72,7 +73,7 @@ export async function lead(options: LeadOptions, term: Term): Promise<void> {
     holds: options.holds,
     times: options.times,
     planner: createPlanning(policy.current.policy, recorder),
-    poor: createPoor(),
+    purses: createPurses(options.money, log),
     policy,
     startLeaseSpan: (traceparent, attributes) =>
       leaseSpan(options.tracing, traceparent, attributes),

@@ -47,6 +47,10 @@ export type HoldAnswer =
     }
   | { readonly kind: "closed" };
 
+/** Why a task waits whose organisation cannot pay. */
+export const accountTooShort =
+  "the organisation's account cannot cover the hold; add credit or wait for running work to end";
+
 /** Time that every hold covers after the last moment at which the task may be told to stop. */
 export function endingMs(stopGraceMs: number, times: FundingTimes): number {
   return stopGraceMs + times.skewMs + times.marginMs;

@@ -1,4 +1,5 @@
 import type { Price } from "@fastgpu/contracts/fastgpu/billing/v1/billing_service_pb";
+import type { OrgId } from "@fastgpu/domain/ids";
 import { coverNanos, type PricedItem } from "@fastgpu/ledger/cover";
 import { skuOf } from "@fastgpu/ledger/sku";
 import type { CallContext } from "@fastgpu/rpc/context";
@@ -26,6 +27,13 @@ export interface Funds {
 export async function readPrices(billing: Scheduler["billing"]): Promise<Prices["hourlyNanos"]> {
   const { prices } = await billing.listPrices({}, { timeoutMs, waitForReady: false });
   return hourlyBySku(prices);
+}
+
+/** What an organisation has left, in nano-units, asked for by the scheduler itself. Throws a Fault where billing does not answer. */
+export async function readAvailable(billing: Scheduler["billing"], org: OrgId): Promise<bigint> {
+  const name = `organizations/${org}/balance`;
+  const { available } = await billing.getBalance({ name }, { timeoutMs, waitForReady: false });
+  return available?.nanos ?? 0n;
 }
 
 const hourlyBySku = (prices: readonly Price[]): ReadonlyMap<string, bigint> =>

@@ -14,10 +14,16 @@ export interface KnownPrices {
    * now or before, that the task accepts (where there is none: on any of the price list): it would only end with class
    * `budget` once there is room. A kind without a price, and prices that cannot be had, refuse nothing.
    */
-  check(task: Priced): Promise<void>;
+  check(task: Priced & Pick<ParsedTask, "maxCostNanos">): Promise<void>;
+  /**
+   * Tells the least that a first lease costs, in nano-USD, by prices that are at most a minute old; undefined where some
+   * kind of GPU that would do has no known price.
+   */
+  leastCosts(): Promise<(task: Priced) => bigint | undefined>;
 }
 
-type Priced = Pick<ParsedTask, "demand" | "replicas" | "stopGraceMs" | "maxCostNanos">;
+/** What a price depends on. */
+export type Priced = Pick<ParsedTask, "demand" | "replicas" | "stopGraceMs">;
 
 /** What a lease may cost. */
 interface Known {
@@ -58,6 +64,19 @@ export function createKnownPrices(of: {
   const youngerThan = (ageMs: number): boolean =>
     known !== undefined && clock.nowMs() - known.atMs < ageMs;
   return {
+    async leastCosts() {
+      if (!youngerThan(staleMs)) await (loading ??= read());
+      const prices = youngerThan(staleMs) ? known : undefined;
+      // Tasks of a kind share their demand.
+      const last = new Map<Priced["demand"], Priced & { readonly nanos: bigint | undefined }>();
+      return ({ demand, replicas, stopGraceMs }) => {
+        const alike = last.get(demand);
+        if (alike?.replicas === replicas && alike.stopGraceMs === stopGraceMs) return alike.nanos;
+        const nanos = prices && leastOf({ demand, replicas, stopGraceMs }, prices, times);
+        last.set(demand, { demand, replicas, stopGraceMs, nanos });
+        return nanos;
+      };
+    },
     async check(task) {
       if (task.maxCostNanos === undefined || task.demand.gpuCount === 0) return;
       const falls = (): bigint | undefined => {
