@@ -30,7 +30,7 @@ let p: TestPlatform;
 let file: string;
 beforeAll(async () => {
   // Long enough for a killed worker to come back within its lease on a busy machine.
-  const leases = { ...shortLeases, FASTGPU_SCHEDULER__LEASE_TTL_MS: "15000" };
+  const leases = { ...shortLeases, FASTGPU_SCHEDULER__LEASE_TTL_MS: "25000" };
   const env = { ...leases, FASTGPU_WORKER__TOPOLOGY: "{ rack: r1 }" };
   p = await testPlatform({ split: true, workers: 3, env });
   await mkdir(join(p.directory, "effects"), { recursive: true, mode: 0o777 });

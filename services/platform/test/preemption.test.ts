@@ -386,7 +386,7 @@ test("who cannot pay keeps no GPU from others, however many tasks wait; with mon
   for (const at of [0, 50, 99]) await taskWhen(p.tasks, poor[at]!, broke);
   for (let nth = 0; nth < 3; nth++) {
     const wish = { parent: solvent.parent, task: script("true", { gpus: 1 }) };
-    expect(await theirs.tasks.quoteTask(wish)).toMatchObject({ startsNow: true });
+    expect(await theirs.tasks.quoteTask(wish)).toMatchObject({ startsNow: true, queuePosition: 1 });
     const { name } = await theirs.tasks.runTask(wish);
     expect((await endOf(theirs, name)).state).toBe(TaskState.SUCCEEDED);
   }

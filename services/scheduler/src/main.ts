@@ -5,7 +5,6 @@ import {
 } from "@fastgpu/contracts/fastgpu/billing/v1/billing_service_pb";
 import { ArtifactService } from "@fastgpu/contracts/fastgpu/storage/v1/storage_service_pb";
 import { Fault } from "@fastgpu/domain/fault";
-import type { OrgId } from "@fastgpu/domain/ids";
 import { deniedCallsToOutbox, startDeniedCalls } from "@fastgpu/events/denied-calls";
 import { openNatsBus } from "@fastgpu/events/nats-bus";
 import { signals } from "@fastgpu/events/topics";
@@ -29,6 +28,7 @@ import type { SchedulerConfig } from "./config.ts";
 import { cycleLeader } from "./cycle/commit.ts";
 import { createDirty } from "./cycle/dirty.ts";
 import { holdsOf } from "./cycle/holds.ts";
+import type { MoneyLeft } from "./cycle/purses.ts";
 import { lead } from "./cycle/lead.ts";
 import { createExplainDesk } from "./explain/desk.ts";
 import { readAvailable, readPrices } from "./explain/funds.ts";
@@ -131,10 +131,6 @@ export async function main(config: SchedulerConfig, context: ServiceContext): Pr
     services: schedulerServices(scheduler, desk),
   });
   const holds = holdsOf(createClient(HoldService, billing));
-  const money = {
-    available: (org: OrgId) => readAvailable(scheduler.billing, org),
-    leastCosts: () => scheduler.prices.leastCosts(),
-  };
   const times = { leaseTtlMs, skewMs, marginMs, coverMs };
   await using _leadership = startLeadership({
     ...{ name: cycleLeader, service: "scheduler", clock, log, stop },
@@ -143,8 +139,8 @@ export async function main(config: SchedulerConfig, context: ServiceContext): Pr
     lead: (term) =>
       lead(
         {
-          ...{ core: db.core, clock, log, tracing, dirty, holds, money, times, changed: told },
-          replica: config.replica,
+          ...{ core: db.core, clock, log, tracing, dirty, holds, times, changed: told },
+          ...{ replica: config.replica, money: moneyLeft(scheduler) },
           policyFile: config.policyFile,
           recorder: (epoch) => recorderOf(config, { clock, log, term: Number(epoch) }),
         },
@@ -200,6 +196,12 @@ function billed(of: {
   };
   return { billing, prices: createKnownPrices({ times: of.config, clock, log, load }) };
 }
+
+/** What the cycle asks about money. */
+const moneyLeft = ({ billing, prices }: Scheduler): MoneyLeft => ({
+  available: (org) => readAvailable(billing, org),
+  leastCosts: () => prices.leastCosts(),
+});
 
 /** How long a reservation that is over is kept, in milliseconds. */
 const keepEndedMs = 30 * 86_400_000;

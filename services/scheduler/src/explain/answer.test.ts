@@ -41,7 +41,8 @@ function snapshotOf(): { readonly snapshot: Snapshot; readonly asked: () => numb
     meanFactorOff: undefined,
     names: new Map(),
   } as unknown as Snapshot["history"];
-  const snapshot = { state, policy, history, stopGraceMs: new Map(), gpus: new Map() };
+  const none = new Map();
+  const snapshot = { state, policy, history, stopGraceMs: none, gpus: none, short: none };
   return { snapshot, asked: () => asked };
 }
 

@@ -46,7 +46,8 @@ export function answer(
   }
   const { state, policy } = snapshot;
   const inLine = state.tasks.find(({ id }) => id === question.task.id);
-  const task = question.kind === "explain" ? (inLine ?? question.task) : question.task;
+  const waiting = inLine ?? snapshot.short.get(question.task.id);
+  const task = question.kind === "explain" ? (waiting ?? question.task) : question.task;
   const own = question.kind === "explain" && inLine !== undefined;
   const shared = own ? sharedOf(snapshot, { nowMs, spent: time.spent }) : undefined;
   const longest = shared?.longest ?? longestOf(snapshot);

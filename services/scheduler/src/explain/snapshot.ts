@@ -2,7 +2,7 @@ import type { Clock } from "@fastgpu/domain/clock";
 import { idToUuid, uuidToId, type AttemptId, type TaskId } from "@fastgpu/domain/ids";
 import { statement, type Pool } from "@fastgpu/postgres/pool";
 import { transaction, type Tx } from "@fastgpu/postgres/transaction";
-import type { PlanState } from "@fastgpu/scheduling/plan";
+import type { PlanState, PlanTask } from "@fastgpu/scheduling/plan";
 import type { SchedulingPolicy } from "@fastgpu/scheduling/scheduling-policy";
 import { createMirror, oneMoment } from "../cycle/mirror.ts";
 import { readPolicyInForce } from "../policy/follow.ts";
@@ -13,8 +13,10 @@ import { historyOf, tellingNames, type RunHistory, type TaskName } from "./histo
 
 /** What an explanation looks at: the fleet and the line at one moment, with how long leases may last. */
 export interface Snapshot {
-  /** Its leases end, and its tasks run, as long as they may. */
+  /** Its leases end, and its tasks run, as long as they may. Without the tasks that wait for money, as the leader plans. */
   readonly state: PlanState;
+  /** Tasks that wait for money. */
+  readonly short: ReadonlyMap<TaskId, PlanTask>;
   /** By which the leader plans. */
   readonly policy: SchedulingPolicy;
   readonly history: RunHistory;
@@ -85,6 +87,11 @@ async function readNames(
   return new Map(rows.map(({ id, nth }) => [uuidToId("task", id), telling[Number(nth) - 1]!.name]));
 }
 
+const selectShort = statement<{ id: string }>(
+  "tasks_short_of_money",
+  "select id from tasks where state = 'QUEUED' and queue_reason = 'BUDGET_EXHAUSTED'",
+);
+
 /** An explanation counts who is before a task, so it looks at all of them, as far as memory bears it. */
 const wholeLine: WindowBounds = { tasks: 1_000_000, perLine: 1_000_000 };
 
@@ -105,5 +112,13 @@ async function readSnapshot(tx: Tx, clock: Clock): Promise<Snapshot> {
   if (order.historyBoundMd > 0) {
     mirror.runTimes.renewRanks(mirror.planState(), { nowMs: clock.nowMs(), options: order });
   }
-  return { state: mirror.planState(), policy, history, stopGraceMs, gpus };
+  const state = mirror.planState();
+  const unpaid = new Set((await tx.query(selectShort, [])).map(({ id }) => uuidToId("task", id)));
+  const tasks = state.tasks.filter(({ id }) => !unpaid.has(id));
+  const short = state.tasks.filter(({ id }) => unpaid.has(id));
+  return {
+    state: { ...state, tasks },
+    short: new Map(short.map((task) => [task.id, task])),
+    ...{ policy, history, stopGraceMs, gpus },
+  };
 }

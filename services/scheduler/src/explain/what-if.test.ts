@@ -23,6 +23,7 @@ function both(state: PlanState, change: Partial<Change>) {
       history: { predict: () => undefined, meanFactorOff: undefined, names: new Map() },
       stopGraceMs: new Map(),
       gpus: new Map(),
+      short: new Map(),
     },
     change: {
       ...{ policy: undefined, added: [], drained: [], queues: [], consolidate: false },
