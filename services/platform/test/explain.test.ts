@@ -2,11 +2,6 @@ import { randomUUID } from "node:crypto";
 import { toJsonString } from "@bufbuild/protobuf";
 import { durationFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
 import {
-  ApiKeyService,
-  OrganizationService,
-  ProjectService,
-} from "@fastgpu/contracts/fastgpu/auth/v1/auth_service_pb";
-import {
   ExplainTaskResponseSchema,
   NodeCheck,
   type ExplainTaskResponse,
@@ -19,12 +14,10 @@ import {
   TaskState,
   type Task,
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
-import { TaskService } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
 import { Fault } from "@fastgpu/domain/fault";
-import { createChannel, type Channel } from "@fastgpu/rpc/channel";
-import { createClient } from "@fastgpu/rpc/client";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { endOf, script, testPlatform, withSpec, type TestPlatform } from "./harness.ts";
+import { clientsOf } from "./clients.ts";
 
 let p: TestPlatform;
 beforeAll(async () => {
@@ -64,8 +57,6 @@ function remedyOf(
   const found = remedy as Remedy;
   return { ...found, value: JSON.parse(found.changes[0]?.valueJson ?? "null") as unknown };
 }
-
-const disposable = (channel: Channel) => ({ channel, [Symbol.dispose]: () => channel.close() });
 
 const hour = 3_600_000;
 
@@ -177,23 +168,14 @@ describe("a task that waits", () => {
   });
 
   test("is explained to its own tenant only, and never names the tasks of another", async () => {
-    const channelOf = (key: string) =>
-      createChannel({ address: p.platform.address, token: () => Promise.resolve(key) });
-    using mine = disposable(channelOf(p.key));
-    const { name: parent } = await createClient(
-      OrganizationService,
-      mine.channel,
-    ).createOrganization({ organization: { displayName: "other" } });
-    const { secret } = await createClient(ApiKeyService, mine.channel).createApiKey({
-      parent,
-      apiKey: { displayName: "admin", role: "org_admin" },
-    });
-    using theirs = disposable(channelOf(secret));
-    const project = await createClient(ProjectService, theirs.channel).createProject({
-      parent,
-      project: { displayName: "p" },
-    });
-    const tasks = createClient(TaskService, theirs.channel);
+    using mine = clientsOf(p);
+    const organization = { displayName: "other" };
+    const { name: parent } = await mine.organizations.createOrganization({ organization });
+    const apiKey = { displayName: "admin", role: "org_admin" };
+    const { secret } = await mine.keys.createApiKey({ parent, apiKey });
+    using theirs = clientsOf(p, secret);
+    const { tasks } = theirs;
+    const project = await theirs.projects.createProject({ parent, project: { displayName: "p" } });
 
     const holder = await run(script("sleep 600", { gpus: 2 }));
     await runs(holder);

@@ -2,7 +2,6 @@ import { chmod, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import { BillingService } from "@fastgpu/contracts/fastgpu/billing/v1/billing_service_pb";
 import {
   TaskSchema,
   TaskSpecSchema,
@@ -10,13 +9,10 @@ import {
   TaskStateSchema,
   type Task,
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
-import { NodeService } from "@fastgpu/contracts/fastgpu/scheduler/v1/node_service_pb";
-import { TaskService } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
 import { freePort } from "@fastgpu/lifecycle/child";
 import { audit, openAuditor, type AuditReport } from "@fastgpu/auditor/audit";
-import { createChannel } from "@fastgpu/rpc/channel";
-import { createClient, type Client } from "@fastgpu/rpc/client";
 import { quiet } from "@fastgpu/testkit/log";
+import { clientsAt, type AllClients } from "./clients.ts";
 import { startPlatform, type Platform, type PlatformOptions } from "../src/platform.ts";
 
 /** A platform of a test's own, with clients of its first tenant. */
@@ -91,10 +87,7 @@ export type Reachable = Pick<
 >;
 
 /** Clients of a platform's first tenant. */
-export interface Clients {
-  readonly tasks: Client<typeof TaskService>;
-  readonly nodes: Client<typeof NodeService>;
-  readonly billing: Client<typeof BillingService>;
+export interface Clients extends Pick<AllClients, "tasks" | "nodes" | "billing"> {
   /** `projects/{project}` */
   readonly parent: string;
   readonly key: string;
@@ -105,15 +98,7 @@ export function openClients(
   platform: Pick<Reachable, "address" | "firstKey" | "project">,
 ): Clients & { close(): void } {
   const key = platform.firstKey ?? "";
-  const channel = createChannel({ address: platform.address, token: () => Promise.resolve(key) });
-  return {
-    tasks: createClient(TaskService, channel),
-    nodes: createClient(NodeService, channel),
-    billing: createClient(BillingService, channel),
-    parent: `projects/${platform.project}`,
-    key,
-    close: () => channel.close(),
-  };
+  return { ...clientsAt(platform.address, key), parent: `projects/${platform.project}`, key };
 }
 
 /** A task of a shell script. */

@@ -1,35 +1,20 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { ApiKeyService } from "@fastgpu/contracts/fastgpu/auth/v1/auth_service_pb";
 import {
   PolicyOrigin,
-  PolicyService,
   type SchedulingPolicy,
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/policy_service_pb";
 import { TaskState } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
-import { createChannel } from "@fastgpu/rpc/channel";
-import { createClient } from "@fastgpu/rpc/client";
 import { listSegments } from "@fastgpu/scheduler/recording/ring";
 import { readSegment } from "@fastgpu/scheduler/recording/read-segment";
 import { replaySegments } from "@fastgpu/scheduler/replay/replay";
 import { expect, test } from "vitest";
-import { endOf, script, testPlatform, type TestPlatform } from "./harness.ts";
-
-function clientsOf(p: TestPlatform, key = p.key) {
-  const channel = createChannel({
-    address: p.platform.address,
-    token: () => Promise.resolve(key),
-  });
-  return {
-    policies: createClient(PolicyService, channel),
-    keys: createClient(ApiKeyService, channel),
-    [Symbol.dispose]: () => channel.close(),
-  };
-}
+import { endOf, script, testPlatform } from "./harness.ts";
+import { clientsOf, type AllClients } from "./clients.ts";
 
 /** Asks until the policy is as wanted: the leader looks once a second. */
 async function untilPolicy(
-  policies: ReturnType<typeof clientsOf>["policies"],
+  policies: AllClients["policies"],
   wanted: (policy: SchedulingPolicy) => boolean,
 ): Promise<SchedulingPolicy> {
   const deadline = performance.now() + 30_000;

@@ -2,17 +2,7 @@ import { randomUUID } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
-import {
-  ApiKeyService,
-  OrganizationService,
-  ProjectService,
-} from "@fastgpu/contracts/fastgpu/auth/v1/auth_service_pb";
-import {
-  BillingService,
-  UsageKind,
-} from "@fastgpu/contracts/fastgpu/billing/v1/billing_service_pb";
-import { PolicyService } from "@fastgpu/contracts/fastgpu/scheduler/v1/policy_service_pb";
-import { QueueService } from "@fastgpu/contracts/fastgpu/scheduler/v1/queue_service_pb";
+import { UsageKind } from "@fastgpu/contracts/fastgpu/billing/v1/billing_service_pb";
 import {
   ExitClass,
   QueueReason,
@@ -20,12 +10,8 @@ import {
   type Attempt,
   type Task,
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
-import { StatusService } from "@fastgpu/contracts/fastgpu/scheduler/v1/status_service_pb";
-import { TaskService } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
 import { describeFailures, openAuditor } from "@fastgpu/auditor/audit";
 import { idToUuid, parseId } from "@fastgpu/domain/ids";
-import { createChannel } from "@fastgpu/rpc/channel";
-import { createClient } from "@fastgpu/rpc/client";
 import { quiet } from "@fastgpu/testkit/log";
 import { expect, test } from "vitest";
 import { replayRecordings } from "../src/replay.ts";
@@ -41,28 +27,12 @@ import {
   type Clients,
   type Reachable,
 } from "./harness.ts";
+import { clientsOf } from "./clients.ts";
 
 /** A platform under these tests, wherever it runs. */
 interface Fleet extends Clients {
   readonly platform: Pick<Reachable, "address" | "org" | "auditorUrl">;
   readonly directory: string;
-}
-
-/** Clients with a key; they outlive restarts. */
-function clientsOf(p: Fleet, key = p.key) {
-  const { address } = p.platform;
-  const channel = createChannel({ address, token: () => Promise.resolve(key) });
-  return {
-    tasks: createClient(TaskService, channel),
-    billing: createClient(BillingService, channel),
-    organizations: createClient(OrganizationService, channel),
-    projects: createClient(ProjectService, channel),
-    keys: createClient(ApiKeyService, channel),
-    queues: createClient(QueueService, channel),
-    policies: createClient(PolicyService, channel),
-    status: createClient(StatusService, channel),
-    [Symbol.dispose]: () => channel.close(),
-  };
 }
 
 /** Victims may be stopped after a second: the shipped ten minutes are too long for a test. */

@@ -2,13 +2,9 @@ import { randomUUID } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
-import { ApiKeyService, ProjectService } from "@fastgpu/contracts/fastgpu/auth/v1/auth_service_pb";
 import { UsageKind } from "@fastgpu/contracts/fastgpu/billing/v1/billing_service_pb";
-import { QueueService } from "@fastgpu/contracts/fastgpu/scheduler/v1/queue_service_pb";
 import { QueueReason, TaskState, type Task } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
 import { describeFailures } from "@fastgpu/auditor/audit";
-import { createChannel } from "@fastgpu/rpc/channel";
-import { createClient } from "@fastgpu/rpc/client";
 import { expect, test } from "vitest";
 import {
   endOf,
@@ -18,26 +14,15 @@ import {
   testPlatform,
   type TestPlatform,
 } from "./harness.ts";
+import { clientsOf, type AllClients } from "./clients.ts";
 
 const gpus = 8;
 
-/** Clients with the first key, or another one. */
-function clientsOf(p: TestPlatform, key = p.key) {
-  const channel = createChannel({
-    address: p.platform.address,
-    token: () => Promise.resolve(key),
-  });
-  return {
-    queues: createClient(QueueService, channel),
-    projects: createClient(ProjectService, channel),
-    keys: createClient(ApiKeyService, channel),
-    [Symbol.dispose]: () => channel.close(),
-  };
-}
-
-type Clients = ReturnType<typeof clientsOf>;
-
-async function newProject(p: TestPlatform, { projects }: Clients, name: string): Promise<string> {
+async function newProject(
+  p: TestPlatform,
+  { projects }: AllClients,
+  name: string,
+): Promise<string> {
   const project = await projects.createProject({
     parent: `organizations/${p.platform.org}`,
     project: { displayName: name },
@@ -183,7 +168,7 @@ test("a foreign queue, an organisation's own and a viewer's wish are refused; wh
   };
   using viewer = clientsOf(p, await keyFor("project_viewer", mine));
   using admin = clientsOf(p, await keyFor("org_admin", ""));
-  const weigh = (by: Clients, name: string, weight: number) =>
+  const weigh = (by: AllClients, name: string, weight: number) =>
     by.queues.updateQueue({ queue: { name, weight }, updateMask: { paths: ["weight"] } });
 
   expect(await viewer.queues.getQueue({ name: `${mine}/queue` })).toMatchObject({ weight: 1 });

@@ -1,24 +1,19 @@
 import { randomUUID } from "node:crypto";
 import { readFile, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { ProjectService } from "@fastgpu/contracts/fastgpu/auth/v1/auth_service_pb";
 import { TaskState, type Task } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
-import { createChannel } from "@fastgpu/rpc/channel";
-import { createClient } from "@fastgpu/rpc/client";
 import { listSegments } from "@fastgpu/scheduler/recording/ring";
 import { expect, test } from "vitest";
 import { replayRecordings, whatIf } from "../src/replay.ts";
 import { endOf, script, testPlatform, withSpec, type TestPlatform } from "./harness.ts";
+import { clientsOf } from "./clients.ts";
 import { outcomeOf } from "./typed-command.ts";
 
 async function newProject(p: TestPlatform, displayName: string): Promise<string> {
-  using stack = new DisposableStack();
-  const token = (): Promise<string> => Promise.resolve(p.key);
-  const channel = createChannel({ address: p.platform.address, token });
-  stack.defer(() => channel.close());
+  using clients = clientsOf(p);
   const parent = `organizations/${p.platform.org}`;
   const request = { parent, project: { displayName }, requestId: randomUUID() };
-  return (await createClient(ProjectService, channel).createProject(request)).name;
+  return (await clients.projects.createProject(request)).name;
 }
 
 /** Submits tasks and waits for the end of each. */

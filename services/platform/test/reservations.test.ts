@@ -2,17 +2,9 @@ import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { fromJson, type JsonValue } from "@bufbuild/protobuf";
 import { durationFromMs, timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
-import {
-  ApiKeyService,
-  AuditService,
-  OrganizationService,
-  ProjectService,
-} from "@fastgpu/contracts/fastgpu/auth/v1/auth_service_pb";
 import { ReservationChange } from "@fastgpu/contracts/fastgpu/events/v1/scheduler_events_pb";
-import { QueueService } from "@fastgpu/contracts/fastgpu/scheduler/v1/queue_service_pb";
 import {
   ReservationSchema,
-  ReservationService,
   ReservationState,
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/reservation_service_pb";
 import {
@@ -21,12 +13,9 @@ import {
   TopologyLevel,
   type Task,
 } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_pb";
-import { TaskService } from "@fastgpu/contracts/fastgpu/scheduler/v1/task_service_pb";
 import { openAuditor } from "@fastgpu/auditor/audit";
 import { payloadOf, topics } from "@fastgpu/events/topics";
 import { statement } from "@fastgpu/postgres/pool";
-import { createChannel } from "@fastgpu/rpc/channel";
-import { createClient } from "@fastgpu/rpc/client";
 import { quiet } from "@fastgpu/testkit/log";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { replayRecordings } from "../src/replay.ts";
@@ -39,6 +28,7 @@ import {
   type Clients,
   type TestPlatform,
 } from "./harness.ts";
+import { clientsOf, type AllClients } from "./clients.ts";
 import { type } from "./typed-command.ts";
 
 const minute = 60_000;
@@ -46,22 +36,6 @@ const minute = 60_000;
 /** A platform under these tests, wherever it runs. */
 interface Fleet extends Clients {
   readonly platform: { readonly address: string; readonly org: string };
-}
-
-/** Clients with the first key, or another one; they outlive restarts. */
-function clientsOf(p: Fleet, key = p.key) {
-  const { address } = p.platform;
-  const channel = createChannel({ address, token: () => Promise.resolve(key) });
-  return {
-    reservations: createClient(ReservationService, channel),
-    organizations: createClient(OrganizationService, channel),
-    projects: createClient(ProjectService, channel),
-    keys: createClient(ApiKeyService, channel),
-    queues: createClient(QueueService, channel),
-    audit: createClient(AuditService, channel),
-    tasks: createClient(TaskService, channel),
-    [Symbol.dispose]: () => channel.close(),
-  };
 }
 
 const orgOf = (p: Fleet): string => `organizations/${p.platform.org}`;
@@ -108,7 +82,7 @@ const runs = (p: Clients, name: string): Promise<Task> =>
 
 describe("a reservation by call", () => {
   let p: TestPlatform;
-  let operator: ReturnType<typeof clientsOf>;
+  let operator: AllClients;
   beforeAll(async () => {
     p = await testPlatform();
     operator = clientsOf(p);
