@@ -97,6 +97,8 @@ test("while billing does not answer those rest that were refused", async () => {
   told.away = true;
   purses.refused([one], why(one), 0);
   expect(await purses.split([one, two], 0)).toEqual({ solvent: [two], resting: why(one) });
+  await purses.split([one, two], 1_000);
+  expect(told.reads).toBe(1);
   told.away = false;
-  expect((await purses.split([one, two], 0)).solvent).toEqual([]);
+  expect((await purses.split([one, two], 2_000)).solvent).toEqual([]);
 });

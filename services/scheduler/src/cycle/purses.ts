@@ -47,13 +47,14 @@ export function createPurses(money: MoneyLeft, log: Logger): Purses {
   let readMs = Number.NEGATIVE_INFINITY;
 
   const read = async (nowMs: number): Promise<void> => {
-    if (nowMs - readMs < freshMs && ![...left.values()].includes(undefined)) return;
+    if (nowMs - readMs < freshMs) return;
+    // Before it is asked: where billing is away, not every plan waits for it.
+    readMs = nowMs;
     const orgs = [...left.keys()];
     for (let at = 0; at < orgs.length; at += atOnce) {
       const some = orgs.slice(at, at + atOnce);
       await Promise.all(some.map(async (org) => left.set(org, await money.available(org))));
     }
-    readMs = nowMs;
   };
   /** Tells tasks that cost more than their organisation has left. */
   const tooDear = async (nowMs: number): Promise<(task: PlanTask) => boolean> => {
@@ -76,7 +77,9 @@ export function createPurses(money: MoneyLeft, log: Logger): Purses {
         const message = why.get(id);
         if (message === undefined || refused.has(id)) continue;
         refused.set(id, { message, untilMs: nowMs + restMs });
-        if (!left.has(org)) left.set(org, undefined);
+        if (left.has(org)) continue;
+        left.set(org, undefined);
+        readMs = Number.NEGATIVE_INFINITY;
       }
       return refused.size > before;
     },
