@@ -1,11 +1,8 @@
 import type { TaskId } from "@fastgpu/domain/ids";
-import type { PlanState, PlanTask, PlanWanted } from "../plan.ts";
+import { Behind, planWindow, tasksPerLine } from "../line-window.ts";
+import type { PlanState, PlanTask } from "../plan.ts";
 
-/** Tasks that one plan of the leader looks at where more wait, in all and of one line (docs/decisions/waiting-tasks.md). */
-const inAll = 16_384;
-const perLine = 256;
-
-type Mutable<Type> = { -readonly [Key in keyof Type]: Type[Key] };
+const { tasks: inAll } = planWindow;
 
 /**
  * What a plan of the leader looks at of a long line: the first tasks of every line (owner × needs), and the sum of those
@@ -52,15 +49,15 @@ export class LineView {
     const { most, shown } = this.bounds(counts);
     const seen = new Int32Array(counts.length);
     const inView: PlanTask[] = [];
-    const behind = new Map<string, Mutable<PlanWanted>>();
+    const behind = new Behind();
     // The line of the state is that of the submits, but for what came back.
     for (const task of tasks) {
       const line = isAlone(task) ? undefined : this.lines.get(task.id);
       const isSeen = line === undefined || (shown[line] === 1 && seen[line]!++ < most);
       if (isSeen || task.id === kept) inView.push(task);
-      else addBehind(behind, task);
+      else behind.add(task, task);
     }
-    return { ...state, tasks: inView, behind: [...(state.behind ?? []), ...behind.values()] };
+    return { ...state, tasks: inView, behind: [...(state.behind ?? []), ...behind.all()] };
   }
 
   /** How many tasks are seen of a line, and which lines: where there are too many, the first of each queue. */
@@ -73,9 +70,7 @@ export class LineView {
     for (const lines of held) {
       for (const { line } of number <= inAll ? lines : lines.slice(0, ofLeaf)) shown[line] = 1;
     }
-    // In powers of two, so that one line more does not change all others.
-    const fits = 2 ** Math.floor(Math.log2(Math.max(1, inAll / Math.max(1, number))));
-    return { most: Math.min(perLine, fits), shown };
+    return { most: tasksPerLine(number), shown };
   }
 }
 
@@ -91,19 +86,4 @@ function keyOf(task: PlanTask, keys: WeakMap<PlanTask["demand"], string>): strin
   let key = keys.get(demand);
   if (key === undefined) keys.set(demand, (key = JSON.stringify(Object.values(demand))));
   return `${project} ${user} ${key} ${replicas} ${topology.within} ${topology.spreadOver} ${priority} ${preemptible} ${maxRuntimeMs}`;
-}
-
-function addBehind(
-  behind: Map<string, Mutable<PlanWanted>>,
-  { org, project, user, demand, replicas }: PlanTask,
-): void {
-  const key = `${project} ${user}`;
-  let sum = behind.get(key);
-  if (sum === undefined) {
-    sum = { org, project, user, tasks: 0, gpus: 0, cpuMillis: 0 };
-    behind.set(key, sum);
-  }
-  sum.tasks++;
-  sum.gpus += replicas * demand.gpuCount;
-  if (demand.gpuCount === 0) sum.cpuMillis += replicas * demand.cpuMillis;
 }

@@ -1,9 +1,6 @@
+import { Behind, planWindow, tasksPerLine } from "@fastgpu/scheduling/line-window";
 import type { PlanTask, PlanWanted } from "@fastgpu/scheduling/plan";
 import type { TaskRun } from "./task-run.ts";
-
-/** Bounds of the leader's window (docs/decisions/waiting-tasks.md): tasks of one line, and in all. */
-const perLine = 256;
-const inAll = 16_384;
 
 /** What a plan sees of the line-up. */
 export interface Window {
@@ -34,43 +31,28 @@ export class WindowView {
 
   /** The view of these tasks, which come in the order in which they began to wait. */
   of(waiting: ReadonlyMap<unknown, TaskRun>): Window {
-    if (waiting.size <= perLine) {
+    if (waiting.size <= planWindow.perLine) {
       return { tasks: Array.from(waiting.values(), (task) => task.plan()), behind: [] };
     }
     const most = this.mostOfLine(waiting);
     const seen = new Int32Array(this.lines);
     const tasks: PlanTask[] = [];
-    const behind = new Map<string, Mutable<PlanWanted>>();
+    const behind = new Behind();
     for (const task of waiting.values()) {
+      const { org, project, spec } = task;
       const line = this.lineOf.get(task);
       if (line === undefined || task.epoch > 1 || seen[line]!++ < most) tasks.push(task.plan());
-      else addBehind(behind, task);
+      else behind.add({ org, project, user: spec.user }, spec);
     }
-    return { tasks, behind: [...behind.values()] };
+    return { tasks, behind: behind.all() };
   }
 
-  /** In powers of two, so that one line more does not change all others. */
   private mostOfLine(waiting: ReadonlyMap<unknown, TaskRun>): number {
-    if (waiting.size <= inAll) return perLine;
+    if (waiting.size <= planWindow.tasks) return planWindow.perLine;
     const present = new Set<number | undefined>();
     for (const task of waiting.values()) present.add(this.lineOf.get(task));
-    return Math.min(perLine, 2 ** Math.floor(Math.log2(Math.max(1, inAll / present.size))));
+    return tasksPerLine(present.size);
   }
-}
-
-type Mutable<Type> = { -readonly [Key in keyof Type]: Type[Key] };
-
-function addBehind(behind: Map<string, Mutable<PlanWanted>>, task: TaskRun): void {
-  const { org, project, spec } = task;
-  const key = `${project} ${spec.user}`;
-  let sum = behind.get(key);
-  if (sum === undefined) {
-    sum = { org, project, user: spec.user, tasks: 0, gpus: 0, cpuMillis: 0 };
-    behind.set(key, sum);
-  }
-  sum.tasks++;
-  sum.gpus += task.gpus;
-  if (task.gpus === 0) sum.cpuMillis += spec.replicas * spec.demand.cpuMillis;
 }
 
 function keyOf({ project, spec }: TaskRun): string {

@@ -28,7 +28,7 @@ import { readTasks, type StoredTask } from "../store/tasks.ts";
 import { createRunTimeBook, type RunTimeBook } from "./run-times.ts";
 import { createUsageBook, readPast } from "./past.ts";
 import { createWaitingTasks, type WaitingTasks } from "./waiting.ts";
-import type { WindowBounds } from "./window.ts";
+import type { WindowBounds } from "@fastgpu/scheduling/line-window";
 
 /** A node with its GPUs and what runs on it. */
 export interface MirroredNode {

@@ -1,13 +1,14 @@
 import { countIndices } from "@fastgpu/domain/index-set";
 import { idToUuid, type TaskId } from "@fastgpu/domain/ids";
 import { Backlog } from "@fastgpu/scheduling/backlog/backlog";
+import { planWindow, type WindowBounds } from "@fastgpu/scheduling/line-window";
 import type { PlanTask, PlanWanted } from "@fastgpu/scheduling/plan";
 import type { StoredTask } from "../store/tasks.ts";
 import type { FreshTask, Leaf, TaskClass } from "../store/fresh.ts";
 import { isInLine } from "../transition/in-line.ts";
 import type { Past } from "./past.ts";
 import { createNumbers } from "./numbers.ts";
-import { createWindow, type WindowBounds } from "./window.ts";
+import { createWindow } from "./window.ts";
 
 /**
  * The tasks that could be placed now. One that never ran is a row of columns: a million of them take some 45 MB. What
@@ -32,10 +33,8 @@ export interface WaitingTasks {
   hash(): string;
 }
 
-const cycleWindow: WindowBounds = { tasks: 16_384, perLine: 256 };
-
 /** An empty line-up. */
-export function createWaitingTasks(bounds: WindowBounds = cycleWindow): WaitingTasks {
+export function createWaitingTasks(bounds: WindowBounds = planWindow): WaitingTasks {
   const columns = new Backlog();
   const apart = new Map<TaskId, PlanTask>();
   const classes = createNumbers<TaskClass>();

@@ -1,16 +1,9 @@
 import { uuidToId } from "@fastgpu/domain/ids";
 import type { Backlog } from "@fastgpu/scheduling/backlog/backlog";
+import { tasksPerLine, type WindowBounds } from "@fastgpu/scheduling/line-window";
 import { plainTask, type PlanTask, type PlanWanted } from "@fastgpu/scheduling/plan";
 import type { Leaf, TaskClass } from "../store/fresh.ts";
 import type { Numbers } from "./numbers.ts";
-
-/** How much of the line-up one plan looks at. */
-export interface WindowBounds {
-  /** Tasks in all, where there are fewer lines than that; else one of each line. */
-  readonly tasks: number;
-  /** Tasks of one line. */
-  readonly perLine: number;
-}
 
 /** A plan's view of the columns: the first tasks of every line. Kept from plan to plan, read again where it changed. */
 export interface Window {
@@ -176,10 +169,4 @@ function outOfView(
     const [tasks, gpus] = [all.tasks - shown.tasks, all.gpus - shown.gpus];
     return [{ ...leaf, tasks, gpus, cpuMillis: all.cpuMillis - shown.cpuMillis }];
   });
-}
-
-/** Tasks of each line that fit the window; in powers of two, so that one line more does not change all others. */
-function tasksPerLine(lines: number, bounds: WindowBounds): number {
-  const fits = Math.floor(bounds.tasks / Math.max(1, lines));
-  return Math.min(bounds.perLine, 2 ** Math.floor(Math.log2(Math.max(1, fits))));
 }
